@@ -1,0 +1,5 @@
+"""`python -m loraudit`."""
+
+from loraudit.cli import main
+
+main()

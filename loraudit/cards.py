@@ -1,0 +1,109 @@
+"""What lies in `models/`, and which diffusion models loraudit knows: rows of `models/cards.toml`.
+
+The folder sits beside the package in a checkout and inside it in a wheel.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from loraudit.errors import LorauditError
+
+__all__ = ["BaseCard", "artefact", "base_card", "base_names", "models_dir", "verify"]
+
+
+@dataclass(frozen=True)
+class BaseCard:
+    """A diffusion model that loraudit can run."""
+
+    name: str
+    where: str
+    """A folder in `models/` if `revision` is None, otherwise a Hugging Face Hub repository."""
+    revision: str | None
+    """The pinned commit of a Hub repository, 40 hex digits."""
+    embedding_shape: tuple[int, int]
+    """`(L, d)` of the text encoder's output `[L, d]`."""
+    image_size: int
+    """Side of a picture in pixels."""
+    dtype: str
+    """Name of the weights' dtype on CUDA; a CPU computes in float32."""
+    licence: str
+    hashes: Mapping[str, str]
+    """SHA-256 in hex of files, by their path within the folder or repository."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in `models/`, or None for a Hub repository."""
+        return models_dir() / self.where if self.revision is None else None
+
+
+def models_dir() -> Path:
+    """The folder of models. Raises `LorauditError` if the installation lacks it."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "models", package.parent / "models"):
+        if (folder / "cards.toml").is_file():
+            return folder
+    raise LorauditError("this installation has no models folder", "install loraudit again")
+
+
+def base_names() -> tuple[str, ...]:
+    """The names of the bases, in the order of the file."""
+    return tuple(_cards()["base"])
+
+
+def base_card(name: str) -> BaseCard:
+    """The card of the base `name`. Raises `LorauditError` if there is none."""
+    row = _cards()["base"].get(name)
+    if row is None:
+        raise LorauditError(f"no base is called '{name}'", f"known bases: {', '.join(base_names())}")
+    length, width = row["embedding_shape"]
+    return BaseCard(
+        name=name,
+        where=row["where"],
+        revision=row.get("revision"),
+        embedding_shape=(length, width),
+        image_size=row["image_size"],
+        dtype=row["dtype"],
+        licence=row["licence"],
+        hashes=row.get("hashes", {}),
+    )
+
+
+def artefact(name: str) -> Path:
+    """The folder `models/<name>`, its listed files verified.
+
+    Raises `LorauditError` if the folder is missing or a file differs from its hash.
+    """
+    folder = models_dir() / name
+    if not folder.is_dir():
+        raise LorauditError(f"this installation lacks models/{name}", "install loraudit again")
+    verify(folder, _cards().get("artefact", {}).get(name, {}).get("hashes", {}))
+    return folder
+
+
+def verify(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Raise `LorauditError` unless each file in `folder` that `hashes` names has that SHA-256."""
+    for file, expected in hashes.items():
+        path = folder / file
+        if not path.is_file():
+            raise LorauditError(f"{path.name} is missing from {folder.name}", "install or download it again")
+        if _sha256(path) != expected.lower():
+            raise LorauditError(
+                f"{folder.name}/{file} is not the file that loraudit was tested with",
+                "install or download it again",
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _cards() -> dict[str, Any]:
+    with (models_dir() / "cards.toml").open("rb") as file:
+        return tomllib.load(file)

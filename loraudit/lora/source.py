@@ -1,0 +1,75 @@
+"""What the user typed to the local files that hold one LoRA."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.header import clean
+
+__all__ = ["PEFT_CONFIG", "PEFT_WEIGHTS", "Part", "Source", "find_source"]
+
+PEFT_WEIGHTS: Final = "adapter_model.safetensors"
+PEFT_CONFIG: Final = "adapter_config.json"
+_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of weights and the peft configuration beside it, if there is one."""
+
+    weights: Path
+    config: Path | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one LoRA."""
+
+    name: str
+    """For display, already harmless."""
+    path: Path
+    parts: tuple[Part, ...]
+
+
+def find_source(target: str | Path) -> Source:
+    """The LoRA at `target`: a file, a peft folder (or `unet/` and `text_encoder/`), a folder with one file.
+
+    Raises `LorauditError` if there is nothing or the folder holds several, `NotScannable` if it holds none;
+    an `OSError` of the file system passes through.
+    """
+    path = Path(target)
+    if not str(target) or not path.exists():
+        hint = "check the path; a broken link counts as missing" if path.is_symlink() else "check the path"
+        raise LorauditError(f"no such file or folder: {clean(str(target), 300)}", hint)
+    name = clean(path.resolve().name if path.name in {"", ".."} else path.name)
+    return Source(name, path, _folder(path, name) if path.is_dir() else (_part(path),))
+
+
+def _folder(path: Path, name: str) -> tuple[Part, ...]:
+    folders = [path] if (path / PEFT_WEIGHTS).exists() else [path / "text_encoder", path / "unet"]
+    parts = tuple(_part(folder / PEFT_WEIGHTS) for folder in folders if (folder / PEFT_WEIGHTS).exists())
+    if parts:
+        return parts
+    if (path / "model_index.json").exists():
+        raise NotScannable(f"{name} is a whole diffusion model, not a LoRA", "give the LoRA trained on it")
+    entries = sorted(entry.name for entry in path.iterdir())
+    files = [entry for entry in entries if entry.endswith(".safetensors")]
+    if len(files) == 1:
+        return (_part(path / files[0]),)
+    if files:
+        listed = clean(", ".join(files), 300)
+        raise LorauditError(f"the folder {name} holds {len(files)} .safetensors files", f"name one: {listed}")
+    if any(entry.endswith(_PICKLES) for entry in entries):
+        raise NotScannable(
+            f"the folder {name} holds pickle files and no .safetensors file",
+            "loraudit never unpickles; ask for the .safetensors file",
+        )
+    raise NotScannable(
+        f"the folder {name} holds no LoRA file", f"give a .safetensors file or a folder with {PEFT_WEIGHTS}"
+    )
+
+
+def _part(weights: Path) -> Part:
+    config = weights.parent / PEFT_CONFIG
+    return Part(weights, config if config.is_file() else None)

@@ -1,0 +1,174 @@
+"""LoRA files written in three layouts, each whole or not at all.
+
+The scale is part of `Factors.up`, so every layout is written with scale 1: diffusers states none, kohya's
+alpha and peft's `lora_alpha` are the rank. Weights are float32. The bytes are a function of the arguments:
+keys and metadata are sorted.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loraudit.errors import LorauditError
+from loraudit.lora.header import clean
+from loraudit.lora.matrices import Factors, Site
+from loraudit.lora.source import PEFT_CONFIG, PEFT_WEIGHTS
+from loraudit.lora.topology import COMPONENTS, topologies
+
+__all__ = ["serialize", "write_atomic", "write_diffusers", "write_kohya", "write_peft"]
+
+_Tensors: TypeAlias = dict[str, NDArray[np.float32]]
+
+# diffusers `utils/state_dict_utils.py`, PEFT_TO_DIFFUSERS, for the UNet and for transformers' models.
+_DIFFUSERS: Final = {"unet": "lora", "text_encoder": "lora_linear_layer"}
+
+
+def write_diffusers(
+    factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write the layout of `train_dreambooth_lora.py`, which `load_lora_weights` of stock diffusers reads.
+
+    Raises `LorauditError` if the file cannot be written; then nothing is left behind.
+    """
+    tensors: _Tensors = {}
+    for site, pair in factors.items():
+        component, module = _old_spelling(site)
+        up, down = _kernels(site, pair)
+        tensors[f"{component}.{module}.{_DIFFUSERS[component]}.down.weight"] = down
+        tensors[f"{component}.{module}.{_DIFFUSERS[component]}.up.weight"] = up
+    write_atomic(path, serialize(tensors, {"format": "pt"} | dict(metadata or {})))
+
+
+def write_kohya(
+    factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write the layout of kohya-ss/sd-scripts, alpha equal to the rank. Raises as `write_diffusers` does.
+
+    diffusers 0.42 misreads alpha in a kohya file whose modules differ in rank; its own layout has no such
+    trouble.
+    """
+    tensors: _Tensors = {}
+    for site, pair in factors.items():
+        component, module = _old_spelling(site)
+        name = f"lora_{'unet' if component == 'unet' else 'te'}_{module.replace('.', '_')}"
+        up, down = _kernels(site, pair)
+        tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+        tensors[f"{name}.alpha"] = np.array(pair.rank, np.float32)
+    write_atomic(path, serialize(tensors, metadata or {}))
+
+
+def write_peft(
+    factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a peft folder; with both components, one in `unet/` and one in `text_encoder/`.
+
+    Each of the files is whole or absent; the configuration comes first. Raises as `write_diffusers` does.
+    """
+    components = [name for name in COMPONENTS if any(site.startswith(f"{name}.") for site in factors)]
+    for component in components:
+        own = {
+            site.partition(".")[2]: pair for site, pair in factors.items() if site.startswith(f"{component}.")
+        }
+        folder = path / component if len(components) > 1 else path
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
+        tensors: _Tensors = {}
+        for module, pair in own.items():
+            up, down = _kernels(f"{component}.{module}", pair)
+            tensors[f"base_model.model.{module}.lora_A.weight"] = down
+            tensors[f"base_model.model.{module}.lora_B.weight"] = up
+        config = json.dumps(_peft_config(own), indent=2, sort_keys=True)
+        write_atomic(folder / PEFT_CONFIG, config.encode())
+        write_atomic(folder / PEFT_WEIGHTS, serialize(tensors, {"format": "pt"} | dict(metadata or {})))
+
+
+def serialize(tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file of float32 tensors.
+
+    The reference writer puts the metadata in a random order; here equal arguments give equal bytes.
+    """
+    table: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    blocks = []
+    offset = 0
+    for key in sorted(tensors):
+        block = np.ascontiguousarray(tensors[key], dtype="<f4").tobytes()
+        shape = list(tensors[key].shape)
+        table[key] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + len(block)]}
+        blocks.append(block)
+        offset += len(block)
+    header = json.dumps(table, separators=(",", ":")).encode()
+    # Spaces up to a multiple of 8 align the buffer, as the reference writer does.
+    header += b" " * (-len(header) % 8)
+    return b"".join([len(header).to_bytes(8, "little"), header, *blocks])
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write `data` to `path` by way of a temporary file beside it, so that no half of it is ever seen there.
+
+    `mode` are the permissions before the umask. A link is followed; a device or pipe is written to as it is.
+    Raises `LorauditError` if that fails.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> LorauditError:
+    return LorauditError(
+        f"cannot write {clean(str(path), 300)}: {error.strerror}", "choose another path with -o"
+    )
+
+
+def _old_spelling(site: Site) -> tuple[str, str]:
+    """Component and module path, with the `text_model.` that every release of diffusers reads."""
+    component, _, module = site.partition(".")
+    return component, f"text_model.{module}" if component == "text_encoder" else module
+
+
+def _kernels(site: Site, pair: Factors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Up and down as the module wants them: for a convolution `[out, r, 1, 1]` and `[r, in, k, k]`."""
+    base = next((base for base in topologies() if base.fits(site, *pair.shape)), None)
+    if base is None or len(base.shapes[site]) == 2:
+        return pair.up, pair.down
+    return pair.up[:, :, None, None], pair.down.reshape(pair.rank, *base.shapes[site][1:])
+
+
+def _peft_config(own: Mapping[str, Factors]) -> dict[str, object]:
+    ranks = {module: pair.rank for module, pair in own.items()}
+    common = Counter(ranks.values()).most_common(1)[0][0]
+    others = {f"^{module}": rank for module, rank in sorted(ranks.items()) if rank != common}
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": None,
+        "r": common,
+        "lora_alpha": common,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(own),
+    }

@@ -1,0 +1,65 @@
+"""Every test runs from one seed, offline, on LoRAs made up here."""
+
+import math
+import os
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from loraudit.lora import Factors, Site
+from loraudit.lora.topology import topologies
+
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+# A busy machine is no failure, and a failure must come back on the next run.
+settings.register_profile("loraudit", deadline=None, derandomize=True, database=None)
+settings.load_profile("loraudit")
+
+SD1_SITES = (
+    "text_encoder.encoder.layers.0.self_attn.q_proj",
+    "text_encoder.encoder.layers.11.mlp.fc2",
+    "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+    "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v",
+    "unet.down_blocks.0.resnets.0.conv1",
+    "unet.down_blocks.1.attentions.0.proj_in",
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0",
+    "unet.up_blocks.3.attentions.2.transformer_blocks.0.ff.net.0.proj",
+)
+"""One module of every kind: text tower, self and cross attention, 3x3 and 1x1 convolution, feed-forward."""
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def make_factors(rng: np.random.Generator) -> Callable[..., dict[Site, Factors]]:
+    """Random factors of the sizes that a base has at some sites, of the ranks in turn."""
+
+    def make(base: str, sites: Sequence[Site], ranks: Sequence[int] = (2, 3)) -> dict[Site, Factors]:
+        shapes = next(topology.shapes for topology in topologies() if topology.base == base)
+        factors = {}
+        for index, site in enumerate(sites):
+            rank = ranks[index % len(ranks)]
+            up = rng.standard_normal((shapes[site][0], rank), dtype=np.float32)
+            down = rng.standard_normal((rank, math.prod(shapes[site][1:])), dtype=np.float32)
+            factors[site] = Factors(up, down, 1.0)
+        return factors
+
+    return make
+
+
+@pytest.fixture
+def sd1_factors(make_factors) -> dict[Site, Factors]:
+    """A LoRA for SD 1.x with one module of every kind."""
+    return make_factors("sd14", SD1_SITES)

@@ -1,0 +1,126 @@
+"""Names to sites: the layouts agree, every spelling is understood, and what is not understood is said."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from loraudit.lora.header import TensorInfo
+from loraudit.lora.keys import Pair, read_keys
+
+SITE = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
+TEXT = "text_encoder.encoder.layers.3.self_attn.out_proj"
+KOHYA = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0"
+
+
+def tensors(shapes: Mapping[str, Sequence[int]], dtype: str = "F32") -> dict[str, TensorInfo]:
+    return {key: TensorInfo(dtype, tuple(shape), 0, 0) for key, shape in shapes.items()}
+
+
+def pair_of(down: str, up: str) -> dict[str, TensorInfo]:
+    return tensors({down: (4, 1280), up: (1280, 4)})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "down", "up", "site"),
+    [
+        ("diffusers", f"{SITE}.lora.down.weight", f"{SITE}.lora.up.weight", SITE),
+        ("diffusers", f"{SITE}.lora_A.weight", f"{SITE}.lora_B.weight", SITE),
+        ("diffusers", f"{TEXT}.lora_linear_layer.down.weight", f"{TEXT}.lora_linear_layer.up.weight", TEXT),
+        (
+            "diffusers",
+            "text_encoder.text_model.encoder.layers.3.self_attn.out_proj.lora_linear_layer.down.weight",
+            "text_encoder.text_model.encoder.layers.3.self_attn.out_proj.lora_linear_layer.up.weight",
+            TEXT,
+        ),
+        ("kohya", f"{KOHYA}.lora_down.weight", f"{KOHYA}.lora_up.weight", SITE),
+        (
+            "kohya",
+            "lora_te_text_model_encoder_layers_3_self_attn_out_proj.lora_down.weight",
+            "lora_te_text_model_encoder_layers_3_self_attn_out_proj.lora_up.weight",
+            TEXT,
+        ),
+        (
+            "kohya",
+            "lora_te1_encoder_layers_3_self_attn_out_proj.lora_down.weight",
+            "lora_te1_encoder_layers_3_self_attn_out_proj.lora_up.weight",
+            TEXT,
+        ),
+        (
+            "peft",
+            f"base_model.model.{SITE.removeprefix('unet.')}.lora_A.weight",
+            f"base_model.model.{SITE.removeprefix('unet.')}.lora_B.weight",
+            SITE,
+        ),
+        (
+            "peft",
+            "base_model.model.text_model.encoder.layers.3.self_attn.out_proj.lora_A.weight",
+            "base_model.model.text_model.encoder.layers.3.self_attn.out_proj.lora_B.weight",
+            TEXT,
+        ),
+    ],
+)
+def test_every_spelling_names_its_site(dialect: str, down: str, up: str, site: str) -> None:
+    reading = read_keys(pair_of(down, up))
+    assert reading.dialect == dialect
+    assert [(pair.site, pair.down, pair.up, pair.rank) for pair in reading.pairs] == [(site, down, up, 4)]
+    assert reading.unread == ()
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({f"{KOHYA}.lora_mid.weight": (4, 4, 3, 3)}, "more than a plain LoRA pair"),
+        ({f"{KOHYA}.dora_scale": (1280, 1)}, "more than a plain LoRA pair"),
+        ({"lora_unet_nowhere.lora_down.weight": (4, 8)}, "no base has a module of this name"),
+        ({"lora_unet_conv_in.alpha": ()}, "lacks one of its two matrices"),
+        ({"lora_unet_conv_in.lora_up.weight": (320, 4)}, "lacks one of its two matrices"),
+        ({"bundle_emb.ada.clip_l": (2, 768)}, "no known layout"),
+        ({f"{SITE}.lora.down.weight": (4, 1280)}, "differs from that of the rest"),
+        ({"": (1,)}, "no known layout"),
+        ({"lora_unet_" + "a." * 100_000: (1,)}, "no base has a module"),
+    ],
+)
+def test_what_is_not_understood_is_said(extra: Mapping[str, Sequence[int]], words: str) -> None:
+    plain = "lora_unet_conv_out"
+    file = tensors(
+        {f"{KOHYA}.lora_down.weight": (4, 1280), f"{KOHYA}.lora_up.weight": (1280, 4), f"{KOHYA}.alpha": ()}
+        | {f"{plain}.lora_down.weight": (4, 320, 3, 3), f"{plain}.lora_up.weight": (4, 4, 1, 1)}
+        | dict(extra)
+    )
+    reading = read_keys(file)
+    assert any(words in item.why for item in reading.unread)
+    read = {key for pair in reading.pairs for key in (pair.down, pair.up, pair.alpha) if key is not None}
+    assert len(read) + len(reading.unread) == len(file), "every tensor is read or said to be unread"
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "dtype", "words"),
+    [
+        ((4, 1280), (1280, 8), "F32", "do not multiply"),
+        ((0, 1280), (1280, 0), "F32", "do not multiply"),
+        ((4,), (1280, 4), "F32", "not those of a LoRA pair"),
+        ((4, 1280), (1280, 4, 3, 3), "F32", "not those of a LoRA pair"),
+        ((4, 1280), (1280, 4), "I32", "not floating point"),
+    ],
+)
+def test_matrices_that_make_no_pair(down: Sequence[int], up: Sequence[int], dtype: str, words: str) -> None:
+    reading = read_keys(tensors({f"{KOHYA}.lora_down.weight": down, f"{KOHYA}.lora_up.weight": up}, dtype))
+    assert (reading.dialect, reading.pairs) == ("", ())
+    assert [words in item.why for item in reading.unread] == [True, True]
+
+
+def test_a_module_given_twice_is_not_read() -> None:
+    once = pair_of(f"{TEXT}.lora_A.weight", f"{TEXT}.lora_B.weight")
+    again = pair_of(*(key.replace("encoder.layers", "text_model.encoder.layers", 1) for key in once))
+    assert len(read_keys(once).pairs) == 1
+    both = read_keys(once | again)
+    assert both.pairs == ()
+    assert {item.why for item in both.unread} == {"this module is given twice"}
+
+
+def test_a_convolution_flattens() -> None:
+    name = "lora_unet_conv_in"
+    shapes = {f"{name}.lora_down.weight": (2, 4, 3, 3), f"{name}.lora_up.weight": (320, 2, 1, 1)}
+    (pair,) = read_keys(tensors(shapes)).pairs
+    assert isinstance(pair, Pair)
+    assert pair.shape == (320, 36)

@@ -1,0 +1,54 @@
+"""The README does not promise what is not there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line[2:].split("  #")[0].strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+
+
+def help_of(*arguments: str) -> str:
+    code = "import sys; sys.argv = ['loraudit', *sys.argv[1:]]; from loraudit.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "80", "NO_COLOR": "1"},
+    )
+    return result.stdout
+
+
+def test_there_are_commands() -> None:
+    assert {"make scan", "make test", "loraudit --help"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
+def test_make_targets_exist(command: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"(?:`|\$ )loraudit ([a-z][a-z-]+)", README))))
+def test_commands_exist(name: str) -> None:
+    assert help_of(name).startswith(f"Usage: loraudit {name}")
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "--help" in block.splitlines()[0]])
+def test_help_is_current(block: str) -> None:
+    command, _, shown = block.partition("\n")
+    arguments = [word for word in command.split()[2:] if word != "--help"]
+    assert shown.strip() == help_of(*arguments).strip()
