@@ -1,0 +1,129 @@
+"""The rules: stable ids, and what each severity of each rule says in plain words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loraudit.findings.vocabulary import Severity
+
+__all__ = ["ACCEPTED", "AGREEMENT", "TOO_FEW_FACES", "Rule", "Words"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a finding of one severity is put."""
+
+    title: str
+    summary: str
+    """The sentence of the verdict."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One question that a scan asks."""
+
+    id: str
+    """Stable; never reused for another question."""
+    words: Mapping[Severity, Words]
+    seen: str
+    """Ends the sentence "Attack X: k of n ..."."""
+    caveat: str
+    """What the number does not show."""
+    remedy: str
+    """What to do when something came back."""
+    next_step: str
+    """What to do when nothing did, or when the scan cannot tell."""
+
+
+AGREEMENT = Rule(
+    id="LA-IDENTITY-001",
+    words={
+        Severity.HIGH: Words(
+            "One consistent person comes back from the weights",
+            "An adversary with this file and the public base model gets back one consistent person.",
+        ),
+        Severity.MEDIUM: Words(
+            "Many reconstructions agree on one person",
+            "An adversary with this file and the public base model often gets back the same person.",
+        ),
+        Severity.LOW: Words(
+            "Reconstructions lean towards one person",
+            "An adversary with this file and the public base model gets back faint hints of one person.",
+        ),
+        Severity.INCONCLUSIVE: Words(
+            "Reconstructions agree, but not clearly more than the base model's",
+            "One person comes back, but the base model alone may do as much: this scan cannot tell.",
+        ),
+        Severity.NONE: Words(
+            "No consistent person came back",
+            "These attacks, at this budget, got no consistent person back.",
+        ),
+    },
+    seen="pairs of reconstructions from different seeds show the same face.",
+    caveat="The base model in this scan is the only control: no calibration data were used.",
+    remedy=(
+        "Share this file only where you would share the photos it was trained on. Another trigger word or a "
+        "file without metadata does not help: the person is in the weights. To ask about one person, scan "
+        "again with --reference PHOTOS."
+    ),
+    next_step="Before you rely on this, scan again with more pictures (--samples) or --reference PHOTOS.",
+)
+
+ACCEPTED = Rule(
+    id="LA-IDENTITY-002",
+    words={
+        Severity.CRITICAL: Words(
+            "The person in the reference photos comes back",
+            "An adversary with this file and the public base model gets back the person in your photos.",
+        ),
+        Severity.HIGH: Words(
+            "Some reconstructions are the person in the reference photos",
+            "An adversary with this file and the public base model gets back the person in your photos "
+            "in some of the pictures.",
+        ),
+        Severity.MEDIUM: Words(
+            "A few reconstructions are the person in the reference photos",
+            "An adversary with this file and the public base model gets back the person in your photos "
+            "in a few of the pictures.",
+        ),
+        Severity.LOW: Words(
+            "A reconstruction resembles the person in the reference photos",
+            "An adversary with this file and the public base model gets a faint likeness of the person "
+            "in your photos.",
+        ),
+        Severity.INCONCLUSIVE: Words(
+            "The base model alone comes as close to the reference photos",
+            "Pictures resemble your photos, but so do the base model's: this scan cannot tell.",
+        ),
+        Severity.NONE: Words(
+            "The person in the reference photos did not come back",
+            "These attacks, at this budget, did not get back the person in your photos.",
+        ),
+    },
+    seen="reconstructions pass as the person in the reference photos.",
+    caveat="Relatives and look-alikes pass more easily than strangers.",
+    remedy=(
+        "Do not share this file without that person's consent, and take it down where it is public: every "
+        "copy is a likeness. A file without metadata does not help: the person is in the weights."
+    ),
+    next_step=(
+        "Before you rely on this, scan again with more pictures (--samples) and with more reference photos, "
+        "in other light and poses."
+    ),
+)
+
+TOO_FEW_FACES = Rule(
+    id="LA-IDENTITY-003",
+    words={
+        Severity.INCONCLUSIVE: Words(
+            "Too few faces to compare",
+            "Too few reconstructions show a face: this scan cannot tell what the file gives away.",
+        ),
+    },
+    seen="reconstructions show a face.",
+    caveat="A picture without a face says nothing about the person in the file.",
+    remedy="",
+    next_step=(
+        "Scan again with more pictures (--samples) or steps (--steps), look at them with --save-images DIR, "
+        "and check that the base model is the one the file was trained on (--base)."
+    ),
+)

@@ -1,0 +1,269 @@
+"""The vocabulary of a report: severity, scores, findings, the report itself and its exit code.
+
+Evidence is stored, judgement is derived: `policy.judge` turns evidence into findings, and a report's verdict
+and exit code follow from its findings and from what was left undone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from functools import total_ordering
+
+__all__ = [
+    "Confidence",
+    "EncoderUsed",
+    "Exit",
+    "Finding",
+    "Gap",
+    "Modules",
+    "Report",
+    "Score",
+    "Settings",
+    "Severity",
+    "Target",
+    "Verdict",
+    "combine_exit_codes",
+    "exit_code",
+    "unscannable",
+]
+
+
+@total_ordering
+class Severity(Enum):
+    """How much came back, and the level of a report. The order says which of several findings leads.
+
+    `inconclusive` (could not look, or looked and cannot tell) outranks `none`, because unknown is never
+    clean, and yields to anything that was shown.
+    """
+
+    NONE = "none"
+    INCONCLUSIVE = "inconclusive"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Severity):
+            return NotImplemented
+        order = list(Severity)
+        return order.index(self) < order.index(other)
+
+
+class Confidence(Enum):
+    """How far to trust a finding, apart from its severity; `high` needs calibration data for the attack."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Exit(IntEnum):
+    """Exit codes of `loraudit scan`."""
+
+    CLEAN = 0
+    """Nothing at or above `--fail-on`."""
+    FOUND = 1
+    """Something is."""
+    ERROR = 2
+    """Usage or internal error."""
+    NOTHING = 3
+    """Nothing that could be scanned."""
+    INCOMPLETE = 4
+    """Part of the audit could not run, or its verdict is inconclusive."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number. The same number of the base model is a score of its own, named by `of_base`."""
+
+    name: str
+    """`faces`, `consistency`, `accepted`, `cosine`, `clip-i`, `clip-t`; with `.base` the base model's
+    control."""
+    attack: str
+    against: str
+    """Similarity to what: `reference`, `each other`, `class prompt`, `true prompt`; `face detector` for
+    `faces`."""
+    value: float | None
+    """Share in 0..1 or mean cosine in -1..1; None if there was nothing to measure."""
+    n: int
+    """Pairs for `against` = `each other`, otherwise pictures."""
+    low: float | None = None
+    """Lower end of the 95 % interval; None where none can be given."""
+    high: float | None = None
+    null_p95: float | None = None
+    """What the null reaches in at most 5 % of cases."""
+    p_value: float | None = None
+    """One-sided, tuned above base; not corrected for the number of attacks."""
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this is the base model's control of another score."""
+        return self.name.endswith(".base")
+
+    @property
+    def of_base(self) -> tuple[str, str, str]:
+        """(name, attack, against) of this score's control."""
+        return f"{self.name}.base", self.attack, self.against
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer to one question, with the numbers behind it."""
+
+    id: str
+    """Stable rule id, `LA-IDENTITY-001`."""
+    severity: Severity
+    confidence: Confidence
+    title: str
+    detail: str
+    """What was seen and what it means. Never holds words of the file; those are `quotes`."""
+    remedy: str
+    """What to do about it."""
+    summary: str = ""
+    """One plain sentence for the verdict; `title` serves if empty."""
+    numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
+    quotes: tuple[str, ...] = ()
+    """Private words of the file (names, captions, triggers), hidden unless asked for."""
+
+    def told(self, reveal: bool) -> str:
+        """`detail`, followed by the quotes, or by how many are hidden."""
+        if not self.quotes:
+            return self.detail
+        if reveal:
+            return f"{self.detail} The file says: " + ", ".join(f'"{quote}"' for quote in self.quotes) + "."
+        words = "1 text" if len(self.quotes) == 1 else f"{len(self.quotes)} texts"
+        return f"{self.detail} {words} of the file hidden here (--reveal shows)."
+
+
+@dataclass(frozen=True)
+class Modules:
+    """How much of the file was understood."""
+
+    read: int
+    """Sites whose update was read."""
+    unread: int
+    """Keys that were not understood."""
+
+    @property
+    def total(self) -> int:
+        """Read and unread together."""
+        return self.read + self.unread
+
+
+@dataclass(frozen=True)
+class Target:
+    """The audited file. All but the name are None when it could not be read as a LoRA."""
+
+    name: str
+    """As shown, made harmless and without its folder."""
+    sha256: str | None = None
+    size_bytes: int | None = None
+    family: str | None = None
+    base: str | None = None
+    """The base model recognised, None if unknown."""
+    dialect: str | None = None
+    rank: tuple[int, int] | None = None
+    """Smallest and largest rank among its sites."""
+    modules: Modules | None = None
+
+
+@dataclass(frozen=True)
+class EncoderUsed:
+    """The encoder that read the weights."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that, with the file, decides the pictures."""
+
+    base: str | None = None
+    encoder: EncoderUsed | None = None
+    attacks: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    budget: str | None = None
+    """In words: `16 samples, 20 steps, guidance 3`."""
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that could not be looked at."""
+
+    what: str
+    """The part of the audit: `target`, `base`, `attack paper`, ..."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The level of a report and the plain sentences that explain it, the weightiest first."""
+
+    level: Severity
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a scan of one target has to say. Findings are kept worst first, then by id."""
+
+    version: str
+    """Of loraudit."""
+    target: Target
+    findings: tuple[Finding, ...] = ()
+    scores: tuple[Score, ...] = ()
+    settings: Settings = Settings()
+    incomplete: tuple[Gap, ...] = ()
+
+    def __post_init__(self) -> None:
+        by_id = sorted(self.findings, key=lambda finding: finding.id)
+        worst_first = sorted(by_id, key=lambda finding: finding.severity, reverse=True)
+        object.__setattr__(self, "findings", tuple(worst_first))
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the target could be read as a LoRA at all."""
+        return self.target.family is not None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Level of the worst finding, but never clean when nothing, or not everything, was looked at."""
+        level = max((finding.severity for finding in self.findings), default=Severity.INCONCLUSIVE)
+        if self.incomplete:
+            level = max(level, Severity.INCONCLUSIVE)
+        reasons = [finding.summary or finding.title for finding in self.findings if finding.severity is level]
+        if level is Severity.INCONCLUSIVE:
+            reasons += [f"Could not look at {gap.what}: {gap.why}" for gap in self.incomplete]
+        return Verdict(level, tuple(reasons) or ("Nothing was looked at.",))
+
+
+def unscannable(version: str, name: str, why: str) -> Report:
+    """The report of a target that is not a LoRA loraudit can read: nothing found, exit code 3."""
+    return Report(version, Target(name), incomplete=(Gap("target", why),))
+
+
+def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
+    """Exit code of one report; `fail_on` None never fails on a finding.
+
+    Raises ValueError if `fail_on` is not one of low, medium, high, critical.
+    """
+    if fail_on is not None and fail_on < Severity.LOW:
+        raise ValueError(f"cannot fail on {fail_on.value!r}: choose low, medium, high, critical or never")
+    if not report.scanned:
+        return Exit.NOTHING
+    if fail_on is not None and report.verdict.level >= fail_on:
+        return Exit.FOUND
+    open_questions = any(finding.severity is Severity.INCONCLUSIVE for finding in report.findings)
+    if open_questions or report.incomplete or report.verdict.level is Severity.INCONCLUSIVE:
+        return Exit.INCOMPLETE
+    return Exit.CLEAN
+
+
+def combine_exit_codes(codes: Iterable[int]) -> Exit:
+    """Exit code of several targets: the worst, in the order 2 > 1 > 4 > 3 > 0; 3 for no target at all."""
+    worst_first: Sequence[Exit] = (Exit.ERROR, Exit.FOUND, Exit.INCOMPLETE, Exit.NOTHING, Exit.CLEAN)
+    given = {Exit(code) for code in codes}
+    return next((code for code in worst_first if code in given), Exit.NOTHING)

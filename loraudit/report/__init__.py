@@ -1,0 +1,34 @@
+"""Reports as text: a renderer takes reports and gives back a string.
+
+It knows no streams and sees only findings.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from loraudit.findings import Report
+from loraudit.report import json_v1, text
+
+__all__ = ["FORMATS", "Renderer"]
+
+
+class Renderer(Protocol):
+    """What every format offers."""
+
+    def __call__(
+        self, reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False
+    ) -> str:
+        """The reports, ending in a newline. `reveal` shows private words of the file.
+
+        `width` in columns and `color` are for formats that are read on a terminal.
+        """
+        ...
+
+
+def _json(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    del width, color
+    return json_v1.render(reports, reveal=reveal)
+
+
+FORMATS: Mapping[str, Renderer] = {"text": text.render, "json": _json}
+"""Format name of `--format` to its renderer."""

@@ -1,0 +1,115 @@
+"""The report as JSON: schemas `loraudit.report/1` and `loraudit.reports/1`.
+
+Explicit, never a dump of the dataclasses: what is written here is a contract. Keys are sorted, characters
+outside ASCII are escaped, numbers have six significant digits, and a number that is not finite is null.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from loraudit.findings import EncoderUsed, Finding, Modules, Report, Score, Settings, Target
+from loraudit.report.plain import plain
+
+__all__ = ["render", "schema"]
+
+
+def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
+    """One report as `loraudit.report/1`, any other number as `loraudit.reports/1`."""
+    documents = [_report(report, reveal) for report in reports]
+    document = documents[0] if len(documents) == 1 else {"schema": "loraudit.reports/1", "reports": documents}
+    return json.dumps(document, sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of both."""
+    text = files("loraudit.report").joinpath("report_v1.schema.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def _report(report: Report, reveal: bool) -> dict[str, Any]:
+    verdict = report.verdict
+    return {
+        "schema": "loraudit.report/1",
+        "version": plain(report.version),
+        "target": _target(report.target),
+        "verdict": {"level": verdict.level.value, "reasons": [plain(reason) for reason in verdict.reasons]},
+        "findings": [_finding(finding, reveal) for finding in report.findings],
+        "scores": [_score(score) for score in report.scores],
+        "settings": _settings(report.settings),
+        "incomplete": [{"what": plain(gap.what), "why": plain(gap.why)} for gap in report.incomplete],
+    }
+
+
+def _target(target: Target) -> dict[str, Any]:
+    return {
+        "name": plain(target.name),
+        "sha256": _text(target.sha256),
+        "size_bytes": target.size_bytes,
+        "family": _text(target.family),
+        "base": _text(target.base),
+        "dialect": _text(target.dialect),
+        "rank": None if target.rank is None else list(target.rank),
+        "modules": None if target.modules is None else _modules(target.modules),
+    }
+
+
+def _modules(modules: Modules) -> dict[str, int]:
+    return {"read": modules.read, "unread": modules.unread, "total": modules.total}
+
+
+def _finding(finding: Finding, reveal: bool) -> dict[str, Any]:
+    return {
+        "id": plain(finding.id),
+        "severity": finding.severity.value,
+        "confidence": finding.confidence.value,
+        "title": plain(finding.title),
+        "detail": plain(finding.told(reveal)),
+        "numbers": {plain(key): _number(value) for key, value in finding.numbers.items()},
+        "remedy": plain(finding.remedy),
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "name": plain(score.name),
+        "attack": plain(score.attack),
+        "against": plain(score.against),
+        "value": _number(score.value),
+        "n": score.n,
+        "low": _number(score.low),
+        "high": _number(score.high),
+        "null_p95": _number(score.null_p95),
+        "p_value": _number(score.p_value),
+    }
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    return {
+        "base": _text(settings.base),
+        "encoder": None if settings.encoder is None else _encoder(settings.encoder),
+        "attacks": [plain(attack) for attack in settings.attacks],
+        "seeds": list(settings.seeds),
+        "budget": _text(settings.budget),
+        "device": _text(settings.device),
+    }
+
+
+def _encoder(encoder: EncoderUsed) -> dict[str, str]:
+    return {"name": plain(encoder.name), "sha256": plain(encoder.sha256)}
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else plain(text)
+
+
+def _number(value: float | int | str | None) -> float | int | str | None:
+    if isinstance(value, str):
+        return plain(value)
+    if not isinstance(value, float):
+        return value
+    # `+ 0.0` turns -0.0 into 0.0.
+    return float(f"{value:.6g}") + 0.0 if math.isfinite(value) else None

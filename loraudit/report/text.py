@@ -1,0 +1,263 @@
+"""The report as a person reads it in a terminal, laid out with Rich.
+
+Rich never parses any text here: everything is a `Text`, and markup, emoji and highlighting are off.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from itertools import groupby, pairwise
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from loraudit.findings import Finding, Report, Score, Severity, Target
+from loraudit.report.plain import plain
+
+__all__ = ["render"]
+
+_STYLE = {
+    Severity.NONE: "green",
+    Severity.INCONCLUSIVE: "cyan",
+    Severity.LOW: "blue",
+    Severity.MEDIUM: "yellow",
+    Severity.HIGH: "red",
+    Severity.CRITICAL: "bold red",
+}
+_TOLD_BY_DETAIL = {"attack", "k", "n", "base_k", "base_n"}
+_NAME_LIMIT, _QUOTED_LIMIT = 200, 2000
+_BOUND = (
+    "An audit is a lower bound: a stronger attack, or more time, may get back more. A report without "
+    "findings means that these attacks, at this budget, found nothing. It never means that the file is safe."
+)
+
+
+def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    """The reports one after the other, with a summary below if there are several.
+
+    `width` in columns, at least 60. With `color` the text holds ANSI codes; without, it is plain.
+    """
+    console = Console(
+        file=StringIO(),
+        width=max(60, width),
+        force_terminal=color,
+        force_jupyter=False,
+        color_system="standard" if color else None,
+        no_color=not color,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    with console.capture() as captured:
+        for i, report in enumerate(reports):
+            console.print(Padding(_report(report, reveal), (1 if i else 0, 0, 0, 0)))
+        if len(reports) != 1:
+            console.print(_summary(reports))
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def _report(report: Report, reveal: bool) -> Group:
+    parts: list[RenderableType] = [_header(report), _below(_verdict(report))]
+    if not report.scanned:
+        return Group(*parts)
+    if report.findings:
+        parts.append(_title("Findings"))
+        for i, finding in enumerate(report.findings):
+            parts.append(_below(_finding(finding, reveal)) if i else _finding(finding, reveal))
+    if report.scores:
+        parts += [_title("Scores"), _scores(report.scores)]
+    parts += [_title("Settings"), _settings(report), _title("Not looked at"), _gaps(report)]
+    return Group(*parts, _below(Text(_BOUND, style="dim")))
+
+
+def _header(report: Report) -> RenderableType:
+    target = report.target
+    rows = [("File", _text(target.name, _NAME_LIMIT, "bold"))]
+    if target.sha256 is not None:
+        rows.append(("SHA-256", _text(f"{target.sha256[:16]}…  {_size(target.size_bytes)}")))
+    if report.scanned:
+        rows.append(("Base model", _text(target.base or "not recognised")))
+        rows.append(("Contents", _text(_contents(target))))
+    return Group(
+        Rule(_text(f"loraudit {report.version}", style="bold"), align="left", style="dim"), _grid(rows)
+    )
+
+
+def _contents(target: Target) -> str:
+    parts = [f"{target.family} LoRA"]
+    if target.dialect is not None:
+        parts.append(f"{target.dialect} layout")
+    if target.rank is not None:
+        low, high = target.rank
+        parts.append(f"rank {low}" if low == high else f"rank {low} to {high}")
+    if target.modules is not None:
+        parts.append(f"{target.modules.read} of {target.modules.total} modules read")
+    return ", ".join(parts)
+
+
+def _verdict(report: Report) -> RenderableType:
+    level, reasons = report.verdict.level, report.verdict.reasons
+    style = _STYLE[level]
+    return Panel(
+        Group(*(_text(reason, _QUOTED_LIMIT) for reason in reasons)),
+        title=Text(f" VERDICT: {_level(report)} ", style=f"{style} reverse"),
+        title_align="left",
+        border_style=style,
+        box=box.HEAVY,
+        padding=(1, 2),
+    )
+
+
+def _level(report: Report) -> str:
+    level = report.verdict.level
+    if not report.scanned:
+        return "NOT SCANNED"
+    return "NOTHING FOUND" if level is Severity.NONE else level.value.upper()
+
+
+def _finding(finding: Finding, reveal: bool) -> RenderableType:
+    head = Text.assemble(
+        (f" {finding.severity.value.upper()} ", f"{_STYLE[finding.severity]} reverse"),
+        ("  " + plain(finding.title), "bold"),
+    )
+    rule = _text(f"{finding.id}, {finding.confidence.value} confidence", style="dim")
+    rows = [
+        ("Seen", _text(finding.told(reveal), _QUOTED_LIMIT)),
+        ("Numbers", _text(_numbers(finding), style="dim")),
+        ("To do", _text(finding.remedy, style="bold")),
+    ]
+    return Group(head, rule, _grid(row for row in rows if row[1]))
+
+
+def _numbers(finding: Finding) -> str:
+    told = finding.numbers.items()
+    return "  ".join(f"{key}={_number(value)}" for key, value in told if key not in _TOLD_BY_DETAIL)
+
+
+def _scores(scores: Sequence[Score]) -> RenderableType:
+    table = _table()
+    table.add_column("score (to what)", ratio=1)
+    for heading in ("value", "95 % range", "n", "base", "chance", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    controls = {(score.name, score.attack, score.against): score for score in scores if score.is_base}
+    shown = [score for score in scores if not score.is_base]
+    for attack, group in groupby(shown, key=lambda score: score.attack):
+        table.add_row(_text(attack, style="bold"))
+        for score in group:
+            control = controls.get(score.of_base)
+            table.add_row(
+                _text(f" {score.name} ({score.against})"),
+                _text(_decimal(score.value)),
+                _text(_interval(score.low, score.high)),
+                _text(str(score.n)),
+                _text(_decimal(control.value) if control else "-"),
+                _text(_decimal(score.null_p95)),
+                _text(_p(score.p_value)),
+            )
+    legend = (
+        "base: the same number of the base model without the file, same embedding and seeds. chance: what "
+        "95 % of chance outcomes do not exceed. p: how often chance alone leads the base by as much."
+    )
+    return Group(table, _text(legend, style="dim"))
+
+
+def _settings(report: Report) -> RenderableType:
+    settings = report.settings
+    encoder = settings.encoder
+    rows = [
+        ("Base model", settings.base),
+        ("Encoder", encoder and f"{encoder.name} (sha256 {encoder.sha256[:16]}…)"),
+        ("Attacks", ", ".join(settings.attacks)),
+        ("Budget", settings.budget),
+        ("Seeds", _ranges(settings.seeds)),
+        ("Device", settings.device),
+    ]
+    return _grid((label, _text(value)) for label, value in rows if value)
+
+
+def _gaps(report: Report) -> RenderableType:
+    if not report.incomplete:
+        return Padding(Text("Nothing was left out of what was asked for."), (0, 0, 0, 2))
+    return _grid((gap.what, _text(gap.why, _QUOTED_LIMIT)) for gap in report.incomplete)
+
+
+def _summary(reports: Sequence[Report]) -> RenderableType:
+    table = _table()
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("file", ratio=1)
+    for report in reports:
+        style = _STYLE[report.verdict.level]
+        table.add_row(Text(_level(report), style=style), _text(report.target.name, _NAME_LIMIT))
+    heading = Rule(_text(f"{len(reports)} targets", style="bold"), align="left", style="dim")
+    return _below(Group(heading, table))
+
+
+def _below(part: RenderableType) -> RenderableType:
+    return Padding(part, (1, 0, 0, 0))
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, show_edge=False)
+
+
+def _title(title: str) -> RenderableType:
+    return _below(Rule(Text(title, style="bold"), align="left", style="dim"))
+
+
+def _grid(rows: Iterable[tuple[str, Text]]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(style="dim", no_wrap=False, max_width=20)
+    grid.add_column(ratio=1, overflow="fold")
+    for label, value in rows:
+        grid.add_row(_text(label, 40), value)
+    return Padding(grid, (0, 0, 0, 2))
+
+
+def _text(text: str, limit: int | None = None, style: str = "") -> Text:
+    return Text(plain(text, limit), style=style, overflow="fold")
+
+
+def _number(value: float | int | str | None) -> str:
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    return "<0.001" if value is not None and value < 0.001 else _decimal(value)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None or not math.isfinite(low + high):
+        return "-"
+    return f"{low:.2f} to {high:.2f}"
+
+
+def _size(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return ""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """`0 to 7, 9`: runs of consecutive seeds, in the order given."""
+    cuts = [i + 1 for i, (a, b) in enumerate(pairwise(seeds)) if b != a + 1]
+    runs = [seeds[a:b] for a, b in pairwise([0, *cuts, len(seeds)])] if seeds else []
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

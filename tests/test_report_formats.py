@@ -1,0 +1,270 @@
+"""One literal report in every format, compared whole.
+
+After a wanted change of words or layout, `python tests/test_report_formats.py` writes the golden files anew;
+read the difference before you keep it.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from loraudit.findings import (
+    Confidence,
+    EncoderUsed,
+    Finding,
+    Gap,
+    Modules,
+    Report,
+    Score,
+    Settings,
+    Severity,
+    Target,
+    unscannable,
+)
+from loraudit.report import FORMATS
+from loraudit.report.json_v1 import schema
+from loraudit.report.plain import plain
+
+GOLDEN = Path(__file__).parent / "golden"
+
+REPORT = Report(
+    version="0.1.0",
+    target=Target(
+        name="private-person.safetensors",
+        sha256="3f2a9c01" * 8,
+        size_bytes=458_112,
+        family="sd",
+        base="tiny",
+        dialect="diffusers",
+        rank=(4, 8),
+        modules=Modules(read=56, unread=2),
+    ),
+    findings=(
+        Finding(
+            id="LA-IDENTITY-001",
+            severity=Severity.HIGH,
+            confidence=Confidence.MEDIUM,
+            title="One consistent person comes back from the weights",
+            detail=(
+                "Attack paper: 91 of 120 pairs of reconstructions from different seeds show the same face. "
+                "With the same embedding and seeds, the base model alone: 1 of 120."
+            ),
+            remedy="Share this file only where you would share the photos it was trained on.",
+            summary="An adversary with this file and the public base model gets back one consistent person.",
+            numbers={
+                "attack": "paper",
+                "attacks": 2,
+                "value": 91 / 120,
+                "k": 91,
+                "n": 120,
+                "low": 0.4187651,
+                "high": 0.9303218,
+                "base_value": 1 / 120,
+                "base_k": 1,
+                "base_n": 120,
+                "null_p95": 0.3083333333,
+                "p_value": 0.0001,
+                "threshold": 0.52,
+                "far": 0.001,
+                "policy": 1,
+            },
+        ),
+        Finding(
+            id="LA-IDENTITY-002",
+            severity=Severity.LOW,
+            confidence=Confidence.LOW,
+            title="A reconstruction resembles the person in the reference photos",
+            detail="Attack prompts:trigger: 1 of 16 reconstructions pass as the person in the photos.",
+            remedy="Do not share this file without that person's consent.",
+            quotes=("photo of sks Jane Doe",),
+        ),
+    ),
+    scores=(
+        Score("faces", "paper", "face detector", 1.0, 16, 0.806, 1.0),
+        Score("faces.base", "paper", "face detector", 0.9375, 16, 0.717, 0.989),
+        Score(
+            "consistency", "paper", "each other", 91 / 120, 120, 0.4187651, 0.9303218, 0.3083333333, 0.0001
+        ),
+        Score("consistency.base", "paper", "each other", 1 / 120, 120, 0.0007, 0.334),
+        Score("clip-i", "paper", "reference", 0.8123, 16, 0.79, 0.834, 0.6412),
+        Score("clip-i.base", "paper", "reference", 0.6021, 16, 0.58, 0.624),
+        Score("consistency", "prompts:trigger", "each other", None, 0, 0.0, 1.0, None, 1.0),
+        Score("consistency.base", "prompts:trigger", "each other", 0.0, 6, 0.0, 0.658),
+    ),
+    settings=Settings(
+        base="tiny",
+        encoder=EncoderUsed("paper-tiny", "ab" * 32),
+        attacks=("paper", "prompts:trigger"),
+        seeds=(*range(15), 99),
+        budget="16 samples, 20 steps, guidance 3",
+        device="cpu",
+    ),
+    incomplete=(Gap("attack prompts:class", "out of memory at 16 samples; try --samples 8"),),
+)
+CLEAN = dataclasses.replace(
+    REPORT,
+    findings=(
+        Finding(
+            "LA-IDENTITY-001", Severity.NONE, Confidence.LOW, "No consistent person came back", "Seen.", "Do."
+        ),
+    ),
+    scores=(),
+    incomplete=(),
+)
+SEVERAL = (REPORT, CLEAN, unscannable("0.1.0", "notes.txt", "this is not a safetensors file"))
+
+RENDERED = {
+    "report-80.txt": lambda: FORMATS["text"]([REPORT]),
+    "report-120.txt": lambda: FORMATS["text"]([REPORT], width=120, reveal=True),
+    "report-color.txt": lambda: FORMATS["text"]([CLEAN], color=True),
+    "reports.txt": lambda: FORMATS["text"](SEVERAL),
+    "report.json": lambda: FORMATS["json"]([REPORT]),
+    "reports.json": lambda: FORMATS["json"](SEVERAL),
+}
+
+HOSTILE = (
+    "\x1b]0;pwned\x07\x1b[2J[red]PASS[/red] [/bold] :warning: \u202eevil\u2066 \x9b31m\r\n"
+    "::set-output name=x::1\u200b\ud800"
+)
+
+
+def hostile() -> Report:
+    """A report in which every free text is an attack on whoever prints it."""
+    return Report(
+        HOSTILE,
+        Target(HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE, (1, 1), Modules(1, 1)),
+        (
+            Finding(
+                HOSTILE,
+                Severity.LOW,
+                Confidence.LOW,
+                *[HOSTILE] * 3,
+                numbers={HOSTILE: HOSTILE},
+                quotes=(HOSTILE,),
+            ),
+        ),
+        (Score(HOSTILE, HOSTILE, HOSTILE, 0.5, 1),),
+        Settings(HOSTILE, EncoderUsed(HOSTILE, HOSTILE), (HOSTILE,), (1,), HOSTILE, HOSTILE),
+        (Gap(HOSTILE, HOSTILE),),
+    )
+
+
+def valid(text):
+    document = json.loads(text)
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    return document
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_golden(name):
+    assert RENDERED[name]() == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_text_fits_its_width_and_ends_in_one_newline(width):
+    text = FORMATS["text"](SEVERAL, width=width)
+    assert max(len(line) for line in text.splitlines()) == width
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"])
+def test_text_is_plain_unless_colour_is_asked_for(variable, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    assert "\x1b" not in FORMATS["text"]([REPORT])
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" in FORMATS["text"]([REPORT], color=True)
+
+
+@pytest.mark.parametrize("reveal", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+def test_hostile_text_is_inert(name, reveal):
+    out = FORMATS[name]([hostile(), hostile()], width=200, reveal=reveal)
+    assert not set(out) & set("\x1b\x9b\x07\r\u202e\u2066\u200b\ud800")
+    assert "::set-output" not in out
+    assert "[red]PASS[/red]" in out  # shown, not obeyed
+    assert ":warning:" in out
+    out.encode("utf-8")
+
+
+def test_hostile_text_stays_inert_once_json_is_parsed():
+    document = json.loads(FORMATS["json"]([hostile()], reveal=True))
+    assert "\\x1b[2J" in document["target"]["name"]
+    assert "\x1b" not in document["target"]["name"]
+
+
+@pytest.mark.parametrize(
+    "text", ["Zoë Müller", "李小龍.safetensors", "photo of sks person, [x](y)", "a\\x1bb"]
+)
+def test_plain_leaves_plain_text_alone(text):
+    assert plain(text) == text
+    assert plain(plain("\x1b\u202e::")) == plain("\x1b\u202e::")
+    assert plain("a" * 50, 10) == "a" * 9 + "…"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_words_of_the_file_are_hidden_unless_revealed(name):
+    assert "Jane Doe" not in FORMATS[name]([REPORT], width=200)
+    assert "1 text of the file hidden" in FORMATS[name]([REPORT], width=200)
+    assert "Jane Doe" in FORMATS[name]([REPORT], width=200, reveal=True)
+
+
+def test_json_follows_its_schema_and_the_design():
+    document = valid(FORMATS["json"]([REPORT]))
+    assert set(document) == set(schema()["$defs"]["report"]["required"])
+    assert document["schema"] == "loraudit.report/1"
+    assert document["verdict"]["level"] == "high"
+    assert document["target"]["rank"] == [4, 8]
+    assert document["target"]["modules"] == {"read": 56, "unread": 2, "total": 58}
+    several = valid(FORMATS["json"](SEVERAL))
+    assert several["schema"] == "loraudit.reports/1"
+    assert [report["verdict"]["level"] for report in several["reports"]] == ["high", "none", "inconclusive"]
+    assert valid(FORMATS["json"]([])) == {"schema": "loraudit.reports/1", "reports": []}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document.pop("incomplete"),
+        lambda document: document.update(extra=1),
+        lambda document: document["verdict"].update(level="fine"),
+        lambda document: document["scores"][0].pop("p_value"),
+        lambda document: document["target"].update(rank=[1]),
+    ],
+)
+def test_schema_refuses_other_documents(spoil):
+    document = json.loads(FORMATS["json"]([REPORT]))
+    spoil(document)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schema()).validate(document)
+
+
+def test_json_has_no_nan_and_few_digits():
+    numbers = {"a": math.nan, "b": math.inf, "c": -0.0, "d": 1 / 3, "e": 3, "f": None}
+    score = Score("cosine", "paper", "reference", math.nan, 1, -math.inf, math.inf, 2 / 3)
+    odd = dataclasses.replace(
+        REPORT, findings=(dataclasses.replace(REPORT.findings[0], numbers=numbers),), scores=(score,)
+    )
+    text = FORMATS["json"]([odd])
+    document = valid(text)
+    assert document["findings"][0]["numbers"] == {
+        "a": None,
+        "b": None,
+        "c": 0.0,
+        "d": 0.333333,
+        "e": 3,
+        "f": None,
+    }
+    assert "-0.0" not in text
+    assert document["scores"][0]["value"] is None
+    assert document["scores"][0]["null_p95"] == 0.666667
+    assert "nan" not in FORMATS["text"]([odd]).lower()
+
+
+if __name__ == "__main__":
+    for golden, rendered in RENDERED.items():
+        (GOLDEN / golden).write_text(rendered(), encoding="utf-8")
