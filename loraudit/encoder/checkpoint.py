@@ -1,0 +1,242 @@
+"""Encoders on disk: a folder with `model.safetensors` (the encoder's own weights) and `config.json`.
+
+The frozen text transformer is not in it; it comes with the base, and `frozen_sha256` says which one it must
+be. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from loraudit.cards import artefact
+from loraudit.encoder.paper import FrozenTransformer, PaperEncoder, PaperEncoderConfig
+from loraudit.errors import LorauditError
+from loraudit.lora.header import clean
+from loraudit.lora.matrices import LoRA
+
+__all__ = [
+    "CheckpointError",
+    "DoesNotFit",
+    "EncoderCheckpoint",
+    "load_encoder",
+    "read_checkpoint",
+    "save_encoder",
+]
+
+SCHEMA: Final = "loraudit.encoder/1"
+WEIGHTS: Final = "model.safetensors"
+CONFIG: Final = "config.json"
+
+_FIELDS: Final[Mapping[str, type]] = {
+    "schema": str, "kind": str, "base": str, "frozen_sha256": str, "weights_sha256": str, "encoder": dict,
+    "training": dict,
+}  # fmt: skip
+
+
+class CheckpointError(LorauditError):
+    """An encoder folder that is missing, broken or not an encoder. Exit code 2."""
+
+
+class DoesNotFit(CheckpointError):
+    """A sound encoder, made for another base or another kind of LoRA: this attack cannot run. Exit code 4."""
+
+    exit_code: ClassVar[int] = 4
+
+
+@dataclass(frozen=True)
+class EncoderCheckpoint:
+    """What `config.json` says of an encoder."""
+
+    folder: Path
+    name: str
+    """The folder's name, harmless for display."""
+    sha256: str
+    """Of the weights, hex."""
+    base: str
+    """The base it was trained on, harmless for display."""
+    frozen_sha256: str
+    """`FrozenTransformer.fingerprint()` of that base."""
+    config: PaperEncoderConfig
+    training: Mapping[str, Any]
+    """How it was trained, as the trainer wrote it: for display, through `clean`."""
+
+    def check_fits(self, lora: LoRA) -> None:
+        """Raise `DoesNotFit` unless `lora` has every site of the encoder, of its shape and rank."""
+        found = {site: lora.factors.get(site) for site, _, _ in self.config.sites}
+        missing = [site for site, factors in found.items() if factors is None]
+        if missing:
+            raise DoesNotFit(
+                f"encoder {self.name} reads {len(found)} modules; {lora.file.name} lacks {len(missing)} of "
+                f"them, such as {clean(missing[0])}",
+                "use an encoder trained for the modules that 'loraudit inspect' lists, or --attack prompts",
+            )
+        ranks = sorted({factors.rank for factors in found.values() if factors is not None})
+        if ranks != [self.config.rank]:
+            raise DoesNotFit(
+                f"encoder {self.name} reads rank {self.config.rank}, {lora.file.name} has rank "
+                f"{' to '.join(str(rank) for rank in sorted({ranks[0], ranks[-1]}))}",
+                "use an encoder trained for this rank (loraudit train-encoder), or --attack prompts",
+            )
+        for site, *shape in self.config.sites:
+            factors = found[site]
+            if factors is not None and factors.shape != tuple(shape):
+                raise DoesNotFit(
+                    f"encoder {self.name} reads {clean(site)} of shape {tuple(shape)}, "
+                    f"{lora.file.name} has {factors.shape}",
+                    f"the LoRA belongs to another base than {self.base}; give its own with --base",
+                )
+
+    def check_base(self, frozen: FrozenTransformer, length: int) -> None:
+        """Raise `DoesNotFit` unless the encoder was made for this transformer and length `L`."""
+        hint = f"choose the base {self.base} with --base, or an encoder trained on this base"
+        wanted, given = [self.config.length, self.config.width], [length, frozen.shape.width]
+        if wanted != given:
+            raise DoesNotFit(f"encoder {self.name} makes embeddings {wanted}, the base reads {given}", hint)
+        if frozen.shape != self.config.text or frozen.fingerprint() != self.frozen_sha256:
+            raise DoesNotFit(
+                f"encoder {self.name} was trained with another text encoder, that of {self.base}",
+                hint,
+            )
+
+
+def save_encoder(
+    folder: Path, encoder: PaperEncoder, *, base: str, training: Mapping[str, Any] | None = None
+) -> EncoderCheckpoint:
+    """Write `encoder`, trained on the base named `base`, into `folder`; other files in it stay.
+
+    `training` is any JSON object. Both files are written whole under other names, then renamed; a folder cut
+    off between the two renames is refused by `load_encoder`. Raises `CheckpointError` if the folder cannot be
+    written or a weight is not finite.
+    """
+    state = {name: value.detach().float().cpu().contiguous() for name, value in encoder.own_state().items()}
+    bad = [name for name, value in state.items() if not value.isfinite().all()]
+    if bad:
+        raise CheckpointError(
+            f"the encoder's {bad[0]} holds NaN or infinite values", "train with a smaller learning rate"
+        )
+    weights = safetensors.torch.save(state)
+    values = {
+        "schema": SCHEMA,
+        "kind": "paper",
+        "base": base,
+        "frozen_sha256": encoder.frozen.fingerprint(),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "encoder": encoder.config.to_json(),
+        "training": dict(training or {}),
+    }
+    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        pairs = [
+            (_write(folder / name, data), folder / name)
+            for name, data in ((WEIGHTS, weights), (CONFIG, text.encode()))
+        ]
+        for written, target in pairs:
+            written.replace(target)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write the encoder to {clean(str(folder))}: {error.strerror}",
+            "choose another folder or free some space",
+        ) from None
+    return read_checkpoint(folder)
+
+
+def read_checkpoint(where: str | Path) -> EncoderCheckpoint:
+    """The description of the encoder in the folder `where`, or of the one that ships as `models/<where>`.
+
+    Raises `CheckpointError`, or `LorauditError` if there is neither.
+    """
+    folder = Path(where)
+    if not folder.is_dir():
+        folder = artefact(str(where))
+    name = clean(folder.resolve().name)
+    try:
+        values = json.loads((folder / CONFIG).read_bytes())
+        if not isinstance(values, dict) or any(
+            not isinstance(values.get(key), kind) for key, kind in _FIELDS.items()
+        ):
+            raise ValueError(f"it does not have the fields {', '.join(_FIELDS)}")
+        if (values["schema"], values["kind"]) != (SCHEMA, "paper"):
+            raise ValueError(f"it is {values['schema']} of kind {values['kind']}, not {SCHEMA} of kind paper")
+        config = PaperEncoderConfig.from_json(values["encoder"])
+    except OSError as error:
+        raise CheckpointError(
+            f"{name} has no readable {CONFIG}: {error.strerror}",
+            "give the folder that 'loraudit train-encoder' wrote",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{name}/{CONFIG} describes no encoder: {clean(str(error))}",
+            "give the folder that 'loraudit train-encoder' wrote",
+        ) from None
+    return EncoderCheckpoint(
+        folder=folder,
+        name=name,
+        sha256=values["weights_sha256"],
+        base=clean(values["base"]),
+        frozen_sha256=values["frozen_sha256"],
+        config=config,
+        training=values["training"],
+    )
+
+
+def load_encoder(
+    where: str | Path, frozen: FrozenTransformer, length: int
+) -> tuple[PaperEncoder, EncoderCheckpoint]:
+    """The encoder in the folder (or of the name) `where`, in evaluation mode on the CPU, and its description.
+
+    `frozen` and `length`, the `L` of its embedding `[L, d]`, are the base's. Raises `CheckpointError` if the
+    files are missing, changed or broken, `DoesNotFit` if the encoder was made for another base.
+    """
+    checkpoint = read_checkpoint(where)
+    checkpoint.check_base(frozen, length)
+    # Meta: sizes from a hostile config cost no memory, and no random state moves.
+    with torch.device("meta"):
+        encoder = PaperEncoder(checkpoint.config, frozen)
+    again = "train or download it again"
+    try:
+        data = (checkpoint.folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
+            raise CheckpointError(
+                f"{checkpoint.name}/{WEIGHTS} is not the file that its {CONFIG} describes", again
+            )
+        state = safetensors.torch.load(data)
+    except OSError as error:
+        raise CheckpointError(
+            f"{checkpoint.name} has no readable {WEIGHTS}: {error.strerror}", again
+        ) from None
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{checkpoint.name}/{WEIGHTS} is not a sound safetensors file: {clean(str(error))}", again
+        ) from None
+    wanted = {name: (value.shape, value.dtype) for name, value in encoder.own_state().items()}
+    if wanted != {name: (value.shape, value.dtype) for name, value in state.items()}:
+        raise CheckpointError(
+            f"{checkpoint.name}/{WEIGHTS} does not hold the tensors that its {CONFIG} describes", again
+        )
+    if not all(value.isfinite().all() for value in state.values()):
+        raise CheckpointError(f"{checkpoint.name}/{WEIGHTS} holds NaN or infinite values", again)
+    encoder.load_own_state(state)
+    return encoder.eval(), checkpoint
+
+
+def _write(target: Path, data: bytes) -> Path:
+    """Write `data` beside `target`, through to the disk; returns where."""
+    path = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path

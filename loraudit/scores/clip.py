@@ -1,0 +1,143 @@
+"""How close a picture is to another picture (CLIP-I) or to a text (CLIP-T): an open_clip model, ours or OpenAI's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from loraudit.errors import Incomplete, LorauditError
+from loraudit.scores import fit_square
+
+__all__ = ["OpenClip", "load_openai_clip", "load_tiny_clip", "openai_clip_config", "openai_clip_weights"]
+
+_BATCH = 64
+_OPENAI_REPO = "timm/vit_large_patch14_clip_224.openai"
+_OPENAI_FILE = "open_clip_model.safetensors"
+
+
+class OpenClip:
+    """Pictures `[N, 3, H, W]` in 0..1 and texts to unit vectors `[N, d]` float32 on the CPU; a `ClipScorer`.
+
+    Pictures are scaled and cut to the model's square and standardised with the `mean` and `std` (of RGB in 0..1) it was
+    trained with; `tokenize` maps texts to token ids `[N, context]`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,  # open_clip ships no types
+        tokenize: Callable[[list[str]], Tensor],
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.name = name
+        self._model = model.eval().to(device)
+        self._tokenize = tokenize
+        self._device = device
+        self._mean = torch.tensor(mean, device=device).view(3, 1, 1)
+        self._std = torch.tensor(std, device=device).view(3, 1, 1)
+        image_size = model.visual.image_size
+        self._side: int = image_size if isinstance(image_size, int) else image_size[0]
+
+    @torch.inference_mode()
+    def image_embeddings(self, images: Tensor) -> Tensor:
+        vectors = [
+            self._model.encode_image(self._prepare(batch), normalize=True).cpu()
+            for batch in images.split(_BATCH)
+        ]
+        return torch.cat(vectors)
+
+    @torch.inference_mode()
+    def text_embeddings(self, texts: list[str]) -> Tensor:
+        vectors = [
+            self._model.encode_text(batch.to(self._device), normalize=True).cpu()
+            for batch in self._tokenize(texts).split(_BATCH)
+        ]
+        return torch.cat(vectors)
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        square = fit_square(images.to(self._device, torch.float32), self._side)
+        return (square - self._mean) / self._std
+
+
+def load_tiny_clip(folder: Path, device: str | torch.device = "cpu") -> OpenClip:
+    """The CLIP of the synthetic people: `open_clip_config.json`, `model.safetensors` and a `CLIPTokenizer` in `folder`.
+
+    Raises `LorauditError` when a file is missing, damaged or does not fit.
+    """
+    import open_clip
+    from transformers import CLIPTokenizer
+
+    try:
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        model = open_clip.CLIP(**config["model_cfg"])
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        # without its files CLIPTokenizer is empty, not an error
+        if len(tokenizer) != model.vocab_size:
+            raise ValueError("the tokenizer has another vocabulary")
+        mean, std = tuple(config["preprocess_cfg"]["mean"]), tuple(config["preprocess_cfg"]["std"])
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise LorauditError(
+            f"the CLIP model in {folder} cannot be read ({type(error).__name__})",
+            "restore models/tiny-clip from the repository",
+        ) from error
+
+    def tokenize(texts: list[str]) -> Tensor:
+        ids: Tensor = tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=model.context_length,
+            return_tensors="pt",
+        ).input_ids
+        return ids
+
+    return OpenClip("tiny-clip", model, tokenize, mean, std, device)
+
+
+def openai_clip_config() -> dict[str, Any]:
+    """OpenAI's ViT-L/14 as arguments of `open_clip.CLIP`: 224 px, `d = 768`, 77 tokens; trained with the quick GELU."""
+    import open_clip
+
+    return {**open_clip.get_model_config("ViT-L-14"), "quick_gelu": True}
+
+
+def openai_clip_weights(*, offline: bool) -> Path:
+    """The safetensors file of OpenAI's CLIP ViT-L/14 (428 M parameters, 1.7 GB), from the Hub or its cache.
+
+    Raises `Incomplete` when it is not on this machine and cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(_OPENAI_REPO, _OPENAI_FILE, local_files_only=offline))
+    except (OSError, ValueError) as error:
+        reason = "--offline is set" if offline else f"it cannot be fetched ({type(error).__name__})"
+        raise Incomplete(
+            f"CLIP ViT-L/14 is not on this machine, and {reason}",
+            f"run once with a network, or fill the Hugging Face cache with {_OPENAI_REPO}",
+        ) from error
+
+
+def load_openai_clip(weights: Path, device: str | torch.device = "cpu") -> OpenClip:
+    """The scorer with `weights`. Raises `LorauditError` when the file is damaged or another model's."""
+    import open_clip
+
+    try:
+        state = load_file(weights)
+        model = open_clip.CLIP(**openai_clip_config())
+        model.load_state_dict(state)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise LorauditError(
+            f"the CLIP model {weights} cannot be read ({type(error).__name__})",
+            "delete the file and try again",
+        ) from error
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    return OpenClip("clip-vit-l-14-openai", model, open_clip.get_tokenizer("ViT-L-14"), mean, std, device)

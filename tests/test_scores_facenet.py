@@ -1,0 +1,108 @@
+"""facenet-pytorch: the real detector on a real photograph, the real network with random weights, and no pickle at run time."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import InceptionResnetV1
+from safetensors.torch import load_file, save_file
+from skimage import data
+from torch import Tensor
+
+from loraudit.errors import Incomplete, LorauditError
+from loraudit.scores.facenet import Facenet, convert_facenet, facenet_weights, load_facenet
+
+
+@pytest.fixture(scope="module")
+def network() -> InceptionResnetV1:
+    torch.manual_seed(0)
+    return InceptionResnetV1(pretrained=None, classify=False).eval()
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Tensor:
+    return torch.from_numpy(data.astronaut()[:256, 100:356].copy()).permute(2, 0, 1).float() / 255
+
+
+def test_the_astronaut_is_found_and_noise_is_not(network: InceptionResnetV1, astronaut: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((3, 256, 256), generator=generator)
+    broken = torch.full((3, 256, 256), torch.nan)
+    coffee = torch.from_numpy(data.coffee()[:256, 100:356].copy()).permute(2, 0, 1).float() / 255
+    faces = Facenet(network).embed(torch.stack([astronaut, noise, broken, coffee]))
+    assert faces.found == (True, False, False, False)
+    assert faces.vectors.shape == (4, 512)
+    assert torch.isclose(faces.vectors[0].norm(), torch.tensor(1.0), atol=1e-5)
+    assert torch.equal(faces.vectors[1:], torch.zeros(3, 512))
+
+
+def test_a_face_does_not_depend_on_the_batch(network: InceptionResnetV1, astronaut: Tensor) -> None:
+    scorer = Facenet(network)
+    pictures = torch.stack([astronaut.flip(2), torch.zeros_like(astronaut), astronaut])
+    together, alone = scorer.embed(pictures), scorer.embed(astronaut[None])
+    assert together.found == (True, False, True)
+    assert torch.allclose(together.vectors[2], alone.vectors[0], atol=1e-5)
+    assert not torch.allclose(together.vectors[0], alone.vectors[0], atol=1e-5)
+
+
+def test_the_crop_is_the_head_at_160_px_in_fixed_standardisation(
+    network: InceptionResnetV1, astronaut: Tensor
+) -> None:
+    crop = Facenet(network)._crop(astronaut)
+    assert crop is not None and crop.shape == (3, 160, 160)
+    assert crop.min() >= -127.5 / 128 and crop.max() <= 127.5 / 128
+    # MTCNN's box is near 181..268 x 62..172 in the full picture: the crop shows that part, not the whole
+    head = astronaut[:, 55:180, 75:175].mean((1, 2))
+    assert torch.allclose((crop.mean((1, 2)) * 128 + 127.5) / 255, head, atol=0.1)
+
+
+def _pickle(network: InceptionResnetV1, folder: Path) -> tuple[Path, str]:
+    source = folder / "20180402-114759-vggface2.pt"
+    state = {**network.state_dict(), "logits.weight": torch.zeros(3, 512), "logits.bias": torch.zeros(3)}
+    torch.save(state, source)
+    return source, hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def test_converted_weights_equal_the_source(
+    network: InceptionResnetV1, astronaut: Tensor, tmp_path: Path
+) -> None:
+    source, sha256 = _pickle(network, tmp_path)
+    converted = tmp_path / "facenet.safetensors"
+    convert_facenet(source, converted, sha256)
+    before, after = torch.load(source, weights_only=True), load_file(converted)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    embedded = load_facenet(converted).embed(astronaut[None]).vectors
+    assert torch.equal(embedded, Facenet(network).embed(astronaut[None]).vectors)
+
+
+def test_another_file_is_refused_before_it_is_read(network: InceptionResnetV1, tmp_path: Path) -> None:
+    source = tmp_path / "20180402-114759-vggface2.pt"
+    source.write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    with pytest.raises(LorauditError, match="not the published face model"):
+        convert_facenet(source, tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_offline_without_weights_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with pytest.raises(Incomplete) as caught:
+        facenet_weights(tmp_path / "cache", offline=True)
+    assert "--offline" in str(caught.value) and "\n" not in str(caught.value)
+    assert "vggface2.pt" in caught.value.hint
+    ready = tmp_path / "cache" / "facenet-vggface2.safetensors"
+    ready.touch()
+    assert facenet_weights(tmp_path / "cache", offline=True) == ready
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another network"])
+def test_damaged_weights_are_one_clear_line(tmp_path: Path, damage: str) -> None:
+    weights = tmp_path / "facenet.safetensors"
+    save_file({"last_linear.weight": torch.from_numpy(np.zeros((512, 4), np.float32))}, weights)
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(LorauditError, match="cannot be read") as caught:
+        load_facenet(weights)
+    assert "\n" not in str(caught.value)
