@@ -1,0 +1,267 @@
+"""The paper's attack on private LoRAs beside its upper bound, its cheapest rivals and its negative controls.
+
+    python -m loraudit.experiments.attack_table --zoo runs/zoo-private --encoder models/paper-tiny \\
+        --no-timestep runs/paper-no-timestep --constant runs/constant --out models/paper-tiny/table.json
+
+Every condition is an embedding put into a LoRA (or into the base), sampled with the same seeds and settings. A sample is scored
+against five pictures of the identity that the LoRA was not trained on: the mean of the five face cosines, accepted at or above
+the face model's threshold. Intervals are 95 % bootstrap intervals over identities, since samples of one LoRA hang together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from loraudit.base import Base, Sampling, load_base
+from loraudit.cards import models_dir
+from loraudit.encoder.checkpoint import load_encoder
+from loraudit.encoder.paper import frozen_transformer
+from loraudit.scores.clip import load_tiny_clip
+from loraudit.scores.face import load_tiny_face
+from loraudit.training.captions import CLASS_PROMPT, full_caption
+from loraudit.training.people import SPLITS, identity
+from loraudit.training.zoo import Zoo, open_zoo, portraits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from loraudit.encoder.paper import PaperEncoder
+    from loraudit.lowrank import Terms
+
+__all__ = ["Interval", "Row", "attack_table", "markdown"]
+
+GALLERY: Final = 500
+"""Identities among which rank-1 is looked for: the private one and controls."""
+REFERENCES: Final = range(5, 10)
+"""Picture numbers of the reference photos; a LoRA is trained on 0..4."""
+RESAMPLES: Final = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % bootstrap interval over identities."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One condition of the table."""
+
+    condition: str
+    role: str
+    """`attack`, `baseline`, `bound`, `ablation` or `control`."""
+    samples: int
+    faces: int
+    """Samples in which the face model saw a face; the others count as not accepted, with cosine 0."""
+    accepted: Interval
+    cosine: Interval
+    rank1: Interval
+    clip_i: Interval
+    """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as the paper reports it."""
+    clip_t: Interval
+    """`100 max(cos, 0)` against the caption that names every factor of the identity."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """What a sample is compared with."""
+
+    references: Tensor
+    """`[M, d]` mean face vector of each identity's references, not normalised: a dot product is a mean cosine."""
+    gallery: Tensor
+    """`[499, d]` the same of control identities."""
+    clip_references: Tensor
+    """`[M, e]`"""
+    clip_captions: Tensor
+    """`[M, e]`"""
+
+
+def attack_table(
+    base: Base,
+    zoo: Zoo,
+    encoders: dict[str, PaperEncoder],
+    constant: Tensor | None,
+    seeds: Sequence[int],
+    settings: Sampling,
+    report: Callable[[str], None],
+) -> list[Row]:
+    """All rows, over every member of `zoo` at its last snapshot. `constant` is an embedding `[L, d]` learned without reading any."""
+    face, clip = load_tiny_face(models_dir() / "tiny-face"), load_tiny_clip(models_dir() / "tiny-clip")
+    report("drawing references and gallery")
+    members = zoo.members
+    photos = torch.cat([portraits(m.identity, REFERENCES.start, len(REFERENCES)) for m in members])
+    others = [SPLITS["control"][100 * i] for i in range(GALLERY - 1)]
+    strangers = torch.cat([portraits(seed, REFERENCES.start, len(REFERENCES)) for seed in others])
+    judge = _Judge(
+        references=face.embed(photos).vectors.view(len(members), len(REFERENCES), -1).mean(1),
+        gallery=face.embed(strangers).vectors.view(len(others), len(REFERENCES), -1).mean(1),
+        clip_references=clip.image_embeddings(photos).view(len(members), len(REFERENCES), -1).mean(1),
+        clip_captions=clip.text_embeddings([full_caption(identity(m.identity)) for m in members]),
+    )
+    shots: dict[str, list[Tensor]] = {}
+    size = zoo.plan.people_per_pass
+    for first in range(0, len(members), size):
+        terms = zoo.terms(first, zoo.plan.snapshots[-1])
+        group = members[first : first + size]
+        for name, embedding, tuned in _conditions(base, terms, [m.prompt for m in group], encoders, constant):
+            report(f"LoRAs {first + 1} to {first + len(group)} of {len(members)}: {name}")
+            shots.setdefault(name, []).append(_shoot(base, terms if tuned else None, embedding, seeds, settings))
+    rows = []
+    for name, parts in shots.items():
+        # `[M, K, 3, H, W]`
+        pictures = torch.cat([part.view(-1, len(seeds), *part.shape[1:]) for part in parts])
+        rows.append(_score(name, _ROLES[name], pictures, judge, face, clip, torch.arange(len(members))))
+        if name == "another LoRA's embedding":
+            # The same pictures, judged against whom the embedding came from instead of whom the LoRA shows.
+            owners = torch.cat([first + (torch.arange(len(p) // len(seeds)) + 1) % (len(p) // len(seeds))
+                                for first, p in zip(range(0, len(members), size), parts, strict=True)])  # fmt: skip
+            other = "this embedding in another LoRA"
+            rows.append(_score(other, _ROLES[other], pictures, judge, face, clip, owners))
+    order = list(_ROLES)
+    return sorted(rows, key=lambda row: order.index(row.condition))
+
+
+_ROLES: Final = {
+    "true trigger": "bound",
+    "paper encoder": "attack",
+    "paper encoder, no timestep": "attack",
+    "constant embedding": "baseline",
+    "class prompt": "baseline",
+    "no trigger": "baseline",
+    "another LoRA's embedding": "ablation",
+    "this embedding in the base": "control",
+    "this embedding in another LoRA": "control",
+    "random embedding": "control",
+    "true trigger in the base": "control",
+}
+
+
+def _conditions(
+    base: Base, terms: Terms, prompts: list[str], encoders: dict[str, PaperEncoder], constant: Tensor | None
+) -> list[tuple[str, Tensor, bool]]:
+    """`(name, embedding [M, L, d], whether the LoRA is applied)`."""
+    count = len(prompts)
+    with torch.no_grad():
+        plain = base.encode_text(prompts)
+        with base.tuned(_text_only(terms)):
+            trigger, class_prompt, empty = (base.encode_text(p) for p in (prompts, [CLASS_PROMPT] * count, [""] * count))
+        found = [("true trigger", trigger, True), ("class prompt", class_prompt, True), ("no trigger", empty, True),
+                 ("true trigger in the base", plain, False)]  # fmt: skip
+        for name, encoder in encoders.items():
+            found.append((name, encoder(terms)[0], True))
+        paper = found[4][1] if encoders else trigger
+        found += [
+            ("another LoRA's embedding", paper.roll(-1, 0), True),
+            ("this embedding in the base", paper, False),
+            ("random embedding", _random_like(plain), True),
+        ]
+        if constant is not None:
+            found.append(("constant embedding", constant.expand(count, -1, -1), True))
+    return found
+
+
+def _text_only(terms: Terms) -> Terms:
+    return {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
+
+
+def _random_like(embedding: Tensor) -> Tensor:
+    """Gaussian noise with the mean and spread of real embeddings, channel by channel; another one per LoRA."""
+    noise = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(5))
+    return embedding.mean((0, 1)) + embedding.std((0, 1)) * noise
+
+
+def _shoot(base: Base, terms: Terms | None, embedding: Tensor, seeds: Sequence[int], settings: Sampling) -> Tensor:
+    if terms is None:
+        return base.sample(embedding, seeds, settings, loras=len(embedding))
+    with base.tuned(terms):
+        return base.sample(embedding, seeds, settings, loras=len(embedding))
+
+
+def _score(name: str, role: str, pictures: Tensor, judge: _Judge, face, clip, owners: Tensor) -> Row:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    count, shots = pictures.shape[:2]
+    flat = pictures.flatten(0, 1)
+    found = face.embed(flat)
+    vectors = found.vectors.view(count, shots, -1)
+    own = (vectors * judge.references[owners][:, None]).sum(-1)
+    best_other = (vectors @ judge.gallery.T).amax(-1)
+    seen = clip.image_embeddings(flat).view(count, shots, -1)
+    clip_i = 0.5 * (seen * judge.clip_references[owners][:, None]).sum(-1) + 0.5
+    clip_t = 100 * (seen * judge.clip_captions[owners][:, None]).sum(-1).clamp(min=0)
+    return Row(
+        name, role, count * shots, sum(found.found),
+        accepted=_interval(own >= face.threshold),
+        cosine=_interval(own),
+        rank1=_interval((own > best_other) & (own > 0)),
+        clip_i=_interval(clip_i),
+        clip_t=_interval(clip_t),
+    )  # fmt: skip
+
+
+def _interval(values: Tensor) -> Interval:
+    """Of `values [M, K]`: K samples of each of M identities."""
+    means = values.double().mean(1).numpy()
+    rng = np.random.default_rng(0)
+    resampled = means[rng.integers(len(means), size=(RESAMPLES, len(means)))].mean(1)
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return Interval(float(means.mean()), float(low), float(high))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown."""
+
+    def cell(value: Interval, digits: int) -> str:
+        return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+    lines = ["| condition | role | accepted at FAR 1e-3 | face cosine | rank-1 of 500 | CLIP-I | CLIP-T | faces |", "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = (cell(row.accepted, 3), cell(row.cosine, 3), cell(row.rank1, 3), cell(row.clip_i, 3), cell(row.clip_t, 1))
+        lines.append(f"| {row.condition} | {row.role} | {' | '.join(cells)} | {row.faces}/{row.samples} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Parse, run, write `--out` and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="tiny")
+    parser.add_argument("--zoo", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path)
+    parser.add_argument("--no-timestep", type=Path)
+    parser.add_argument("--constant", type=Path)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    base = load_base(options.base)
+    frozen = frozen_transformer(base.text_encoder)
+    names = {"paper encoder": options.encoder, "paper encoder, no timestep": options.no_timestep}
+    encoders = {name: load_encoder(path, frozen, base.embedding_shape[0])[0] for name, path in names.items() if path}
+    constant = torch.from_numpy(np.load(options.constant / "embedding.npy")) if options.constant else None
+    settings = Sampling(options.steps, options.guidance)
+    zoo = open_zoo(options.zoo)
+    rows = attack_table(base, zoo, encoders, constant, range(options.samples), settings,
+                        lambda text: print(text, file=sys.stderr, flush=True))  # fmt: skip
+    if options.out:
+        record = {"command": sys.argv, "sampling": asdict(settings), "seeds": list(range(options.samples)),
+                  "identities": len(zoo.members), "rows": [asdict(row) for row in rows]}  # fmt: skip
+        options.out.write_text(json.dumps(record, indent=2) + "\n")
+    sys.stdout.write(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

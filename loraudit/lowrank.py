@@ -1,0 +1,95 @@
+r"""Many LoRAs beside one frozen model.
+
+A LoRA adds `up @ down` to a weight `W [out, in]`. It is never merged: for `M` LoRAs with `K` samples each, one forward pass of
+the frozen module serves all `M * K` samples and two batched products add `up_m (down_m x)` to the block of samples that LoRA
+`m` owns. Samples are ordered LoRA by LoRA: sample `i` belongs to LoRA `i // K`.
+
+A convolution is adapted on its unfolded windows, `[in * k * k]` each, so its term is the same two products.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from loraudit.errors import NotScannable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from loraudit.lora import LoRA
+
+__all__ = ["Terms", "beside", "stack"]
+
+Terms: TypeAlias = "Mapping[str, tuple[Tensor, Tensor]]"
+"""Site -> `up [M, out, r]`, `down [M, r, in]`; every site has the same `M`."""
+
+
+def stack(loras: Sequence[LoRA], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Terms:
+    """Terms of `M` LoRAs, over the union of their sites; a smaller rank or a missing site is padded with zeros."""
+    sites = sorted({site for lora in loras for site in lora.factors})
+    terms = {}
+    for site in sites:
+        present = [lora.factors.get(site) for lora in loras]
+        known = next(factors for factors in present if factors is not None)
+        rank = max(factors.rank for factors in present if factors is not None)
+        up = np.zeros((len(loras), known.shape[0], rank), np.float32)
+        down = np.zeros((len(loras), rank, known.shape[1]), np.float32)
+        for index, factors in enumerate(present):
+            if factors is not None:
+                up[index, :, : factors.rank] = factors.up
+                down[index, : factors.rank] = factors.down
+        terms[site] = (torch.from_numpy(up).to(device, dtype), torch.from_numpy(down).to(device, dtype))
+    return terms
+
+
+@contextmanager
+def beside(modules: Mapping[str, nn.Module], terms: Terms) -> Iterator[None]:
+    """While the context is open, every forward pass of the model that owns `modules` (site -> module) carries `terms`.
+
+    Raises `NotScannable` if a site names no module of the model or does not fit it.
+    """
+    with ExitStack() as hooks:
+        for site, (up, down) in terms.items():
+            module = modules.get(site)
+            if module is None or not _fits(module, up, down):
+                raise NotScannable(f"the LoRA's {site} does not fit this base", "name the right base with --base")
+            hooks.callback(module.register_forward_hook(_hook(up, down)).remove)
+        yield
+
+
+def _fits(module: nn.Module, up: Tensor, down: Tensor) -> bool:
+    weight = getattr(module, "weight", None)
+    return (
+        isinstance(module, nn.Linear | nn.Conv2d)
+        and weight is not None
+        and (up.shape[1], down.shape[2]) == (weight.shape[0], weight[0].numel())
+    )
+
+
+def _hook(up: Tensor, down: Tensor):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """The forward hook that adds one site's term."""
+    count = up.shape[0]
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = inputs[0]
+        if len(x) % count:
+            raise ValueError(f"{len(x)} samples cannot be shared evenly by {count} LoRAs")
+        if isinstance(module, nn.Conv2d):
+            x = functional.unfold(
+                x, module.kernel_size, module.dilation, module.padding, module.stride  # type: ignore[arg-type]
+            ).transpose(1, 2)
+        blocks = x.reshape(count, -1, x.shape[-1])
+        term = torch.bmm(torch.bmm(blocks, down.transpose(1, 2)), up.transpose(1, 2))
+        if isinstance(module, nn.Conv2d):
+            term = term.reshape(len(output), -1, output.shape[1]).transpose(1, 2)
+        return output + term.reshape(output.shape)
+
+    return add
