@@ -30,10 +30,18 @@ if TYPE_CHECKING:
 
     from loraudit.lowrank import Terms
 
-__all__ = ["NEGATIVE_PROMPT", "Base", "Sampling", "load_base"]
+__all__ = ["NEGATIVE_PROMPT", "SCHEDULE", "Base", "Sampling", "load_base", "signal_variance"]
 
 NEGATIVE_PROMPT: Final = "low quality, distorted, weird images"
 """The paper's negative prompt (arXiv 2409.08482, author's `valid_attack.py`)."""
+
+SCHEDULE: Final = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+"""SD-1.4's noise schedule (its `scheduler_config.json`)."""
 
 _WEIGHTS: Final = ("unet", "vae", "text_encoder")
 
@@ -146,12 +154,7 @@ class Base:
         from diffusers import DPMSolverMultistepScheduler
 
         solver = DPMSolverMultistepScheduler(
-            num_train_timesteps=len(self.alphas),
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            algorithm_type="dpmsolver++",
-            steps_offset=1,
+            **SCHEDULE, algorithm_type="dpmsolver++", steps_offset=1
         )
         solver.set_timesteps(settings.steps, device=self.device)
         start = torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
@@ -214,8 +217,13 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         ) from error
     for part in (unet, vae, text):
         part.eval().requires_grad_(False).to(device)
+    return Base(folder.name if folder.is_dir() else name, unet, vae, text, tokenizer, signal_variance())
+
+
+def signal_variance() -> Tensor:
+    """`a_t` of the schedule, `[1000]`, from just below 1 down to about 0.005."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return Base(folder.name if folder.is_dir() else name, unet, vae, text, tokenizer, (1 - betas).cumprod(0).float())
+    return (1 - betas).cumprod(0).float()
 
 
 def _require_memory(folder: Path, dtype: torch.dtype) -> None:

@@ -109,7 +109,7 @@ def test_saving_again_replaces_the_encoder_and_keeps_the_card(encoder, frozen, f
     assert (folder / "CARD.md").read_text() == "card"
 
 
-def test_loading_into_a_live_encoder_keeps_its_parameters(encoder, frozen, folder):
+def test_loading_into_a_live_encoder_keeps_its_parameters(encoder, frozen):
     other = PaperEncoder(encoder.config, frozen)
     parameters = list(other.parameters())
     other.load_own_state(encoder.own_state())

@@ -1,4 +1,4 @@
-"""CLIP scorers: open_clip with a small random model, ViT-L/14's shapes, and its preprocessing against open_clip's own."""
+"""CLIP scorers: a small random open_clip model, ViT-L/14's shapes, preprocessing against open_clip's own."""
 
 import json
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_preprocessing_equals_open_clips_own() -> None:
     ours = scorer._prepare(pixels[None])[0]
     theirs = open_clip.image_transform(64, is_train=False, mean=MEAN, std=STD)(Image.fromarray(photograph))
     assert ours.shape == theirs.shape == (3, 64, 64)
-    # in 8-bit steps; Pillow rounds and clips after each of its two passes, so a few overshooting pixels differ more
+    # in 8-bit steps; Pillow rounds and clips after each of its two passes, so a few overshoots differ more
     steps = (ours - theirs).abs() * torch.tensor(STD).view(3, 1, 1) * 255
     assert steps.mean() < 0.5 and steps.flatten().quantile(0.99) < 1.5
     squashed = open_clip.image_transform(64, is_train=False, mean=MEAN, std=STD, resize_mode="squash")

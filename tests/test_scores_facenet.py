@@ -1,4 +1,4 @@
-"""facenet-pytorch: the real detector on a real photograph, the real network with random weights, and no pickle at run time."""
+"""facenet-pytorch: its detector on a photograph, its network with random weights, no pickle at run time."""
 
 import hashlib
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_converted_weights_equal_the_source(
     assert torch.equal(embedded, Facenet(network).embed(astronaut[None]).vectors)
 
 
-def test_another_file_is_refused_before_it_is_read(network: InceptionResnetV1, tmp_path: Path) -> None:
+def test_another_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     source = tmp_path / "20180402-114759-vggface2.pt"
     source.write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     with pytest.raises(LorauditError, match="not the published face model"):
@@ -95,6 +95,18 @@ def test_offline_without_weights_is_one_clear_line(tmp_path: Path, monkeypatch: 
     ready = tmp_path / "cache" / "facenet-vggface2.safetensors"
     ready.touch()
     assert facenet_weights(tmp_path / "cache", offline=True) == ready
+
+
+def test_without_a_network_nothing_half_fetched_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    # the discard port of this machine: refused at once
+    monkeypatch.setattr("loraudit.scores.facenet.SOURCE_URL", "http://127.0.0.1:9/vggface2.pt")
+    with pytest.raises(Incomplete, match="cannot be fetched") as caught:
+        facenet_weights(tmp_path / "cache", offline=False)
+    assert "\n" not in str(caught.value) and caught.value.hint
+    assert not list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize("damage", ["truncated", "another network"])

@@ -1,8 +1,8 @@
 """Scorers: pictures `[N, 3, H, W]` float in 0..1 to unit vectors whose cosines are the scores.
 
-A scorer owns its preprocessing. Two of each kind live below: `tiny-face` and `tiny-clip`, trained in this repository for its
-64x64 synthetic people, and facenet-pytorch's VGGFace2 network and OpenAI's CLIP ViT-L/14 for Stable Diffusion.
-All similarities are float32, whatever the precision of the base that drew the pictures.
+A scorer owns its preprocessing. Two of each kind live below: `tiny-face` and `tiny-clip`, trained in this
+repository for its 64x64 synthetic people, and facenet-pytorch's VGGFace2 network and OpenAI's CLIP ViT-L/14
+for Stable Diffusion. All similarities are float32, whatever the precision of the base that drew the pictures.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class FaceEmbeddings:
     """The faces of N pictures."""
 
     vectors: Tensor
-    """`[N, d]` float32 on the CPU: unit length where a face was found, zero (cosine 0 to anything) where not."""
+    """`[N, d]` float32 on the CPU: unit length where a face was found, zero (cosine 0 to all) where not."""
     found: tuple[bool, ...]
-    """Which of the N pictures show a face. A picture without one is no evidence, neither of a leak nor of its absence."""
+    """Which of the N pictures show a face. One without is no evidence, neither for a leak nor against it."""
 
 
 class FaceScorer(Protocol):
@@ -43,7 +43,7 @@ class FaceScorer(Protocol):
         ...
 
     def embed(self, images: Tensor) -> FaceEmbeddings:
-        """Pictures `[N, 3, H, W]` in 0..1 to one face each; a picture's vector does not depend on its neighbours."""
+        """Pictures `[N, 3, H, W]` in 0..1 to a face each, no vector depending on the pictures beside it."""
         ...
 
 
@@ -65,22 +65,22 @@ class ClipScorer(Protocol):
 
 
 def paper_similarity(cosine: Tensor) -> Tensor:
-    """CLIP-I and face similarity on the scale of arXiv 2409.08482: `0.5 cos + 0.5`, 0..1, where strangers reach far above 0."""
+    """CLIP-I and face similarity as arXiv 2409.08482 states them: `0.5 cos + 0.5`, 0..1, unrelated at 0.5."""
     return 0.5 * cosine + 0.5
 
 
 def paper_clip_t(cosine: Tensor) -> Tensor:
     """CLIP-T on the scale of arXiv 2409.08482 (torchmetrics' CLIPScore): `100 max(cos, 0)`, 0..100.
 
-    The paper takes it from CLIP ViT-B/16; from another CLIP the scale is the same and the numbers are not comparable.
+    The paper takes it from CLIP ViT-B/16; the numbers of another CLIP share the scale but do not compare.
     """
     return 100 * cosine.clamp(min=0)
 
 
 def fit_square(images: Tensor, side: int) -> Tensor:
-    """Pictures `[N, 3, H, W]` in 0..1, shorter side scaled to `side`, centre cut out: `[N, 3, side, side]` in 0..1.
+    """Pictures `[N, 3, H, W]` in 0..1, shorter side scaled to `side`, centre cut out: `[N, 3, side, side]`.
 
-    Bicubic with antialiasing, as Pillow's: the preprocessing of CLIP. Pictures of the right size come back untouched.
+    Bicubic with antialiasing, as Pillow's: CLIP's preprocessing. Pictures of that size come back untouched.
     """
     height, width = images.shape[-2:]
     if (height, width) == (side, side):

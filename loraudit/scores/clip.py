@@ -1,4 +1,4 @@
-"""How close a picture is to another picture (CLIP-I) or to a text (CLIP-T): an open_clip model, ours or OpenAI's."""
+"""How close a picture is to a picture (CLIP-I) or a text (CLIP-T): an open_clip model, ours or OpenAI's."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.scores import fit_square
@@ -23,30 +23,33 @@ _OPENAI_FILE = "open_clip_model.safetensors"
 class OpenClip:
     """Pictures `[N, 3, H, W]` in 0..1 and texts to unit vectors `[N, d]` float32 on the CPU; a `ClipScorer`.
 
-    Pictures are scaled and cut to the model's square and standardised with the `mean` and `std` (of RGB in 0..1) it was
-    trained with; `tokenize` maps texts to token ids `[N, context]`.
+    Pictures are scaled and cut to the model's square and standardised with the `mean` and `std` (of RGB in
+    0..1) it was trained with; `tokenize` maps texts to token ids `[N, context]`.
     """
 
     def __init__(
         self,
         name: str,
-        model: Any,  # open_clip ships no types
+        model: nn.Module,
         tokenize: Callable[[list[str]], Tensor],
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         device: str | torch.device = "cpu",
     ) -> None:
         self.name = name
-        self._model = model.eval().to(device)
+        # open_clip ships no types
+        self._model: Any = model.eval().to(device)
         self._tokenize = tokenize
         self._device = device
         self._mean = torch.tensor(mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(std, device=device).view(3, 1, 1)
-        image_size = model.visual.image_size
-        self._side: int = image_size if isinstance(image_size, int) else image_size[0]
+        visual: Any = model.visual
+        size: int | tuple[int, int] = visual.image_size
+        self._side = size if isinstance(size, int) else size[0]
 
     @torch.inference_mode()
     def image_embeddings(self, images: Tensor) -> Tensor:
+        """Pictures `[N, 3, H, W]` in 0..1 to unit vectors `[N, d]`."""
         vectors = [
             self._model.encode_image(self._prepare(batch), normalize=True).cpu()
             for batch in images.split(_BATCH)
@@ -55,6 +58,7 @@ class OpenClip:
 
     @torch.inference_mode()
     def text_embeddings(self, texts: list[str]) -> Tensor:
+        """N texts, cut at the model's context, to unit vectors `[N, d]`."""
         vectors = [
             self._model.encode_text(batch.to(self._device), normalize=True).cpu()
             for batch in self._tokenize(texts).split(_BATCH)
@@ -67,7 +71,7 @@ class OpenClip:
 
 
 def load_tiny_clip(folder: Path, device: str | torch.device = "cpu") -> OpenClip:
-    """The CLIP of the synthetic people: `open_clip_config.json`, `model.safetensors` and a `CLIPTokenizer` in `folder`.
+    """The CLIP of the synthetic people: `open_clip_config.json`, `model.safetensors` and a `CLIPTokenizer`.
 
     Raises `LorauditError` when a file is missing, damaged or does not fit.
     """
@@ -103,7 +107,7 @@ def load_tiny_clip(folder: Path, device: str | torch.device = "cpu") -> OpenClip
 
 
 def openai_clip_config() -> dict[str, Any]:
-    """OpenAI's ViT-L/14 as arguments of `open_clip.CLIP`: 224 px, `d = 768`, 77 tokens; trained with the quick GELU."""
+    """OpenAI's ViT-L/14 as arguments of `open_clip.CLIP`: 224 px, `d = 768`, 77 tokens, quick GELU."""
     import open_clip
 
     return {**open_clip.get_model_config("ViT-L-14"), "quick_gelu": True}

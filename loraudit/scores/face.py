@@ -1,11 +1,10 @@
 """`tiny-face`: who is on a 64x64 synthetic picture, and whether anybody is.
 
-The pictures of the `tiny` base are face crops already, so nothing is detected or aligned: a picture counts as a face when
-the network's gate says so (`face_gate.py` fits it).
+The pictures of the `tiny` base are face crops already, so nothing is detected or aligned: a picture counts as
+a face when the network's gate says so (`face_gate.py` fits it).
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +23,7 @@ _BATCH = 256
 
 
 class TinyFace:
-    """Pictures `[N, 3, H, W]` in 0..1 (cut to a centred 64x64) to `FaceEmbeddings` of `config.dim`; a `FaceScorer`."""
+    """Pictures `[N, 3, H, W]` in 0..1, cut to a centred 64x64, to `FaceEmbeddings`; a `FaceScorer`."""
 
     name = "tiny-face"
 
@@ -37,19 +36,22 @@ class TinyFace:
 
     @property
     def threshold(self) -> float:
+        """Cosine at or above which two faces count as one person."""
         return self.config.threshold
 
     @property
     def far(self) -> float:
+        """False-accept rate at `threshold`, 0..1."""
         return self.config.far
 
     @torch.inference_mode()
     def embed(self, images: Tensor) -> FaceEmbeddings:
+        """Pictures `[N, 3, H, W]` in 0..1 to vectors `[N, config.dim]`."""
         vectors, found = [torch.zeros(0, self.config.dim)], [torch.zeros(0, dtype=torch.bool)]
         for batch in images.split(_BATCH):
             pixels = fit_square(batch.to(self._device, torch.float32), SIZE)
             output = self._network(pixels)
-            # a NaN picture has a NaN logit, which is not >= anything, and a NaN vector, which must not get out
+            # a NaN picture has a NaN logit, never >= the gate, and a NaN vector, which must not get out
             is_face = output.face_logit >= self.config.gate
             vectors.append(torch.where(is_face[:, None], output.embedding, 0.0).cpu())
             found.append(is_face.cpu())
@@ -62,13 +64,13 @@ def save_tiny_face(network: TinyFaceNet, config: TinyFaceConfig, folder: Path) -
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights, settings = folder / "model.safetensors", folder / "config.json"
     save_file(state, f"{weights}.part")
-    os.replace(f"{weights}.part", weights)
+    Path(f"{weights}.part").replace(weights)
     Path(f"{settings}.part").write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
-    os.replace(f"{settings}.part", settings)
+    Path(f"{settings}.part").replace(settings)
 
 
 def load_tiny_face(folder: Path, device: str | torch.device = "cpu") -> TinyFace:
-    """Read what `save_tiny_face` wrote. Raises `LorauditError` when a file is missing, damaged or does not fit."""
+    """Read what `save_tiny_face` wrote. Raises `LorauditError` if a file is missing, damaged or unfit."""
     try:
         config = TinyFaceConfig(**json.loads((folder / "config.json").read_text()))
         network = TinyFaceNet(config.width, config.dim)
@@ -84,8 +86,8 @@ def load_tiny_face(folder: Path, device: str | torch.device = "cpu") -> TinyFace
 def threshold_at_far(impostors: Tensor, far: float) -> float:
     """The lowest cosine that at most a share `far` of `impostors` reaches.
 
-    `impostors` `[N]`: cosines of pictures of different people, a random sample of at least `10 / far` pairs, or the
-    tail that decides is a handful of pairs. `far` in 0..1.
+    `impostors` `[N]`: cosines of pictures of different people, a random sample of at least `10 / far` pairs,
+    or the tail that decides is a handful of pairs. `far` in 0..1.
     """
     ordered = impostors.flatten().sort(descending=True).values
     allowed = int(far * ordered.numel())

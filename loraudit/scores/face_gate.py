@@ -1,7 +1,7 @@
-"""The gate of `tiny-face`: a logistic regression on the network's features, faces against pictures that are no faces.
+"""The gate of `tiny-face`: a logistic regression on the network's features, faces against other pictures.
 
-It is fitted after the identity embedding, on the frozen network, so that it cannot cost the embedding anything, and calibrated
-on held-out pictures to let nearly every face pass.
+It is fitted after the identity embedding, on the frozen network, so that it cannot cost the embedding
+anything, and calibrated on held-out pictures to let nearly every face pass.
 """
 
 from dataclasses import dataclass
@@ -28,18 +28,19 @@ class GateCheck:
 
 
 def non_faces(faces: Tensor, generator: torch.Generator) -> Tensor:
-    """As many pictures without a face as there are `faces` `[N, 3, 64, 64]` in 0..1, made from them: `[N, 3, 64, 64]` in 0..1.
+    """Pictures without a face, one made from each of `faces`: `[N, 3, 64, 64]` in 0..1, as they are.
 
-    In turn: white noise, noise smooth at a random scale, one colour, a face cut into 8 or 16 pixel tiles and shuffled,
-    and a face with its amplitude spectrum kept and its phases random (what a face model that looks at colour and
-    sharpness only would take for one). These are what a broken or unguided decoder draws.
+    In turn: white noise, noise smooth at a random scale, one colour, a face cut into tiles of 8 or 16
+    pixels and shuffled, and a face with its amplitude spectrum kept and its phases random, which a model
+    that looks at colour and sharpness alone would take for a face. A broken or unguided decoder draws
+    pictures like these.
     """
     makers = (_white, _smooth, _flat, _shuffled, _rephased)
     return torch.stack([makers[i % len(makers)](face, generator) for i, face in enumerate(faces)])
 
 
 def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 300) -> None:
-    """Fit `network.gate` in place to tell `faces` from `others`, both `[N, 3, 64, 64]` in 0..1, with the rest frozen."""
+    """Fit `network.gate` in place, the rest frozen. `faces` and `others` are `[N, 3, 64, 64]` in 0..1."""
     network.eval()
     features = torch.cat([_features(network, faces), _features(network, others)])
     labels = torch.cat([torch.ones(len(faces)), torch.zeros(len(others))]).to(features)
@@ -53,7 +54,7 @@ def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 3
     for _ in range(steps):
         loss = F.binary_cross_entropy_with_logits(head(standard).squeeze(1), labels)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     with torch.no_grad():
         network.gate.weight.copy_(head.weight / spread)
@@ -61,7 +62,7 @@ def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 3
 
 
 def check_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, missed: float = 0.005) -> GateCheck:
-    """The logit that rejects a share `missed` of held-out `faces`, and how many held-out `others` reach it."""
+    """The gate that rejects a share `missed` of held-out `faces`, and what passes of held-out `others`."""
     network.eval()
     with torch.inference_mode():
         face_logits = network.gate(_features(network, faces)).squeeze(1)
@@ -86,7 +87,8 @@ def _white(face: Tensor, generator: torch.Generator) -> Tensor:
 def _smooth(face: Tensor, generator: torch.Generator) -> Tensor:
     side = int(torch.randint(2, 25, (), generator=generator))
     noise = torch.rand((1, 3, side, side), generator=generator)
-    return F.interpolate(noise, size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)[0]
+    smooth: Tensor = F.interpolate(noise, size=face.shape[1:], mode="bicubic")[0]
+    return smooth.clamp(0, 1)
 
 
 def _flat(face: Tensor, generator: torch.Generator) -> Tensor:
@@ -104,4 +106,5 @@ def _shuffled(face: Tensor, generator: torch.Generator) -> Tensor:
 def _rephased(face: Tensor, generator: torch.Generator) -> Tensor:
     mean = face.mean((1, 2), keepdim=True)
     phases = torch.fft.rfft2(torch.rand((1, SIZE, SIZE), generator=generator) - 0.5).sgn()
-    return (mean + torch.fft.irfft2(torch.fft.rfft2(face - mean).abs() * phases, s=(SIZE, SIZE))).clamp(0, 1)
+    noise: Tensor = torch.fft.irfft2(torch.fft.rfft2(face - mean).abs() * phases, s=(SIZE, SIZE))
+    return (mean + noise).clamp(0, 1)

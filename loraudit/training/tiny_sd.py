@@ -27,6 +27,7 @@ import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from loraudit.base import SCHEDULE, signal_variance
 from loraudit.training.captions import caption
 from loraudit.training.dataset import open_dataset
 from loraudit.training.people import identity, nuisance
@@ -37,15 +38,8 @@ from loraudit.training.tiny_vae import to_tensor
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["export", "new_unet", "noise_schedule", "prepare", "train"]
+__all__ = ["export", "new_unet", "prepare", "train"]
 
-SCHEDULE: Final = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-}
-"""SD-1.4's noise schedule (its `scheduler_config.json`)."""
 SNR_CAP: Final = 5.0
 DROP_CAPTION: Final = 0.1
 EMA: Final = 0.998
@@ -68,12 +62,6 @@ def new_unet(cross_attention_dim: int) -> UNet2DConditionModel:
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     )
-
-
-def noise_schedule() -> Tensor:
-    """Cumulative signal variance of SD's schedule, `[1000]`, from just below 1 down to about 0.005."""
-    betas = torch.linspace(SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5, 1000, dtype=torch.float64) ** 2
-    return (1 - betas).cumprod(0).float()
 
 
 @torch.no_grad()
@@ -143,7 +131,7 @@ def train(
     unet = new_unet(captions.shape[-1])
     average = {name: p.detach().clone() for name, p in unet.named_parameters()}
     pair = optimizers(unet, lr, weight_decay=0.0)
-    signal = noise_schedule()
+    signal = signal_variance()
     run = Run(run_folder, {"data": data, "minutes": minutes, "batch": batch, "lr": lr, "seed": seed,
                            "snr_cap": SNR_CAP, "drop_caption": DROP_CAPTION, "ema": EMA})  # fmt: skip
     step, recent = 0, []
