@@ -1,10 +1,11 @@
-"""How much faster the paper's encoder is when equal stacks run as one grouped convolution than one by one.
+"""How much faster the paper's encoder is with equal stacks in one grouped convolution than one by one.
 
-    python benchmarks/encoder_grouped.py [--base tiny|sd14] [--rank R] [--loras M ...] [--rounds N] [--threads N]
+    python benchmarks/encoder_grouped.py [--base tiny|sd14] [--rank R] [--loras M ...] [--rounds N]
+        [--threads N]
 
-Each round times both forms in turn; a line gives medians and their ratio, forward alone and forward and backward, for
-the stacks (`PaperEncoder.read`) and for the whole encoder, frozen transformer and heads included. Weights are random:
-time does not depend on them.
+A line gives medians and their ratio for the stacks (`PaperEncoder.read`), for the whole encoder with its
+frozen transformer and heads, and for the stacks forward and backward. Weights are random: time does not
+depend on them.
 """
 
 import argparse
@@ -36,6 +37,7 @@ TEXTS = {
 
 
 def build(base: str, rank: int) -> PaperEncoder:
+    """An encoder of all to_q and to_v of `base`."""
     length, config = TEXTS[base]
     frozen = frozen_transformer(CLIPTextModel(config))
     sites = tuple(
@@ -57,6 +59,7 @@ def medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
 
 
 def compare(base: str, rank: int, count: int, rounds: int) -> None:
+    """Time both forms on `count` LoRAs and print the line."""
     encoder = build(base, rank)
     alone = encoder.one_by_one()
     matrices = {
@@ -97,6 +100,7 @@ def compare(base: str, rank: int, count: int, rounds: int) -> None:
 
 
 def main() -> None:
+    """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", choices=list(UNETS), default="tiny")
     parser.add_argument("--rank", type=int, default=16)

@@ -10,6 +10,7 @@ Guidance `w` is diffusers' `guidance_scale`: `eps = eps_neg + w (eps_pos - eps_n
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
 
     from loraudit.lowrank import Terms
 
-__all__ = ["NEGATIVE_PROMPT", "SCHEDULE", "Base", "Sampling", "load_base", "signal_variance"]
+__all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "SCHEDULE", "Base", "Sampling", "load_base", "signal_variance"]
 
 NEGATIVE_PROMPT: Final = "low quality, distorted, weird images"
 """The paper's negative prompt (arXiv 2409.08482, author's `valid_attack.py`)."""
+
+CLASS_PROMPT: Final = "A human face."
+"""The paper's class prompt."""
 
 SCHEDULE: Final = {
     "num_train_timesteps": 1000,
@@ -89,6 +93,12 @@ class Base:
         """`(C, h, w)` of a latent."""
         side = self.unet.config.sample_size
         return self.unet.config.in_channels, side, side
+
+    @property
+    def image_size(self) -> int:
+        """Side of a picture in pixels."""
+        factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.latent_shape[1] * factor
 
     def modules(self) -> dict[str, nn.Module]:
         """Site -> module, over the UNet and the text tower."""
@@ -186,8 +196,14 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     such base or no network to fetch it, `Incomplete` if memory does not suffice.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.models.attention_processor import AttnProcessor
     from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging
 
+    # A bar for each of the weights' files, which are read in less time than it takes to see it.
+    logging.disable_progress_bar()
+    # What diffusers 0.42 tells the hub client is no business of the user's.
+    warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
     folder = Path(name)
     if folder.is_dir():
         where, revision, half = str(folder), None, True
@@ -217,6 +233,10 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         ) from error
     for part in (unet, vae, text):
         part.eval().requires_grad_(False).to(device)
+    if device == "cpu" and unet.config.sample_size <= 16:
+        # Over a few dozen positions the plain products are faster on a CPU than torch's fused attention is.
+        unet.set_attn_processor(AttnProcessor())
+        text.set_attn_implementation("eager")
     return Base(folder.name if folder.is_dir() else name, unet, vae, text, tokenizer, signal_variance())
 
 

@@ -16,6 +16,7 @@ import typer
 
 from loraudit import __version__
 from loraudit.errors import LorauditError
+from loraudit.training.commands import finetune, train_encoder
 
 __all__ = ["app", "main"]
 
@@ -25,7 +26,10 @@ PIPE_WIDTH: Final = 100
 app = typer.Typer(
     name="loraudit",
     help="Find out whom a LoRA file gives away, before you share it.",
-    epilog="Exit codes: 0 done, 2 usage or internal error, 3 nothing that can be scanned, 130 interrupted.",
+    epilog=(
+        "Exit codes: 0 done, 1 findings at or above --fail-on, 2 usage or internal error, 3 nothing that can "
+        "be scanned, 4 incomplete or inconclusive, 130 interrupted."
+    ),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -34,10 +38,34 @@ app = typer.Typer(
 
 
 class TextOrJson(StrEnum):
-    """The formats of commands that report facts rather than findings."""
+    """The formats of what is printed."""
 
     text = "text"
     json = "json"
+
+
+class AttackName(StrEnum):
+    """What `--attack` takes."""
+
+    paper = "paper"
+    prompts = "prompts"
+
+
+class Device(StrEnum):
+    """What `--device` takes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class FailOn(StrEnum):
+    """What `--fail-on` takes."""
+
+    low = "low"
+    medium = "medium"
+    high = "high"
+    critical = "critical"
+    never = "never"
 
 
 def main() -> None:
@@ -96,6 +124,86 @@ def inspect(
         _emit(inspection_text(lora, width=_width(output), colour=_colour(output)), output)
 
 
+@app.command()
+def scan(
+    target: Annotated[
+        list[str], typer.Argument(help="LoRA files, peft folders, or folders with one LoRA file.")
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="A base by name, or a diffusers folder. [default: the LoRA's own]"),
+    ] = None,
+    attack: Annotated[
+        list[AttackName] | None, typer.Option("--attack", help="Run this one; repeatable. [default: all]")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="An encoder's name or folder. [default: the base's own]"),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="A folder of photos: is it this person?")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Pictures per attack.", min=1, max=4096)] = 16,
+    steps: Annotated[int, typer.Option("--steps", help="Sampling steps per picture.", min=1, max=1000)] = 25,
+    seed: Annotated[int, typer.Option("--seed", help="Of the first picture.", min=0, max=2**32)] = 0,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="[default: cuda where there is one]")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+    format: Annotated[TextOrJson, typer.Option("--format", "-f", help="What to print.")] = TextOrJson.text,  # noqa: A002
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Exit 1 from this level on.")] = FailOn.high,
+    save_images: Annotated[
+        Path | None, typer.Option("--save-images", help="Write the pictures to this new folder.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show private words of the file in files and pipes too.")
+    ] = False,
+) -> None:
+    """Reconstruct the person that a LoRA file gives away."""
+    from loraudit.findings import Severity, combine_exit_codes
+    from loraudit.lora import clean
+    from loraudit.progress import progress
+    from loraudit.report import FORMATS
+    from loraudit.request import ATTACKS, Request
+    from loraudit.scan import scan as scan_targets
+
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        # Said now and not after the work.
+        raise LorauditError(f"cannot write {clean(str(output), 300)}", "choose another path with -o")
+    request = Request(
+        base=base,
+        attacks=ATTACKS if attack is None else tuple(name.value for name in attack),
+        encoder=encoder,
+        reference=reference,
+        samples=samples,
+        steps=steps,
+        seed=seed,
+        device=None if device is None else device.value,
+        offline=offline,
+        save_images=save_images,
+    )
+    with progress("reconstructing") as on_step:
+        scanned = scan_targets(target, request, _say, on_step)
+    for one in scanned:
+        if one.error is not None:
+            _say_error(str(one.error), one.error.hint)
+    on_terminal = output is None and format is TextOrJson.text and sys.stdout.isatty()
+    text = FORMATS[format.value](
+        [one.report for one in scanned],
+        reveal=reveal or on_terminal,
+        width=_width(output),
+        color=_colour(output),
+    )
+    _emit(text, output, 0o600 if reveal else 0o666)
+    threshold = None if fail_on is FailOn.never else Severity(fail_on.value)
+    raise typer.Exit(combine_exit_codes(one.exit_code(threshold) for one in scanned))
+
+
+app.command()(finetune)
+app.command("train-encoder")(train_encoder)
+
+
 def _emit(text: str, output: Path | None, mode: int = 0o666) -> None:
     """The command's result to stdout, or whole and at once to `output` with permissions `mode`."""
     if output is None:
@@ -117,6 +225,14 @@ def _width(output: Path | None) -> int:
     return shutil.get_terminal_size().columns if on_terminal else PIPE_WIDTH
 
 
-def _fail(message: str, hint: str, code: int) -> None:
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _say_error(message: str, hint: str) -> None:
     sys.stderr.write(f"loraudit: error: {message}\n" + (f"  {hint}\n" if hint else ""))
+
+
+def _fail(message: str, hint: str, code: int) -> None:
+    _say_error(message, hint)
     raise SystemExit(code)

@@ -86,10 +86,11 @@ def _hook(up: Tensor, down: Tensor):  # type: ignore[no-untyped-def]  # noqa: AN
             x = functional.unfold(
                 x, module.kernel_size, module.dilation, module.padding, module.stride  # type: ignore[arg-type]
             ).transpose(1, 2)
-        blocks = x.reshape(count, -1, x.shape[-1])
-        term = torch.bmm(torch.bmm(blocks, down.transpose(1, 2)), up.transpose(1, 2))
+        low = torch.bmm(x.reshape(count, -1, x.shape[-1]), down.transpose(1, 2))
         if isinstance(module, nn.Conv2d):
-            term = term.reshape(len(output), -1, output.shape[1]).transpose(1, 2)
-        return output + term.reshape(output.shape)
+            term = torch.bmm(low, up.transpose(1, 2)).reshape(len(output), -1, output.shape[1])
+            return output + term.transpose(1, 2).reshape(output.shape)
+        blocks = output.reshape(count, -1, output.shape[-1])
+        return torch.baddbmm(blocks, low, up.transpose(1, 2)).reshape(output.shape)
 
     return add

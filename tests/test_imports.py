@@ -31,12 +31,31 @@ MAY_IMPORT = {
     "report": {"errors", "findings"},
     "attacks": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores"},
     "audit": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores", "attacks"},
+    "pictures": {"errors", "lora"},
+    "progress": set(),
+    "request": set(),
+    "workbench": {
+        "errors",
+        "cards",
+        "findings",
+        "lora",
+        "base",
+        "scores",
+        "attacks",
+        "audit",
+        "pictures",
+        "request",
+    },
+    "scan": {"errors", "findings", "lora", "audit", "request", "workbench"},
     "fleet": {"errors", "cards", "findings", "lora", "base", "audit"},
     "training": {"errors", "cards", "lora", "base", "lowrank", "encoder", "scores"},
 }
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "experiments"}
-TORCH_FREE = ("errors", "cards", "findings", "lora", "inspection", "report", "cli")
+TORCH_FREE = (
+    "errors", "cards", "findings", "lora", "inspection", "report", "audit", "scan", "request", "progress",
+    "cli",
+)  # fmt: skip
 HEAVY = ("torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib")
 
 

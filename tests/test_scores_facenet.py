@@ -38,6 +38,12 @@ def test_the_astronaut_is_found_and_noise_is_not(network: InceptionResnetV1, ast
     assert torch.equal(faces.vectors[1:], torch.zeros(3, 512))
 
 
+@pytest.mark.parametrize("side", [1, 16, 20])
+def test_a_picture_too_small_for_a_face_holds_none(network: InceptionResnetV1, side: int) -> None:
+    faces = Facenet(network).embed(torch.rand((1, 3, side, 2 * side), generator=torch.Generator()))
+    assert faces.found == (False,)
+
+
 def test_a_face_does_not_depend_on_the_batch(network: InceptionResnetV1, astronaut: Tensor) -> None:
     scorer = Facenet(network)
     pictures = torch.stack([astronaut.flip(2), torch.zeros_like(astronaut), astronaut])

@@ -217,7 +217,7 @@ class PaperEncoder(nn.Module):
         """The token of every matrix, `[M, 2 * sites, d]`. Raises `ValueError` as `forward`."""
         signals = self.signals(matrices)
         groups = [
-            stacks(torch.stack([signals[i] for i in members], dim=1).permute(1, 2, 0, 3))
+            stacks(torch.cat([signals[i] for i in members], dim=1))
             for stacks, members in zip(self.stacks, self._members.values(), strict=True)
         ]
         return torch.cat(groups)[self._order].transpose(0, 1)

@@ -67,6 +67,8 @@ class Facenet:
 
     def _crop(self, image: Tensor) -> Tensor | None:
         """The largest face of one picture `[3, H, W]` in 0..1, standardised, `[3, 160, 160]`."""
+        if min(image.shape[1:]) < self._detector.min_face_size:
+            return None  # MTCNN fails on a picture smaller than the smallest face it looks for, 20 px
         # one picture at a time: a detection near its threshold must not depend on the pictures beside it
         pixels = (image.float().nan_to_num().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu()
         crop: Tensor | None = self._detector(Image.fromarray(np.asarray(pixels)))

@@ -1,47 +1,51 @@
 r"""DreamBooth with LoRA, for one person or for many at once.
 
-The paper's recipe (arXiv 2409.08482, author's `training_settings.yml`): low-rank terms on `to_q` and `to_v` of the UNet (rank 16,
-alpha 27) and on `q_proj` and `v_proj` of the text tower (rank 16, alpha 17), AdamW, gradient norm clipped at 1, prior
-preservation on class images sampled from the base (arXiv 2208.12242, equation 2 with weight 1). A LoRA starts as peft starts
-it: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
+The paper's recipe (arXiv 2409.08482, author's `training_settings.yml`): low-rank terms on `to_q` and `to_v`
+of the UNet (rank 16, alpha 27) and on `q_proj` and `v_proj` of the text tower (rank 16, alpha 17), AdamW,
+gradient norm clipped at 1, prior preservation on class images sampled from the base (arXiv 2208.12242,
+equation 2 with weight 1). A LoRA starts as peft starts it: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
 
-Many people share one forward pass of the frozen base (`loraudit.lowrank`). AdamW works element by element, gradients are clipped
-LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's LoRA is the same, up to rounding, whoever else is in
-the pass.
+Many people share one forward pass of the frozen base (`loraudit.lowrank`). AdamW works element by element,
+gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's LoRA is the
+same, up to rounding, whoever else is in the pass.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from loraudit.base import Base, Sampling
+from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
-from loraudit.lowrank import beside
+from loraudit.lowrank import Terms, beside
 from loraudit.training.captions import CLASS_PROMPT
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor
-
-    from loraudit.base import Base, Sampling
-    from loraudit.lowrank import Terms
-
-__all__ = ["PAPER", "TINY", "Adapters", "Recipe", "Subject", "class_latents", "finetune", "new_adapters"]
+__all__ = [
+    "PAPER",
+    "PAPER_PRIOR",
+    "TINY",
+    "TINY_PRIOR",
+    "Adapters",
+    "Recipe",
+    "Subject",
+    "class_latents",
+    "finetune",
+    "new_adapters",
+]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a LoRA is made; the defaults are the paper's, for SD-1.4."""
+    """How a LoRA is made; the defaults are the paper's, for SD-1.4. `LorauditError` on senseless numbers."""
 
     unet_targets: tuple[str, ...] = ("to_q", "to_v")
-    """Last names of the adapted modules of the UNet."""
+    """The adapted modules of the UNet: the ends of their names."""
     text_targets: tuple[str, ...] = ("q_proj", "v_proj")
-    """Last names of the adapted modules of the text tower; empty leaves it alone."""
+    """Those of the text tower; empty leaves it alone."""
     rank: int = 16
     unet_alpha: float = 27.0
     text_alpha: float = 17.0
@@ -52,13 +56,36 @@ class Recipe:
     prior_weight: float = 1.0
     """Weight of the class pictures' loss; 0 trains without any."""
     class_prompt: str = CLASS_PROMPT
+    class_images: int = 200
+    """Class pictures sampled from the base."""
     weight_decay: float = 0.01
     max_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        counts = {
+            "rank": self.rank,
+            "steps": self.steps,
+            "batch": self.batch,
+            "class images": self.class_images,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise LorauditError(
+                    f"the {name} of a fine-tuning must be 1 or more, not {value}", "give another number"
+                )
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise LorauditError(
+                f"the learning rate must be a positive number, not {self.lr}", "give another --lr"
+            )
+
 
 PAPER = Recipe()
-TINY = Recipe(lr=1e-2, steps=200, batch=2)
+TINY = Recipe(lr=1e-2, steps=200, batch=2, class_images=64)
 """The same recipe with the learning rate and the number of steps that suit the embedded base."""
+
+PAPER_PRIOR = Sampling(negative="")
+TINY_PRIOR = Sampling(steps=12, guidance=3.0, negative="")
+"""How the class pictures are sampled on the embedded base."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +101,7 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Adapters:
-    """The trainable matrices of `M` LoRAs: site -> `B [M, out, r]`, `A [M, r, in]`, and the scale alpha / r."""
+    """The trainable matrices of `M` LoRAs: site -> `B [M, out, r]`, `A [M, r, in]`, the scale alpha / r."""
 
     up: dict[str, Tensor]
     down: dict[str, Tensor]
@@ -93,40 +120,49 @@ class Adapters:
         """The matrices of LoRA `index`, copied."""
         return {
             site: Factors(
-                up=(self.up[site][index].detach() * scale).numpy().copy(),
-                down=self.down[site][index].detach().numpy().copy(),
+                up=(self.up[site][index].detach() * scale).cpu().numpy().copy(),
+                down=self.down[site][index].detach().cpu().numpy().copy(),
                 scale=scale,
             )
             for site, scale in self.scale.items()
         }
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Batch:
     """What one step trains on, LoRA by LoRA, instance pictures before class pictures."""
 
     x: Tensor
     noise: Tensor
     t: Tensor
-    weight: Tensor = field(repr=False)
+    weight: Tensor
 
 
 def new_adapters(base: Base, recipe: Recipe, seeds: Sequence[int]) -> Adapters:
-    """Fresh LoRAs, one per seed, over the recipe's targets in the base."""
+    """Fresh LoRAs, one per seed, over the recipe's targets in the base.
+
+    Raises `LorauditError` if the base has none of them.
+    """
     up, down, scale = {}, {}, {}
     for site, module in sorted(base.modules().items()):
-        component, leaf = site.split(".")[0], site.rsplit(".", 1)[-1]
         targets, alpha = (
-            (recipe.unet_targets, recipe.unet_alpha) if component == "unet" else (recipe.text_targets, recipe.text_alpha)
+            (recipe.unet_targets, recipe.unet_alpha)
+            if site.startswith("unet.")
+            else (recipe.text_targets, recipe.text_alpha)
         )
-        if leaf not in targets:
+        if not isinstance(module, nn.Linear | nn.Conv2d) or not site.endswith(
+            tuple(f".{target}" for target in targets)
+        ):
             continue
-        out, width = module.weight.shape  # type: ignore[misc]
+        out, width = len(module.weight), module.weight[0].numel()
         bound = 1 / math.sqrt(width)  # Kaiming-uniform with a = sqrt(5)
         rows = [_uniform(seed, site, (recipe.rank, width), bound) for seed in seeds]
-        down[site] = torch.stack(rows).requires_grad_()
-        up[site] = torch.zeros(len(seeds), out, recipe.rank, requires_grad=True)
+        down[site] = torch.stack(rows).to(base.device).requires_grad_()
+        up[site] = torch.zeros(len(seeds), out, recipe.rank, device=base.device, requires_grad=True)
         scale[site] = alpha / recipe.rank
+    if not up:
+        wanted = ", ".join((*recipe.unet_targets, *recipe.text_targets)) or "nothing"
+        raise LorauditError(f"the base has no module called {wanted}", "name other targets")
     return Adapters(up, down, scale)
 
 
@@ -139,20 +175,27 @@ def _uniform(seed: int, site: str, shape: tuple[int, int], bound: float) -> Tens
 def class_latents(base: Base, recipe: Recipe, count: int, settings: Sampling, seed: int = 0) -> Tensor:
     """Latents of `count` class pictures sampled from the base with the class prompt, `[count, C, h, w]`."""
     prompt = base.encode_text([recipe.class_prompt])
+    # At 512 px the decoder is what bounds memory, and it takes pictures one by one.
+    chunk = 32 if base.image_size <= 128 else 4
     parts = []
-    for start in range(0, count, 32):
-        seeds = [seed + i for i in range(start, min(start + 32, count))]
+    for start in range(0, count, chunk):
+        seeds = [seed + i for i in range(start, min(start + chunk, count))]
         parts.append(base.encode_images(base.sample(prompt, seeds, settings)))
     return torch.cat(parts)
 
 
 def finetune(
-    base: Base, subjects: Sequence[Subject], recipe: Recipe, prior: Tensor | None, adapters: Adapters | None = None
+    base: Base,
+    subjects: Sequence[Subject],
+    recipe: Recipe,
+    prior: Tensor | None,
+    adapters: Adapters | None = None,
 ) -> Iterator[tuple[int, Adapters, Tensor]]:
-    """Train one LoRA per subject; yields `(step, adapters, loss [M])` after every step, from 1 to `recipe.steps`.
+    """Train one LoRA per subject; yields `(step, adapters, loss [M])` after each step, 1 to `recipe.steps`.
 
-    `prior` is `class_latents`, needed unless the recipe's prior weight is 0. The adapters yielded are the live ones: copy
-    what you keep. Raises `ValueError` if a needed prior is missing.
+    `prior` is `class_latents`, needed unless the recipe's prior weight is 0. The adapters yielded are the
+    live ones: copy what you keep. Raises `ValueError` if a needed prior is missing, `LorauditError` if a loss
+    is no longer finite.
     """
     if recipe.prior_weight and prior is None:
         raise ValueError("prior preservation needs class latents")
@@ -174,6 +217,8 @@ def finetune(
         error = (prediction - batch.noise).pow(2).mean((1, 2, 3))
         # The mean over instance pictures plus prior_weight times the mean over class pictures, for each LoRA.
         loss = (error * batch.weight).view(len(subjects), -1).sum(1) / recipe.batch
+        if not loss.isfinite().all():
+            raise LorauditError(f"the fine-tuning diverged at step {step}", "take a smaller learning rate")
         loss.sum().backward()
         _clip(adapters, recipe.max_norm)
         optimizer.step()
@@ -184,24 +229,29 @@ def finetune(
 def _draw(base: Base, subjects: Sequence[Subject], recipe: Recipe, prior: Tensor | None, step: int) -> _Batch:
     x, noise, t = [], [], []
     count = recipe.batch
+    kinds = 2 if recipe.prior_weight else 1
     for subject in subjects:
         rng = np.random.default_rng([subject.seed, 8, step])
-        x.append(subject.latents[torch.from_numpy(rng.integers(len(subject.latents), size=count))])
-        if recipe.prior_weight and prior is not None:
-            x.append(prior[torch.from_numpy(rng.integers(len(prior), size=count))])
-        samples = count * (2 if recipe.prior_weight else 1)
+        x.append(subject.latents[_indices(rng, len(subject.latents), count)])
+        if kinds == 2 and prior is not None:
+            x.append(prior[_indices(rng, len(prior), count)])
+        samples = count * kinds
         noise.append(torch.from_numpy(rng.standard_normal((samples, *base.latent_shape), np.float32)))
-        t.append(torch.from_numpy(rng.integers(len(base.alphas), size=samples)))
-    weight = torch.tensor([1.0, recipe.prior_weight][: 2 if recipe.prior_weight else 1]).repeat_interleave(count)
-    return _Batch(torch.cat(x), torch.cat(noise), torch.cat(t), weight.repeat(len(subjects)))
+        t.append(_indices(rng, len(base.alphas), samples))
+    weight = torch.tensor([1.0, recipe.prior_weight][:kinds]).repeat_interleave(count).repeat(len(subjects))
+    clean = torch.cat(x)
+    device = clean.device
+    return _Batch(clean, torch.cat(noise).to(clean), torch.cat(t).to(device), weight.to(device))
+
+
+def _indices(rng: np.random.Generator, below: int, count: int) -> Tensor:
+    return torch.from_numpy(rng.integers(below, size=count))
 
 
 def _clip(adapters: Adapters, max_norm: float) -> None:
-    """Scale each LoRA's gradient to norm `max_norm` if it is longer (`torch.nn.utils.clip_grad_norm_`, per LoRA)."""
+    """Scale each LoRA's gradient to norm `max_norm` if it is longer: torch's `clip_grad_norm_`, per LoRA."""
     grads = [p.grad for p in adapters.parameters if p.grad is not None]
     norm = torch.stack([g.flatten(1).pow(2).sum(1) for g in grads]).sum(0).sqrt()
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for grad in grads:
         grad.mul_(factor[:, None, None])
-
-

@@ -9,17 +9,17 @@ import platform
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-__all__ = ["Run", "versions"]
+__all__ = ["Run", "load_checkpoint", "versions"]
 
-_PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow", "safetensors")
+_PACKAGES = ("torch", "accelerate", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow", "safetensors")
 
 
 def versions() -> dict[str, str]:
@@ -46,7 +46,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        record = {"command": sys.argv, "config": dict(self.config), "versions": versions()}
+        record = {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "config": dict(self.config), "versions": versions()}
         _write(self.folder / "run.json", json.dumps(record, indent=2, default=str) + "\n")
 
     @property
@@ -69,12 +69,26 @@ class Run:
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return None
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        self.spent = state["seconds"]
+        state = load_checkpoint(self.folder)
+        if state is not None:
+            self.spent = state["seconds"]
         return state
+
+    def rewind(self, step: int) -> None:
+        """Forget the metrics after `step`: an interrupted training logged them, and a resumed one will log them again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            rows = path.read_text().splitlines(keepends=True)
+            _write(path, "".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step))
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint of the run in `folder`, or None."""
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,45 +1,55 @@
-"""Train a matrix encoder on LoRAs of public people (arXiv 2409.08482, the paper's Algorithm, and a cheaper way to the same samples).
+"""Train a matrix encoder on LoRAs of public people (arXiv 2409.08482).
 
-One training sample is (LoRA after r fine-tuning steps, r, a picture it was trained on): the encoder turns the matrices and r into
-an embedding, the tuned base predicts the noise of the noised picture under that embedding, and the usual epsilon MSE, plus a weighted
-KL term, is the loss. Only the encoder learns.
+One training sample is (LoRA after r fine-tuning steps, r, a picture it was trained on): the encoder turns
+the matrices and r into an embedding, the tuned base predicts the noise of the noised picture under that
+embedding, and the usual epsilon MSE, plus a weighted KL term, is the loss. Only the encoder learns.
 
-`LiveSource` is the Algorithm: a group of people is fine-tuned, for a number of steps drawn uniformly, and every step of theirs is at once a
-sample. `ZooSource` takes its samples from saved snapshots of a zoo: the same kind of sample without the fine-tuning, so a LoRA can be
-seen again and again.
-
-Sample `i` of process `p` is a function of (seed, i, p) alone, so a resumed training goes on exactly as an uninterrupted one.
+`LiveSource` is the paper's Algorithm: people are fine-tuned for a number of steps drawn uniformly, and every
+step of theirs is at once a sample. `ZooSource` takes its samples from saved snapshots of a zoo: the same kind
+of sample without the fine-tuning, so a LoRA can be seen again and again. `ConstantEmbedding` in the place of
+the encoder gives the baseline that reads no weights, at the same seeds and budget.
 """
 
-from __future__ import annotations
-
 import dataclasses
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import Tensor
 
-from loraudit.encoder.paper import kl, reparameterise
+from loraudit.base import Base
+from loraudit.encoder.constant import ConstantEmbedding
+from loraudit.encoder.paper import PaperEncoder, PaperEncoderConfig, frozen_transformer, kl, reparameterise
 from loraudit.errors import LorauditError
-from loraudit.training.finetune import Subject, finetune
-from loraudit.training.people import split_of
-from loraudit.training.runs import Run
+from loraudit.lora.header import clean
+from loraudit.lowrank import Terms
+from loraudit.training.data import require_public
+from loraudit.training.runs import Run, load_checkpoint
+from loraudit.training.samples import LiveSource, Sample, Source, ZooSource
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+__all__ = [
+    "PAPER",
+    "TINY",
+    "LiveSource",
+    "Sample",
+    "Settings",
+    "Source",
+    "ZooSource",
+    "new_constant",
+    "new_encoder",
+    "require_public",
+    "train_encoder",
+]
 
-    from torch import Tensor
-
-    from loraudit.base import Base
-    from loraudit.encoder.constant import ConstantEmbedding
-    from loraudit.encoder.paper import PaperEncoder
-    from loraudit.lowrank import Terms
-    from loraudit.training.finetune import Recipe
-    from loraudit.training.zoo import Zoo
-
-__all__ = ["PAPER", "TINY", "LiveSource", "Sample", "Settings", "Source", "ZooSource", "require_public", "train_encoder"]
+LOG_EVERY: Final = 20
+WARM_UP: Final = 20
+"""Steps over which the learning rate rises, where it follows a cosine."""
 
 
 @dataclass(frozen=True)
@@ -48,119 +58,68 @@ class Settings:
 
     steps: int
     """Updates of the encoder."""
+    loras: int = 32
+    """LoRAs in a step."""
     pictures: int = 2
     """Pictures of each LoRA in a step."""
     lr: float = 5e-3
     weight_decay: float = 5e-4
+    cosine: bool = False
+    """Whether the learning rate falls along a cosine to 0 instead of staying."""
     kl_weight: float = 1e-4
     """On the KL divergence per entry of the embedding."""
     seed: int = 0
     save_every: int = 100
     """Steps between checkpoints."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "loras", "pictures", "save_every"):
+            if (value := getattr(self, name)) < 1:
+                raise LorauditError(
+                    f"{name.replace('_', ' ')} must be 1 or more, not {value}", "give another number"
+                )
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise LorauditError(
+                f"the learning rate must be a positive number, not {self.lr}", "give another --lr"
+            )
 
-PAPER = Settings(steps=100_000, pictures=1)
-TINY = Settings(steps=600, lr=2e-3)
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """What one step trains on: `M` LoRAs, all after the same number of steps."""
-
-    terms: Terms
-    """Of the UNet's sites, `up [M, out, r]` and `down [M, r, in]`."""
-    step: int
-    """Fine-tuning steps so far."""
-    latents: Sequence[Tensor]
-    """The training pictures of each LoRA, `[P, C, h, w]` each."""
-
-
-class Source(Protocol):
-    """Where samples come from."""
-
-    def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """The endless stream of samples of a process, from number `first` on."""
-        ...
+    def rate(self, step: int) -> float:
+        """The learning rate of update `step`, counted from 0."""
+        if not self.cosine:
+            return self.lr
+        return self.lr * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
 
 
-@dataclass(frozen=True, eq=False)
-class ZooSource:
-    """Samples from the saved snapshots of a zoo."""
-
-    passes: Sequence[dict[int, Terms]]
-    """For each pass of the zoo, the UNet's terms at each snapshot."""
-    latents: Sequence[Sequence[Tensor]]
-    """For each pass, the pictures of its members."""
-    seed: int
-
-    @classmethod
-    def of(cls, base: Base, zoo: Zoo, seed: int) -> ZooSource:
-        """Load a zoo into memory. Raises `LorauditError` if somebody in it is not public."""
-        from loraudit.training.zoo import portraits
-
-        require_public([member.identity for member in zoo.members])
-        starts = range(0, len(zoo.members), zoo.plan.people_per_pass)
-        passes = [{step: _unet(zoo.terms(start, step)) for step in zoo.plan.snapshots} for start in starts]
-        groups = [zoo.members[start : start + zoo.plan.people_per_pass] for start in starts]
-        return cls(passes, [[base.encode_images(portraits(m.identity)) for m in group] for group in groups], seed)
-
-    def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """One pass and one snapshot of it at a time."""
-        index = first
-        while True:
-            rng = np.random.default_rng([self.seed, 20, index, process])
-            number = int(rng.integers(len(self.passes)))
-            steps = sorted(self.passes[number])
-            step = steps[int(rng.integers(len(steps)))]
-            yield Sample(self.passes[number][step], step, self.latents[number])
-            index += 1
+PAPER = Settings(steps=100_000, loras=1, pictures=1)
+TINY = Settings(steps=600, lr=2e-3, cosine=True)
 
 
-@dataclass(frozen=True, eq=False)
-class LiveSource:
-    """Samples from LoRAs while they are being fine-tuned."""
-
-    base: Base
-    subjects: Sequence[Subject]
-    recipe: Recipe
-    prior: Tensor | None
-    group: int
-    """People fine-tuned together."""
-    seed: int
-
-    def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Every step of group after group. A stream that starts in the middle fine-tunes again up to there."""
-        index, number = 0, 0
-        while True:
-            rng = np.random.default_rng([self.seed, 21, number, process])
-            chosen = [self.subjects[i] for i in rng.permutation(len(self.subjects))[: self.group]]
-            # Another start every time a person comes round, or a LoRA would be seen twice step for step.
-            people = [dataclasses.replace(s, seed=int(rng.integers(2**31))) for s in chosen]
-            steps = int(rng.integers(1, self.recipe.steps + 1))
-            number += 1
-            if index + steps <= first:
-                index += steps
-                continue
-            recipe = dataclasses.replace(self.recipe, steps=steps)
-            for step, adapters, _loss in finetune(self.base, people, recipe, self.prior):
-                if index >= first:
-                    terms = {site: (up.detach().clone(), down.detach().clone()) for site, (up, down) in adapters.terms().items()}
-                    yield Sample(_unet(terms), step, [person.latents for person in people])
-                index += 1
-
-
-def require_public(identities: Sequence[int]) -> None:
-    """Raise `LorauditError` unless every synthetic identity belongs to the public-train split."""
-    private = [seed for seed in identities if split_of(seed) != "public-train"]
-    if private:
-        raise LorauditError(
-            f"identity {private[0]} belongs to the {split_of(private[0])} split, on which nothing may be trained",
-            "build the zoo from public-train identities",
+def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: int) -> PaperEncoder:
+    """A fresh encoder that reads LoRAs like `terms`: their UNet sites and rank."""
+    unet = {site: pair for site, pair in sorted(terms.items()) if site.startswith("unet.")}
+    frozen = frozen_transformer(base.text_encoder)
+    try:
+        config = PaperEncoderConfig(
+            sites=tuple((site, up.shape[1], down.shape[2]) for site, (up, down) in unet.items()),
+            rank=next(iter(unet.values()))[0].shape[2] if unet else 0,
+            length=base.embedding_shape[0],
+            text=frozen.shape,
+            timestep=timestep,
+            max_steps=max_steps,
         )
+    except ValueError as error:
+        raise LorauditError(
+            f"the paper's encoder cannot read such LoRAs: {error}", "adapt more modules"
+        ) from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PaperEncoder(config, frozen).to(base.device)
 
 
-def _unet(terms: Terms) -> Terms:
-    return {site: pair for site, pair in terms.items() if site.startswith("unet.")}
+def new_constant(base: Base, class_prompt: str) -> ConstantEmbedding:
+    """The baseline, starting from the embedding of the class prompt."""
+    with torch.no_grad():
+        return ConstantEmbedding(base.encode_text([class_prompt])[0].float())
 
 
 def train_encoder(
@@ -169,62 +128,87 @@ def train_encoder(
     model: PaperEncoder | ConstantEmbedding,
     settings: Settings,
     folder: Path,
-    describe: dict[str, Any] | None = None,
+    describe: Mapping[str, Any] | None = None,
     until: int | None = None,
 ) -> None:
     """Train `model` in place for `settings.steps` updates, or up to update number `until`.
 
-    `folder` receives `run.json` (before the first step: settings and `describe`), `metrics.jsonl`, `loss.png` and a checkpoint from which the
-    same call goes on. More processes than one (`accelerate launch`) average their gradients.
-    """
-    from accelerate import Accelerator
+    `folder` receives `run.json` (before the first step: settings, `describe`, versions), `metrics.jsonl`,
+    `loss.png` and `checkpoint.pt`, from which the same call goes on (on a CPU to the same bits).
+    More processes than one (`accelerate launch`) draw samples of their own and average their gradients.
 
+    Raises `LorauditError` if `folder` holds a training with other settings, or the loss is no longer finite.
+    """
     accelerator = Accelerator(cpu=base.device.type == "cpu")
-    run = Run(folder, {**dataclasses.asdict(settings), **(describe or {}), "processes": accelerator.num_processes})
+    main, process = accelerator.is_main_process, accelerator.process_index
+    config = {**dataclasses.asdict(settings), **(describe or {}), "processes": accelerator.num_processes}
+    record = json.dumps(config, sort_keys=True, default=str)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
     step = 0
-    if state := run.load():
+    recent: list[tuple[float, float]] = []
+    state = load_checkpoint(folder)
+    if state is not None:
+        if state["config"] != record:
+            raise LorauditError(
+                f"{clean(folder.name)} holds a training with other settings",
+                "name another folder or delete it",
+            )
         model.load_own_state(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        step = state["step"]
+        step, recent = state["step"], [(loss, divergence) for loss, divergence in state["recent"]]
+    accelerator.wait_for_everyone()
+    run = Run(folder, config, spent=state["seconds"] if state else 0.0) if main else None
+    if run is not None:
+        run.rewind(step)
     prepared, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    prepared.train()
     stop = settings.steps if until is None else min(until, settings.steps)
-    recent: list[tuple[float, float]] = []
-    stream = source.samples(step, accelerator.process_index)
+    stream = source.samples(step, process)
     while step < stop:
-        rate = settings.lr * min(1.0, (step + 1) / 20) * (0.5 + 0.5 * np.cos(np.pi * step / settings.steps))
         for group in optimizer.param_groups:
-            group["lr"] = float(rate)
-        loss, divergence = _loss(base, next(stream), prepared, settings, step, accelerator.process_index)
+            group["lr"] = settings.rate(step)
+        loss, divergence = _loss(base, next(stream), prepared, settings, step, process)
+        if not loss.isfinite():
+            raise LorauditError(f"the training diverged at step {step + 1}", "take a smaller learning rate")
         accelerator.backward(loss + settings.kl_weight * divergence)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
         recent.append((loss.item(), divergence.item()))
-        if accelerator.is_main_process and step % 20 == 0:
+        if run is None:
+            continue
+        if step % LOG_EVERY == 0:
             mean_loss, mean_kl = np.mean(recent, 0)
-            run.log(step, loss=mean_loss, kl=mean_kl)
+            run.log(step, loss=mean_loss, kl=mean_kl, lr=settings.rate(step - 1))
             recent = []
-        if accelerator.is_main_process and (step % settings.save_every == 0 or step == stop):
-            run.save({"model": model.own_state(), "optimizer": optimizer.state_dict(), "step": step})
+        if step % settings.save_every == 0 or step == stop:
+            saved = {"model": model.own_state(), "optimizer": optimizer.state_dict()}
+            run.save({**saved, "step": step, "recent": recent, "config": record})
     model.eval()
-    if accelerator.is_main_process:
+    if run is not None:
         _draw_loss(folder)
+    accelerator.wait_for_everyone()
 
 
 def _loss(
-    base: Base, sample: Sample, model: Any, settings: Settings, step: int, process: int  # noqa: ANN401
+    base: Base,
+    sample: Sample,
+    model: Any,  # noqa: ANN401
+    settings: Settings,
+    step: int,
+    process: int,
 ) -> tuple[Tensor, Tensor]:
     """Epsilon MSE and KL per entry of the embedding, both means over the LoRAs of the sample."""
     rng = np.random.default_rng([settings.seed, 22, step, process])
-    count, pictures = len(sample.latents), settings.pictures
-    x = torch.cat([latents[torch.from_numpy(rng.integers(len(latents), size=pictures))] for latents in sample.latents])
+    pictures = settings.pictures
+    x = torch.cat([own[torch.from_numpy(rng.integers(len(own), size=pictures))] for own in sample.latents])
     noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32)).to(x)
-    t = torch.from_numpy(rng.integers(len(base.alphas), size=len(x))).to(x.device)
-    mean, logvar = model(sample.terms, torch.full((count,), sample.step, device=x.device))
+    # One time per stratum: each is still uniform, and the loss of a batch varies far less.
+    strata = (rng.permutation(len(x)) + rng.random(len(x))) / len(x) * len(base.alphas)
+    t = torch.from_numpy(strata.astype(np.int64)).to(x.device)
+    mean, logvar = model(sample.terms, sample.steps)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     embedding = reparameterise(mean, logvar, generator).repeat_interleave(pictures, 0)
     with base.tuned(sample.terms):
@@ -234,8 +218,6 @@ def _loss(
 
 def _draw_loss(folder: Path) -> None:
     """`loss.png` from `metrics.jsonl`."""
-    import json
-
     import matplotlib as mpl
 
     mpl.use("Agg")

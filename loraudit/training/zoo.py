@@ -1,42 +1,54 @@
 """A zoo: many LoRAs of many people, saved at several steps along their training.
 
-A *pass* fine-tunes up to `people_per_pass` people together and becomes one safetensors file, `pass-0000.safetensors`, whose tensors
-are `<step>/<site>.up [M, out, r]` (scale folded in) and `<step>/<site>.down [M, r, in]`. `zoo.json` says who is where and is
-written before the first pass; a pass whose file exists is not trained again, so an interrupted build goes on where it stopped
-and ends with the same files.
+    python -m loraudit.training.build_zoo runs/zoo --split public-train --people 256
+
+A *pass* fine-tunes up to `people_per_pass` people together and becomes one safetensors file,
+`pass-0000.safetensors`, whose tensors are `<step>/<site>.up [M, out, r]` (scale folded in) and
+`<step>/<site>.down [M, r, in]`. `zoo.json` says who is where and is written before the first pass; a pass
+whose file exists is not trained again, so an interrupted build goes on where it stopped and ends with the
+same files.
 """
 
-from __future__ import annotations
-
 import dataclasses
+import hashlib
 import json
-import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
+from loraudit.base import Base
 from loraudit.errors import LorauditError
+from loraudit.lora.header import clean
+from loraudit.lowrank import Terms
 from loraudit.training.captions import instance_prompt, trigger
+from loraudit.training.data import PICTURES, People, Synthetic, portraits
 from loraudit.training.finetune import Recipe, Subject, finetune
-from loraudit.training.portrait import picture
-from loraudit.training.tiny_vae import to_tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+__all__ = [
+    "PICTURES",
+    "Member",
+    "Plan",
+    "Zoo",
+    "build_zoo",
+    "fingerprint",
+    "is_finished",
+    "members_of",
+    "open_zoo",
+    "person",
+    "portraits",
+    "read_plan",
+    "take",
+]
 
-    from torch import Tensor
-
-    from loraudit.base import Base
-    from loraudit.lowrank import Terms
-
-__all__ = ["Member", "Plan", "Zoo", "build_zoo", "open_zoo", "person"]
-
-PICTURES = 5
-"""Pictures a LoRA is made of, as in the paper."""
+RECORD: Final = "zoo.json"
 
 
 @dataclass(frozen=True)
@@ -44,12 +56,24 @@ class Plan:
     """What a zoo holds."""
 
     people: tuple[int, ...]
-    """Identity seeds, one LoRA each."""
+    """Identities, one LoRA each."""
     recipe: Recipe
     snapshots: tuple[int, ...]
     """Steps at which every LoRA is saved, ascending, the last at most `recipe.steps`."""
     people_per_pass: int = 32
     seed: int = 0
+    data: str = Synthetic.name
+    """`People.name` of whom the identities belong to."""
+
+    def __post_init__(self) -> None:
+        ascending = sorted({step for step in self.snapshots if 1 <= step <= self.recipe.steps})
+        if not ascending or list(self.snapshots) != ascending:
+            raise LorauditError(
+                f"snapshots must ascend from 1 or more to the {self.recipe.steps} steps of the recipe",
+                "give other snapshots or more steps",
+            )
+        if not self.people or self.people_per_pass < 1:
+            raise LorauditError("a zoo needs somebody in it", "give at least one identity")
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,7 @@ class Member:
     """One LoRA of a zoo."""
 
     identity: int
-    """Identity seed."""
+    """As the zoo's `People` count them."""
     name: str
     """The trigger it was trained with."""
     index: int
@@ -76,87 +100,199 @@ class Zoo:
     folder: Path
     plan: Plan
     members: tuple[Member, ...]
+    base: str = ""
+    """`fingerprint` of the base that the LoRAs belong to."""
 
     def terms(self, first: int, step: int) -> Terms:
         """Terms of the whole pass that starts with member `first`, at a saved step."""
-        tensors = load_file(self.folder / f"pass-{first // self.plan.people_per_pass:04d}.safetensors")
-        prefix = f"{step:06d}/"
-        sites = sorted(k.removeprefix(prefix).removesuffix(".up") for k in tensors if k.startswith(prefix) and k.endswith(".up"))
-        return {site: (tensors[f"{prefix}{site}.up"].float(), tensors[f"{prefix}{site}.down"].float()) for site in sites}
+        with _opened(self._file(first)) as file:
+            return {
+                site: (file.get_tensor(f"{step:06d}/{site}.up"), file.get_tensor(f"{step:06d}/{site}.down"))
+                for site in _sites(file, step)
+            }
+
+    def rows(self, picks: Sequence[tuple[int, int]], component: str) -> Terms:
+        """Terms of single LoRAs, over the sites of one component; a pick is (member, saved step).
+
+        Only these rows are read, by way of the memory map, so a zoo need not fit into memory.
+        """
+        size = self.plan.people_per_pass
+        parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        with ExitStack() as stack:
+            files = {
+                number: stack.enter_context(_opened(self._file(number * size)))
+                for number in {member // size for member, _ in picks}
+            }
+            sites = [
+                site
+                for site in _sites(next(iter(files.values())), picks[0][1])
+                if site.startswith(f"{component}.")
+            ]
+            for member, step in picks:
+                file, row = files[member // size], member % size
+                for site in sites:
+                    up, down = (
+                        file.get_slice(f"{step:06d}/{site}.{side}")[row : row + 1] for side in ("up", "down")
+                    )
+                    parts.setdefault(site, []).append((up, down))
+        return {
+            site: (torch.cat([up for up, _ in pairs]), torch.cat([down for _, down in pairs]))
+            for site, pairs in parts.items()
+        }
+
+    def _file(self, first: int) -> Path:
+        return _pass_file(self.folder, first // self.plan.people_per_pass)
 
 
-def person(base: Base, member: Member, seed: int) -> Subject:
-    """What member's LoRA is trained on: pictures 0..4 of the identity."""
-    return Subject(base.encode_images(portraits(member.identity)), member.prompt, seed)
-
-
-def portraits(identity: int, first: int = 0, count: int = PICTURES) -> Tensor:
-    """Pictures `first ..` of an identity, float `[count, 3, 64, 64]` in 0..1."""
-    return to_tensor(np.stack([picture(identity, first + i) for i in range(count)])) / 2 + 0.5
+def person(base: Base, member: Member, seed: int, people: People | None = None) -> Subject:
+    """What the member's LoRA is trained on."""
+    pictures = (people or Synthetic()).pictures(member.identity, base.image_size)
+    return Subject(base.encode_images(pictures), member.prompt, seed)
 
 
 def members_of(plan: Plan) -> tuple[Member, ...]:
     """The members of a plan, each with a trigger drawn from the plan's seed and the identity."""
     return tuple(
-        Member(who, trigger(np.random.default_rng([plan.seed, 9, who])), index) for index, who in enumerate(plan.people)
+        Member(who, trigger(np.random.default_rng([plan.seed, 9, who])), index)
+        for index, who in enumerate(plan.people)
     )
 
 
 def build_zoo(
-    base: Base, folder: Path, plan: Plan, prior: Tensor, on_step: Callable[[int, int], None] = lambda _done, _all: None
+    base: Base,
+    folder: Path,
+    plan: Plan,
+    prior: Tensor | None,
+    on_step: Callable[[int, int], None] = lambda _done, _all: None,
+    people: People | None = None,
 ) -> Zoo:
-    """Build what is missing of the zoo in `folder`; `on_step(done, total)` counts fine-tuning steps of all passes.
+    """Build what is missing of the zoo in `folder`; `on_step(done, total)` counts the steps of all passes.
 
-    Raises `LorauditError` if the folder holds a zoo of another plan.
+    Raises `LorauditError` if the folder holds a zoo of another plan or base, or `people` are others.
     """
+    people = people or Synthetic()
+    if people.name != plan.data:
+        raise LorauditError(
+            "the plan of the zoo is for other people", "give the data that the zoo is made of"
+        )
+    identity = fingerprint(base)
+    if (folder / RECORD).exists():
+        old_plan, old_base = read_plan(folder)
+        if (old_plan, old_base) != (plan, identity):
+            what = "plan" if old_plan != plan else "base"
+            raise LorauditError(
+                f"{clean(folder.name)} holds a zoo of another {what}", "name another folder or delete it"
+            )
     folder.mkdir(parents=True, exist_ok=True)
-    record = json.dumps(_plain(plan), indent=2) + "\n"
-    path = folder / "zoo.json"
-    if path.exists() and path.read_text() != record:
-        raise LorauditError(f"{folder.name} holds a zoo of another plan", "name another folder or delete it")
-    path.write_text(record)
+    record = json.dumps({**dataclasses.asdict(plan), "base": identity}, indent=2) + "\n"
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(record)
+    partial.replace(folder / RECORD)
     members = members_of(plan)
     starts = range(0, len(members), plan.people_per_pass)
     total = len(starts) * plan.recipe.steps
     for number, start in enumerate(starts):
-        target = folder / f"pass-{number:04d}.safetensors"
+        target = _pass_file(folder, number)
         if target.exists():
             continue
         group = members[start : start + plan.people_per_pass]
-        subjects = [person(base, member, plan.seed * 1_000_003 + member.identity) for member in group]
+        subjects = [person(base, m, plan.seed * 1_000_003 + m.identity, people) for m in group]
         tensors: dict[str, Tensor] = {}
         for step, adapters, _loss in finetune(base, subjects, plan.recipe, prior):
             if step in plan.snapshots:
                 for site, (up, down) in adapters.terms().items():
-                    tensors[f"{step:06d}/{site}.up"] = up.detach().clone()
-                    tensors[f"{step:06d}/{site}.down"] = down.detach().clone()
+                    tensors[f"{step:06d}/{site}.up"] = up.detach().cpu().clone()
+                    tensors[f"{step:06d}/{site}.down"] = down.detach().cpu().clone()
             on_step(number * plan.recipe.steps + step, total)
         partial = target.with_suffix(".partial")
-        save_file(tensors, partial)
-        os.replace(partial, target)
-    return Zoo(folder, plan, members)
+        try:
+            save_file(tensors, partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    return Zoo(folder, plan, members, identity)
 
 
 def open_zoo(folder: Path) -> Zoo:
     """Open a finished zoo; `LorauditError` if it is missing or unfinished."""
-    path = folder / "zoo.json"
-    if not path.is_file():
-        raise LorauditError(f"{folder.name} is not a zoo", "build one first")
-    raw = json.loads(path.read_text())
-    recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw["recipe"].items()})
-    plan = Plan(tuple(raw["people"]), recipe, tuple(raw["snapshots"]), raw["people_per_pass"], raw["seed"])
-    members = members_of(plan)
-    passes = -(-len(members) // plan.people_per_pass)
-    if not all((folder / f"pass-{i:04d}.safetensors").is_file() for i in range(passes)):
-        raise LorauditError(f"the zoo {folder.name} is unfinished", "build it again: what is there is kept")
-    return Zoo(folder, plan, members)
+    plan, base = read_plan(folder)
+    if not is_finished(folder, plan):
+        raise LorauditError(
+            f"the zoo {clean(folder.name)} is unfinished", "build it again: what is there is kept"
+        )
+    return Zoo(folder, plan, members_of(plan), base)
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
-    return dataclasses.asdict(plan)
+def is_finished(folder: Path, plan: Plan) -> bool:
+    """Whether every pass of the plan is there."""
+    passes = -(-len(plan.people) // plan.people_per_pass)
+    return all(_pass_file(folder, i).is_file() for i in range(passes))
+
+
+def fingerprint(base: Base) -> str:
+    """Hex SHA-256 of the UNet and text tower in float16: one for a base loaded in either precision."""
+    digest = hashlib.sha256()
+    for part in (base.unet, base.text_encoder):
+        for name, value in sorted(part.state_dict().items()):
+            digest.update(f"{name}{list(value.shape)}".encode())
+            if value.is_floating_point():
+                digest.update(value.cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def take(terms: Terms, rows: Sequence[int]) -> Terms:
     """The LoRAs `rows` of `terms`, in that order."""
     index = torch.as_tensor(rows)
     return {site: (up[index], down[index]) for site, (up, down) in terms.items()}
+
+
+def read_plan(folder: Path) -> tuple[Plan, str]:
+    """The plan of the zoo in `folder` and the fingerprint of its base. `LorauditError` if there is none."""
+    shown = clean(folder.name)
+    try:
+        raw: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["recipe"].items()}
+        recipe = Recipe(**values)
+        plan = Plan(
+            tuple(raw["people"]),
+            recipe,
+            tuple(raw["snapshots"]),
+            raw["people_per_pass"],
+            raw["seed"],
+            raw.get("data", Synthetic.name),
+        )
+        return plan, str(raw.get("base", ""))
+    except OSError:
+        raise LorauditError(f"{shown} is not a zoo", "build one first") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise LorauditError(
+            f"the {RECORD} of {shown} is damaged", "name another folder or delete it"
+        ) from None
+
+
+def _pass_file(folder: Path, number: int) -> Path:
+    return folder / f"pass-{number:04d}.safetensors"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (OSError, SafetensorError):
+        raise LorauditError(
+            f"the zoo's {path.name} cannot be read",
+            "delete the file and build the zoo again: the rest is kept",
+        ) from None
+
+
+def _sites(file: Any, step: int) -> list[str]:  # noqa: ANN401
+    prefix = f"{step:06d}/"
+    found = sorted(
+        key.removeprefix(prefix).removesuffix(".up")
+        for key in file.keys()  # noqa: SIM118
+        if key.startswith(prefix) and key.endswith(".up")
+    )
+    if not found:
+        raise LorauditError(f"the zoo has no snapshot at step {step}", "take one of its own")
+    return found

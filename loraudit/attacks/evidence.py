@@ -1,0 +1,110 @@
+"""From pictures to evidence: who is on them, how close they are to each other and to reference photos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from loraudit.attacks import Reconstruction
+from loraudit.base import CLASS_PROMPT
+from loraudit.errors import LorauditError
+from loraudit.findings import AttackEvidence, Faces, Reading
+from loraudit.scores import ClipScorer, FaceEmbeddings, FaceScorer
+
+__all__ = ["References", "Scorers", "look_at"]
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The person in the reference photos."""
+
+    face: Tensor
+    """Mean of the faces found, a unit vector `[d]`."""
+    faces: int
+    """Photos in which a face was found, at least one."""
+    photos: int
+    clip: Tensor | None
+    """CLIP embeddings of all photos, `[R, e]`; None without a CLIP model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scorers:
+    """What looks at the pictures."""
+
+    face: FaceScorer
+    clip: ClipScorer | None = None
+    """None: no CLIP scores."""
+    references: References | None = None
+
+    def weigh(self, found: Reconstruction) -> AttackEvidence:
+        """The numbers of one aim."""
+        tuned, base = self.face.embed(found.tuned), self.face.embed(found.base)
+        return AttackEvidence(
+            attack=found.aim.attack,
+            threshold=self.face.threshold,
+            far=self.face.far,
+            tuned=self._faces(tuned),
+            base=self._faces(base),
+            cross=_cosines(_found(tuned) @ _found(base).T),
+            readings=self._readings(found),
+            aims_at_face=found.aim.aims_at_face,
+            quotes=found.aim.quotes,
+        )
+
+    def _faces(self, faces: FaceEmbeddings) -> Faces:
+        vectors = _found(faces)
+        to_reference = None if self.references is None else _cosines(vectors @ self.references.face)
+        return Faces(len(faces.found), len(vectors), _pairs(vectors), to_reference)
+
+    def _readings(self, found: Reconstruction) -> tuple[Reading, ...]:
+        if self.clip is None:
+            return ()
+        tuned, base = (_sound(self.clip.image_embeddings(x)) for x in (found.tuned, found.base))
+        text = self.clip.text_embeddings([CLASS_PROMPT])[0]
+        readings = [
+            Reading("clip-i", "each other", _pairs(tuned), _pairs(base)),
+            Reading("clip-t", "class prompt", _cosines(tuned @ text), _cosines(base @ text)),
+        ]
+        if self.references is not None and self.references.clip is not None:
+            photos = self.references.clip.T
+            means = [_cosines((vectors @ photos).mean(1)) for vectors in (tuned, base)]
+            readings.insert(0, Reading("clip-i", "reference", means[0], means[1]))
+        return tuple(readings)
+
+
+def look_at(photos: Sequence[Tensor], face: FaceScorer, clip: ClipScorer | None) -> References:
+    """The person in reference photos `[3, H, W]` in 0..1, of any sizes.
+
+    Raises `LorauditError` if the face model finds no face in any.
+    """
+    seen = [_found(face.embed(photo[None])) for photo in photos]
+    vectors = torch.cat(seen)
+    if not len(vectors):
+        raise LorauditError(
+            f"{face.name} finds no face in any of the {len(photos)} reference photos",
+            "give photos that show the person's face",
+        )
+    embedded = None if clip is None else torch.cat([clip.image_embeddings(photo[None]) for photo in photos])
+    return References(F.normalize(vectors.mean(0), dim=0), len(vectors), len(photos), embedded)
+
+
+def _found(faces: FaceEmbeddings) -> Tensor:
+    return faces.vectors[torch.tensor(faces.found, dtype=torch.bool)]
+
+
+def _sound(vectors: Tensor) -> Tensor:
+    """Without those of broken (NaN) pictures: they are no picture at all."""
+    return vectors[vectors.isfinite().all(1)]
+
+
+def _pairs(vectors: Tensor) -> tuple[float, ...]:
+    """Cosines of all pairs of unit vectors `[n, d]`, in `itertools.combinations` order."""
+    first, second = torch.triu_indices(len(vectors), len(vectors), offset=1)
+    return _cosines((vectors @ vectors.T)[first, second])
+
+
+def _cosines(values: Tensor) -> tuple[float, ...]:
+    # Products of float32 unit vectors miss 1 by rounding.
+    return tuple(values.flatten().clamp(-1, 1).tolist())

@@ -1,0 +1,104 @@
+"""The story of an audit: read it first.
+
+    LoRA + base --attacks--> aims (embeddings) --plan--> pictures with and without the LoRA
+                --scorers--> evidence --judge--> findings, and with them the report
+
+Every attack sees the LoRA and the public base only; the owner's reference photos meet the pictures
+afterwards. The control is the base model under the same embeddings, seeds and settings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loraudit import __version__
+from loraudit.errors import Incomplete, LorauditError
+from loraudit.findings import Gap, Modules, Report, Settings, Target, judge, score_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from loraudit.attacks import Aim, Attack, Reconstruction
+    from loraudit.attacks.evidence import Scorers
+    from loraudit.attacks.plan import Plan
+    from loraudit.base import Base
+    from loraudit.lora import LoRA
+
+__all__ = ["audit_lora", "gap", "target_of"]
+
+
+def audit_lora(
+    lora: LoRA,
+    base: Base,
+    attacks: Sequence[Attack],
+    plan: Plan,
+    scorers: Scorers | None,
+    *,
+    gaps: Sequence[Gap] = (),
+    keep: Callable[[Reconstruction], None] = lambda _found: None,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Report:
+    """Attack `lora` on `base` and report what came back.
+
+    Without `scorers` the pictures are made but not judged. `gaps` are parts that could not be set up, `keep`
+    receives the pictures, `on_step` hears how many are done of how many. Raises `NotScannable` if the LoRA
+    does not fit the base.
+    """
+    missing = [*gaps, *_unread(lora)]
+    aims: list[Aim] = []
+    for attack in attacks:
+        try:
+            aims += attack.aims(lora, base)
+        except LorauditError as error:
+            if error.exit_code != Incomplete.exit_code:
+                raise
+            missing.append(gap(f"attack {attack.name}", error))
+    evidence = []
+    for found in plan.reconstruct(lora, base, aims, on_step):
+        keep(found)
+        if scorers:
+            evidence.append(scorers.weigh(found))
+    return Report(
+        version=__version__,
+        target=target_of(lora),
+        # Without scorers there is no evidence to judge, which is another thing than evidence of nothing.
+        findings=judge(evidence) if scorers else (),
+        scores=score_table(evidence),
+        settings=Settings(
+            base=base.name,
+            encoder=next((aim.encoder for aim in aims if aim.encoder), None),
+            attacks=tuple(aim.attack for aim in aims),
+            seeds=plan.seeds,
+            budget=plan.budget,
+            device=plan.device(base),
+        ),
+        incomplete=tuple(missing),
+    )
+
+
+def target_of(lora: LoRA) -> Target:
+    """The file, as a report names it."""
+    return Target(
+        name=lora.file.name,
+        sha256=lora.file.sha256,
+        size_bytes=lora.file.size_bytes,
+        family=lora.family,
+        base=lora.base,
+        dialect=lora.dialect,
+        rank=lora.rank,
+        modules=Modules(read=len(lora.factors), unread=len(lora.unread)),
+    )
+
+
+def gap(what: str, error: LorauditError) -> Gap:
+    """A part of the audit that `error` kept from running."""
+    return Gap(what, f"{error}; {error.hint}" if error.hint else str(error))
+
+
+def _unread(lora: LoRA) -> list[Gap]:
+    """What the file holds besides what was read: an attack on half a file proves nothing about the rest."""
+    if not lora.unread:
+        return []
+    first, count = lora.unread[0], len(lora.unread)
+    keys = "1 key" if count == 1 else f"{count} keys"
+    return [Gap("part of the file", f"{keys} not read, such as {first.key}: {first.why}")]

@@ -1,0 +1,154 @@
+"""Reference photos in, reconstructions and a contact sheet out.
+
+What is written shows a person's face: folders are for the owner alone (0700), files too (0600), and PNGs
+carry no metadata. Names are made of the attack and the seed, never of words of the audited file.
+"""
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+from loraudit.errors import LorauditError
+from loraudit.lora import clean
+from loraudit.lora.write import write_atomic
+
+__all__ = ["Album", "Row", "contact_sheet", "read_photos"]
+
+_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+_FORMATS: Final = ("JPEG", "PNG", "WEBP")
+"""Pillow's decoders that a reference photo may reach."""
+_LONGEST: Final = 1024
+"""Pixels; a face detector gains nothing from more and takes longer."""
+_CELL: Final = 192
+"""Side of a picture on the sheet: three times 64."""
+_GAP: Final = 6
+_CAPTION: Final = 30
+_FEWEST_COLUMNS: Final = 5
+
+
+def read_photos(folder: Path) -> list[Tensor]:
+    """The photos in `folder`, by name: upright, float32 `[3, H, W]` in 0..1, at most 1024 pixels long.
+
+    Files that are named otherwise are passed over. Raises `LorauditError` if there is no photo, or one that
+    cannot be read.
+    """
+    shown = clean(str(folder), 300)
+    if not folder.is_dir():
+        raise LorauditError(f"there is no folder {shown}", "give a folder with photos of the person")
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+    if not files:
+        raise LorauditError(f"there are no photos in {shown}", "put JPEG, PNG or WebP photos into it")
+    return [_read(file) for file in files]
+
+
+def _read(file: Path) -> Tensor:
+    try:
+        with warnings.catch_warnings():
+            # Between Pillow's two limits it only warns of a picture that would fill the memory.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=_FORMATS) as opened:
+                upright = ImageOps.exif_transpose(opened).convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise LorauditError(f"the photo {clean(file.name)} is too large", "make it smaller") from None
+    except (OSError, ValueError, SyntaxError):
+        # Pillow raises SyntaxError on a broken PNG and ValueError on some broken headers.
+        raise LorauditError(
+            f"{clean(file.name)} is not a photo that can be read, or it is damaged", "remove or replace it"
+        ) from None
+    upright.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).float() / 255
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the contact sheet."""
+
+    caption: str
+    pictures: Sequence[Tensor]
+    """`[3, H, W]` in 0..1 each, of any size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Album:
+    """A folder of the pictures of one audit."""
+
+    folder: Path
+    _rows: list[Row] = field(default_factory=list)
+
+    @classmethod
+    def create(cls, folder: Path) -> "Album":
+        """A new or empty folder. Raises `LorauditError` if there is something in it, or it cannot be made."""
+        shown = clean(str(folder), 300)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise LorauditError(
+                    f"the folder {shown} is not empty", "give a new folder: pictures never replace files"
+                )
+            folder.chmod(0o700)
+        except OSError as error:
+            raise LorauditError(
+                f"cannot make the folder {shown}: {error.strerror}", "choose another folder"
+            ) from None
+        return cls(folder)
+
+    def within(self, name: str) -> "Album":
+        """An album in a new folder inside. Raises as `create` does."""
+        return Album.create(self.folder / name)
+
+    def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor) -> None:
+        """Write the pictures `[K, 3, H, W]` of one attack: `attack-seed.png`, `attack-seed-base.png`."""
+        name = attack.replace(":", "-")
+        for seed, with_lora, without in zip(seeds, tuned, base, strict=True):
+            write_atomic(self.folder / f"{name}-{seed}.png", _png(_image(with_lora)), 0o600)
+            write_atomic(self.folder / f"{name}-{seed}-base.png", _png(_image(without)), 0o600)
+        self._rows.append(Row(f"{attack}: reconstructed from the file", list(tuned)))
+        self._rows.append(Row(f"{attack}: base model alone, the same input and seeds", list(base)))
+
+    def finish(self, photos: Sequence[Tensor]) -> None:
+        """Write `sheet.png`: the reference photos, if there are any, above the rows of every attack."""
+        above = [Row("your reference photos", photos)] if photos else []
+        if above or self._rows:
+            write_atomic(self.folder / "sheet.png", _png(contact_sheet([*above, *self._rows])), 0o600)
+
+
+def contact_sheet(rows: Sequence[Row]) -> Image.Image:
+    """Captioned rows of pictures, each fitted to the same square.
+
+    As wide as the longest row, but a first row that is longer than all others (reference photos) is cut.
+    """
+    longest = max((len(row.pictures) for row in rows[1:]), default=len(rows[0].pictures))
+    columns = max(longest, min(len(rows[0].pictures), _FEWEST_COLUMNS), 1)
+    pitch = _CELL + _GAP
+    sheet = Image.new("RGB", (columns * pitch + _GAP, len(rows) * (pitch + _CAPTION) + _GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
+    for number, row in enumerate(rows):
+        top = number * (pitch + _CAPTION) + _GAP
+        draw.text((_GAP, top), row.caption, fill="black", font=font)
+        for column, picture in enumerate(row.pictures[:columns]):
+            cell = ImageOps.fit(_image(picture), (_CELL, _CELL), Image.Resampling.BICUBIC)
+            sheet.paste(cell, (_GAP + column * pitch, top + _CAPTION))
+    return sheet
+
+
+def _image(picture: Tensor) -> Image.Image:
+    pixels = picture.detach().float().cpu().nan_to_num().clamp(0, 1).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def _png(image: Image.Image) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()

@@ -1,0 +1,33 @@
+"""How far a long job is, on stderr: a bar on a terminal, a few lines elsewhere."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["progress"]
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A callable `(done, total)` that draws a bar on a terminal and elsewhere writes at most eleven lines."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        shown = -1
+
+        def line(done: int, total: int) -> None:
+            nonlocal shown
+            if done == 0:
+                shown = -1
+            if total and (tenth := 10 * done // total) > shown:
+                shown = tenth
+                sys.stderr.write(f"{title}: {done} of {total}\n")
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -1,0 +1,100 @@
+"""What a finished training of an encoder leaves behind: the encoder and a card that says how it was made."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loraudit.encoder.checkpoint import save_encoder
+from loraudit.encoder.constant import ConstantEmbedding
+from loraudit.encoder.paper import PaperEncoder
+from loraudit.lora.write import write_atomic
+
+__all__ = ["finish", "shown_command"]
+
+
+def finish(
+    folder: Path,
+    model: PaperEncoder | ConstantEmbedding,
+    base: str,
+    training: Mapping[str, Any],
+    command: Sequence[str],
+) -> None:
+    """Write the encoder (or `embedding.npy`, float32 `[L, d]`) and `CARD.md`, and drop the checkpoint."""
+    if isinstance(model, PaperEncoder):
+        save_encoder(folder, model, base=base, training=training)
+    else:
+        partial = folder / "embedding.partial.npy"
+        np.save(partial, model.mean.detach().float().cpu().numpy())
+        partial.replace(folder / "embedding.npy")
+    write_atomic(folder / "CARD.md", _card(folder, model, base, training, command).encode())
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def shown_command(arguments: Sequence[str]) -> str:
+    """The command line without the folders of this machine: of an absolute path only its name is kept."""
+    return shlex.join([re.sub(r"(^|[:=])/\S*", lambda m: m[1] + Path(m[0]).name, word) for word in arguments])
+
+
+def _card(
+    folder: Path,
+    model: PaperEncoder | ConstantEmbedding,
+    base: str,
+    training: Mapping[str, Any],
+    command: Sequence[str],
+) -> str:
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if isinstance(model, PaperEncoder):
+        config = model.config
+        what = (
+            f"The matrix encoder of arXiv 2409.08482 for LoRAs on the base `{base}`: it reads the matrices "
+            f"of {len(config.sites)} UNet modules at rank {config.rank} and answers with an embedding "
+            f"[{config.length}, {config.width}] that stands in for the prompt. {size:,} trained parameters; "
+            "the text transformer behind them is the base's own, frozen. "
+            + (
+                "A token says how many fine-tuning steps a LoRA has had."
+                if config.timestep
+                else "It is not told how many fine-tuning steps a LoRA has had and has only seen finished "
+                "LoRAs (ablation)."
+            )
+        )
+        limit = (
+            f"It fits this base, rank {config.rank} and these modules only, and LoRAs made by recipes like "
+            "the one above. Its loss says how well the embedding explains the training pictures, not whether "
+            "a person comes back: that is for the attack table."
+        )
+    else:
+        what = (
+            f"One embedding for every LoRA on the base `{base}`, learned without reading any: the baseline "
+            "that an encoder has to beat, trained with the same samples, seeds and budget. "
+            f"{size:,} trained parameters."
+        )
+        limit = "It reads no weights, so whatever it shows of a person comes from the tuned base."
+    lines = [f"# {folder.resolve().name}", "", what, "", "| trained with | |", "|---|---|"]
+    lines += [f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in training.items()]
+    metrics = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    lines += ["", f"Command: `loraudit {shown_command(command)}`", ""]
+    if rows:
+        tail = rows[-max(1, len(rows) // 5) :]
+        lines += [
+            f"Noise prediction error: {rows[0]['loss']:.4f} over the first {rows[0]['step']} updates, "
+            f"{np.mean([row['loss'] for row in tail]):.4f} over the last fifth; KL "
+            f"{rows[-1]['kl']:.3f} nats per entry; {rows[-1]['seconds'] / 60:.0f} minutes.",
+            "",
+            "![loss](loss.png)",
+            "",
+        ]
+    return "\n".join([*lines, f"**Limits.** {limit}", ""])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_cell(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(str(part) for part in value) or "none"
+    return str(value)

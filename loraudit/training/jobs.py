@@ -1,0 +1,275 @@
+"""What `loraudit finetune` and `loraudit train-encoder` do, once their options are parsed."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate import PartialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from loraudit.base import Base, load_base
+from loraudit.errors import LorauditError
+from loraudit.lora.header import clean
+from loraudit.lora.matrices import Factors
+from loraudit.lora.write import write_diffusers, write_kohya, write_peft
+from loraudit.training import finetune as tuning
+from loraudit.training import train_encoder as training
+from loraudit.training.data import People, read_image
+from loraudit.training.encoder_card import finish
+from loraudit.training.finetune import Recipe, Subject, class_latents, finetune, new_adapters
+from loraudit.training.folders import image_files, open_people
+from loraudit.training.samples import LiveSource, Source, ZooSource, require_trainable
+from loraudit.training.train_encoder import Settings, new_constant, new_encoder, train_encoder
+from loraudit.training.zoo import (
+    Plan,
+    Zoo,
+    build_zoo,
+    fingerprint,
+    is_finished,
+    members_of,
+    open_zoo,
+    person,
+    read_plan,
+)
+
+__all__ = ["EncoderJob", "Interrupted", "finetune_images", "progress", "train_an_encoder", "training_base"]
+
+
+class Interrupted(LorauditError):
+    """Ctrl-C in a job that goes on where it stopped."""
+
+    exit_code: ClassVar[int] = 130
+
+
+@dataclass(frozen=True)
+class EncoderJob:
+    """What `train-encoder` was asked for; None takes the default of the base or of the zoo."""
+
+    data: str
+    zoo: Path | None
+    out: Path
+    recipe: Mapping[str, Any]
+    """Changes to the base's recipe of fine-tuning."""
+    settings: Mapping[str, Any]
+    """Changes to the base's settings."""
+    people: int | None = None
+    snapshots: tuple[int, ...] | None = None
+    timestep: bool = True
+    constant: bool = False
+    command: Sequence[str] = ()
+    """The words of the command line, for the card."""
+
+
+def training_base(name: str, device: str | None, offline: bool) -> Base:
+    """The base in float32: so the paper fine-tunes, and gradients in float16 would underflow."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    base = load_base(name, device, offline)
+    for part in (base.unet, base.vae, base.text_encoder):
+        part.float()
+    return base
+
+
+def finetune_images(
+    base: Base,
+    images: Sequence[Path],
+    output: Path,
+    layout: str,
+    recipe: Mapping[str, Any],
+    prompt: str,
+    seed: int,
+    force: bool,
+) -> None:
+    """Fine-tune on `images` (files, or folders of files) and write the LoRA to `output`.
+
+    Raises `LorauditError` if an image cannot be read, or `output` exists and `force` is not set.
+    """
+    files = [file for path in images for file in (image_files(path) if path.is_dir() else [path])]
+    if not files:
+        raise LorauditError("there are no images in the folder", "give images, or a folder with images in it")
+    check_output(output, layout, force)
+    chosen = dataclasses.replace(base_recipe(base), **recipe)
+    latents = base.encode_images(torch.stack([read_image(file, base.image_size) for file in files]))
+    prior = prior_latents(base, chosen)
+    factors: dict[str, Factors] = {}
+    with progress("fine-tuning") as report:
+        for step, adapters, _loss in finetune(base, [Subject(latents, prompt, seed)], chosen, prior):
+            report(step, chosen.steps)
+            if step == chosen.steps:
+                factors = adapters.factors(0)
+    if layout == "peft":
+        _write_folder(factors, output)
+    else:
+        (write_kohya if layout == "kohya" else write_diffusers)(factors, output)
+
+
+def check_output(output: Path, layout: str, force: bool) -> None:
+    """Raise `LorauditError` if `output` cannot be written, before hours go into what belongs there."""
+    shown = clean(str(output), 300)
+    if not output.absolute().parent.is_dir():
+        raise LorauditError(
+            f"there is no folder for {shown}", "make it first, or choose another path with -o"
+        )
+    if output.exists() and output.is_dir() != (layout == "peft"):
+        raise LorauditError(
+            f"{shown} is a {'folder' if output.is_dir() else 'file'}", "choose another path with -o"
+        )
+    if output.exists() and not force:
+        raise LorauditError(f"{shown} exists already", "choose another path with -o, or give --force")
+
+
+def _write_folder(factors: Mapping[str, Factors], output: Path) -> None:
+    """A peft folder, all of it or nothing; into a folder that exists, file by file."""
+    if output.exists():
+        write_peft(factors, output)
+        return
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        write_peft(factors, partial)
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def base_recipe(base: Base) -> Recipe:
+    """The recipe of fine-tuning that suits the base."""
+    return tuning.TINY if _is_tiny(base) else tuning.PAPER
+
+
+def prior_latents(base: Base, recipe: Recipe) -> torch.Tensor | None:
+    """Latents of the recipe's class pictures, None if it needs none."""
+    if not recipe.prior_weight:
+        return None
+    sys.stderr.write(f"sampling {recipe.class_images} class pictures: {clean(recipe.class_prompt)}\n")
+    settings = tuning.TINY_PRIOR if _is_tiny(base) else tuning.PAPER_PRIOR
+    return class_latents(base, recipe, recipe.class_images, settings)
+
+
+def _is_tiny(base: Base) -> bool:
+    return base.image_size < 256
+
+
+def train_an_encoder(base_name: str, device: str | None, offline: bool, job: EncoderJob) -> None:
+    """Train the encoder that `job` describes, or go on where an interrupted training stopped.
+
+    Raises `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit;
+    `Interrupted` on Ctrl-C.
+    """
+    if any((job.out / name).exists() for name in ("config.json", "embedding.npy")):
+        raise LorauditError(
+            f"{clean(job.out.name)} holds a trained encoder already",
+            "name another folder with --out, or delete it",
+        )
+    people = open_people(job.data)
+    cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
+    state = PartialState(cpu=cpu)
+    base = training_base(base_name, device or str(state.device), offline)
+    defaults = training.TINY if _is_tiny(base) else training.PAPER
+    settings = dataclasses.replace(defaults, **job.settings)
+    try:
+        source, recipe, about = _source(base, people, job, settings, state)
+        if job.constant:
+            model: Any = new_constant(base, recipe.class_prompt)
+        else:
+            # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
+            shapes = new_adapters(base, recipe, [0]).terms()
+            model = new_encoder(base, shapes, job.timestep, recipe.steps, settings.seed)
+        described = {
+            "base": base.name,
+            "base_sha256": fingerprint(base),
+            "data": people.name,
+            **about,
+            "recipe": dataclasses.asdict(recipe),
+            "timestep": job.timestep,
+            "constant": job.constant,
+        }
+        train_encoder(base, source, model, settings, job.out, described)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", "the same command goes on where this one stopped") from None
+    if state.is_main_process:
+        record = {**dataclasses.asdict(settings), **described, "processes": state.num_processes}
+        finish(job.out, model, base.name, json.loads(json.dumps(record)), job.command)
+
+
+def _source(
+    base: Base, people: People, job: EncoderJob, settings: Settings, state: PartialState
+) -> tuple[Source, Recipe, dict[str, Any]]:
+    """Where the samples come from, the recipe of its LoRAs, and what to say of it."""
+    recipe = dataclasses.replace(base_recipe(base), **job.recipe)
+    if job.zoo is not None:
+        with state.main_process_first():
+            zoo = open_or_build(base, people, job.zoo, recipe, job, settings.seed)
+        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people)
+        plan = zoo.plan
+        about = {"source": "zoo", "people": len(plan.people), "snapshots": list(plan.snapshots)}
+        return source, plan.recipe, about
+    chosen = people.train(job.people, settings.seed)
+    plan = Plan(chosen, recipe, (recipe.steps,), seed=settings.seed, data=people.name)
+    subjects = [person(base, member, member.index, people) for member in members_of(plan)]
+    live = LiveSource(
+        base, subjects, recipe, prior_latents(base, recipe), settings.loras, settings.seed, not job.timestep
+    )
+    return live, recipe, {"source": "live", "people": len(chosen)}
+
+
+def open_or_build(
+    base: Base, people: People, folder: Path, recipe: Recipe, job: EncoderJob, seed: int
+) -> Zoo:
+    """The zoo in `folder`; what is missing is built as its record says or, without one, as `job` says."""
+    if (folder / "zoo.json").exists():
+        plan, _ = read_plan(folder)
+        wanted = {"people": job.people, "snapshots": job.snapshots, **job.recipe}
+        found = {
+            "people": len(plan.people),
+            "snapshots": plan.snapshots,
+            **{name: getattr(plan.recipe, name) for name in job.recipe},
+        }
+        other = [name for name, value in wanted.items() if value is not None and value != found[name]]
+        if other:
+            raise LorauditError(
+                f"the zoo {clean(folder.name)} has {other[0].replace('_', ' ')} {found[other[0]]}, "
+                f"not {wanted[other[0]]}",
+                "leave the option out, or name another folder with --zoo",
+            )
+        require_trainable(plan, people)
+        if is_finished(folder, plan):
+            return open_zoo(folder)
+    else:
+        chosen = people.train(job.people, seed)
+        plan = Plan(chosen, recipe, job.snapshots or quarters(recipe), seed=seed, data=people.name)
+    prior = prior_latents(base, plan.recipe)
+    with progress("building the zoo") as report:
+        return build_zoo(base, folder, plan, prior, report, people)
+
+
+def quarters(recipe: Recipe) -> tuple[int, ...]:
+    """Four snapshots: after each quarter of the fine-tuning."""
+    return tuple(sorted({max(1, recipe.steps * i // 4) for i in (1, 2, 3, 4)}))
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A callable `(done, total)` that draws a bar on a terminal, elsewhere writes ten lines; on stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        shown = -1
+
+        def line(done: int, total: int) -> None:
+            nonlocal shown
+            if (tenth := 10 * done // total) > shown:
+                shown = tenth
+                sys.stderr.write(f"{title}: {done} of {total}\n")
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -1,0 +1,198 @@
+"""What a scan needs besides the file: a base, attacks with their encoders, scorers, reference photos.
+
+What is not at hand is a gap in the report; what was asked for wrongly is an error.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from loraudit.attacks import Attack, Reconstruction
+from loraudit.attacks.encoder import open_paper
+from loraudit.attacks.evidence import Scorers, look_at
+from loraudit.attacks.plan import plan_for
+from loraudit.attacks.prompts import PromptsAttack
+from loraudit.audit import audit_lora, gap
+from loraudit.base import Base, load_base
+from loraudit.cards import artefact, models_dir
+from loraudit.errors import Incomplete, LorauditError, NotScannable
+from loraudit.findings import Exit, Gap, Report
+from loraudit.lora import LoRA, clean
+from loraudit.pictures import Album, read_photos
+from loraudit.request import Request
+from loraudit.scores import ClipScorer, FaceScorer
+from loraudit.scores.clip import load_openai_clip, load_tiny_clip, openai_clip_weights
+from loraudit.scores.face import load_tiny_face
+from loraudit.scores.facenet import facenet_weights, load_facenet
+
+__all__ = ["Bench", "Workbench"]
+
+_SMALL: Final = 64
+"""Pixels. The embedded base draws synthetic people at this size, whom only `tiny-face` knows."""
+_MEMORY_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A base set up for auditing."""
+
+    base: Base
+    attacks: tuple[Attack, ...]
+    scorers: Scorers | None
+    """None without a face model."""
+    gaps: tuple[Gap, ...]
+    """What could not be set up."""
+
+
+class Workbench:
+    """Audits one LoRA after the other, and keeps the base for the next one."""
+
+    def __init__(
+        self, request: Request, say: Callable[[str], None], on_step: Callable[[int, int], None]
+    ) -> None:
+        """Raises `LorauditError` if a reference photo cannot be read or the album cannot be made."""
+        self._request, self._say, self._on_step = request, say, on_step
+        self._photos = [] if request.reference is None else read_photos(request.reference)
+        self._album = None if request.save_images is None else Album.create(request.save_images)
+        self._ready: tuple[tuple[str, str | None], Bench] | None = None
+
+    def audit(self, lora: LoRA, within: str | None = None) -> Report:
+        """The report on `lora`; its pictures go into the album, or into a new folder `within` it.
+
+        Raises `NotScannable` if no base is known or the LoRA does not fit it, `Incomplete` if memory does not
+        suffice, `LorauditError` if there is no such base, encoder or device, or no face in the photos.
+        """
+        request = self._request
+        name = request.base or lora.base
+        if name is None:
+            raise NotScannable(
+                f"{lora.file.name} fits several bases of {lora.family} alike", "name its own with --base"
+            )
+        self._say(f"{lora.file.name}: a {lora.family} LoRA, scanned on the base {clean(name, 300)}")
+        album = self._album.within(within) if self._album and within else self._album
+
+        def keep(found: Reconstruction) -> None:
+            if album is not None:
+                album.add(found.aim.attack, found.seeds, found.tuned, found.base)
+
+        with _memory_runs_out(name):
+            bench = self._bench(name, lora)
+            plan = plan_for(bench.base, request.samples, request.steps, request.seed)
+            report = audit_lora(
+                lora,
+                bench.base,
+                bench.attacks,
+                plan,
+                bench.scorers,
+                gaps=bench.gaps,
+                keep=keep,
+                on_step=self._on_step,
+            )
+        if album is not None:
+            album.finish(self._photos)
+        return report
+
+    def _bench(self, name: str, lora: LoRA) -> Bench:
+        key = (name, lora.base)
+        if self._ready is None or self._ready[0] != key:
+            self._ready = None  # two bases at once may not fit into memory
+            self._ready = (key, self._set_up(name, lora.base or name))
+        return self._ready[1]
+
+    def _set_up(self, name: str, family: str) -> Bench:
+        request, gaps = self._request, list[Gap]()
+        base = load_base(name, _device(request.device), request.offline)
+        attacks = _attacks(base, request.attacks, request.encoder, family, gaps)
+        scorers = _scorers(base, self._photos, request.offline, gaps)
+        if scorers is not None and scorers.references is not None:
+            found, photos = scorers.references.faces, scorers.references.photos
+            self._say(f"reference: a face found in {found} of {photos} photos")
+        return Bench(base, tuple(attacks), scorers, tuple(gaps))
+
+
+def _attacks(
+    base: Base, names: Sequence[str], encoder: str | None, family: str, gaps: list[Gap]
+) -> list[Attack]:
+    """The attacks named; `gaps` gets those that cannot run on this base."""
+    attacks: list[Attack] = []
+    if "paper" in names:
+        try:
+            attacks.append(open_paper(_encoder(encoder, family), base))
+        except LorauditError as error:
+            if error.exit_code != Exit.INCOMPLETE:
+                raise
+            gaps.append(gap("attack paper", error))
+    if "prompts" in names:
+        attacks.append(PromptsAttack())
+    return attacks
+
+
+def _encoder(asked: str | None, family: str) -> str:
+    """The encoder asked for, a folder or the name of one that ships, or the one that ships for `family`."""
+    name = asked or f"paper-{family}"
+    if Path(name).is_dir() or (models_dir() / name).is_dir():
+        return name
+    if asked:
+        raise LorauditError(
+            f"there is no encoder {clean(name, 300)}", "give the folder that 'loraudit train-encoder' wrote"
+        )
+    raise Incomplete(
+        f"no encoder for the base {clean(family)} ships with loraudit",
+        "train one with 'loraudit train-encoder' and name it with --encoder, or choose --attack prompts",
+    )
+
+
+def _scorers(base: Base, photos: Sequence[Tensor], offline: bool, gaps: list[Gap]) -> Scorers | None:
+    """Those for the embedded base or those for photographs; `gaps` gets what is not at hand."""
+    small, device = base.image_size <= _SMALL, base.device
+    face: FaceScorer
+    clip: ClipScorer | None = None
+    try:
+        if small:
+            face = load_tiny_face(artefact("tiny-face"), device)
+        else:
+            face = load_facenet(facenet_weights(_cache(), offline=offline), device)
+    except Incomplete as error:
+        gaps.append(gap("face model", error))
+        return None
+    try:
+        if small:
+            clip = load_tiny_clip(artefact("tiny-clip"), device)
+        else:
+            clip = load_openai_clip(openai_clip_weights(offline=offline), device)
+    except Incomplete as error:
+        gaps.append(gap("CLIP model", error))
+    return Scorers(face, clip, look_at(photos, face, clip) if photos else None)
+
+
+def _device(asked: str | None) -> str:
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise LorauditError("there is no CUDA device on this machine", "leave --device out")
+    return asked or ("cuda" if available else "cpu")
+
+
+def _cache() -> Path:
+    """Where converted weights are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "loraudit"
+
+
+@contextmanager
+def _memory_runs_out(base: str) -> Iterator[None]:
+    """Raise `Incomplete` where torch or Python find no more memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has a class of its own for this on a GPU only.
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _MEMORY_WORDS):
+            raise
+        raise Incomplete(
+            f"not enough memory for the base {clean(base, 300)}",
+            "close other programs, or use a machine with more",
+        ) from None

@@ -1,0 +1,74 @@
+"""Pictures to numbers."""
+
+import pytest
+import torch
+
+from loraudit.attacks import Aim, Reconstruction
+from loraudit.attacks.evidence import Scorers, look_at
+from loraudit.errors import LorauditError
+from tests.audits import ColourFace
+
+RED, GREEN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)
+
+
+def paint(*colours):
+    return torch.tensor(colours)[:, :, None, None].expand(-1, 3, 8, 8).clone()
+
+
+class ColourClip:
+    name = "colour"
+
+    def image_embeddings(self, images):
+        colours = images.mean((2, 3))
+        return colours / colours.norm(dim=1, keepdim=True)
+
+    def text_embeddings(self, texts):
+        return torch.tensor([RED] * len(texts))
+
+
+def reconstruction(tuned, base):
+    return Reconstruction(Aim("a", torch.zeros(2, 2), False, ("q",)), tuple(range(len(tuned))), tuned, base)
+
+
+def test_faces_pairs_and_cross_are_in_order() -> None:
+    evidence = Scorers(ColourFace()).weigh(
+        reconstruction(paint(RED, BLACK, GREEN, RED), paint(BLACK, BLACK, BLACK, RED))
+    )
+    assert (evidence.tuned.pictures, evidence.tuned.found) == (4, 3)
+    assert evidence.tuned.pairs == (0.0, 1.0, 0.0)
+    assert evidence.tuned.to_reference is None
+    assert (evidence.base.found, evidence.base.pairs) == (1, ())
+    assert evidence.cross == (1.0, 0.0, 1.0)
+    assert (evidence.attack, evidence.aims_at_face, evidence.quotes) == ("a", False, ("q",))
+    assert (evidence.threshold, evidence.far, evidence.readings) == (0.99, 1e-3, ())
+
+
+def test_references_are_compared_with_both_sides() -> None:
+    face, clip = ColourFace(), ColourClip()
+    photos = [paint(RED)[0], torch.zeros(3, 5, 7), paint(GREEN)[0]]
+    references = look_at([photos[0], photos[1]], face, None)
+    assert (references.faces, references.photos, references.clip) == (1, 2, None)
+    references = look_at([photos[0], photos[2]], face, clip)
+    evidence = Scorers(face, clip, references).weigh(reconstruction(paint(RED, GREEN), paint(BLACK, RED)))
+    assert evidence.tuned.to_reference == pytest.approx((0.5**0.5, 0.5**0.5))
+    assert evidence.base.to_reference == pytest.approx((0.5**0.5,))
+    told = {(reading.name, reading.against): reading for reading in evidence.readings}
+    assert told["clip-i", "reference"].values == pytest.approx((0.5, 0.5))
+    assert told["clip-i", "each other"].values == (0.0,)
+    assert told["clip-t", "class prompt"].values == (1.0, 0.0)
+
+
+def test_no_face_in_the_references_is_an_error() -> None:
+    with pytest.raises(LorauditError, match="no face in any of the 2 reference photos"):
+        look_at([torch.zeros(3, 8, 8)] * 2, ColourFace(), None)
+
+
+def test_a_broken_picture_is_no_face_and_no_number() -> None:
+    broken = paint(RED, RED) * torch.tensor([1.0, torch.nan])[:, None, None, None]
+    evidence = Scorers(ColourFace(), ColourClip()).weigh(reconstruction(broken, paint(RED, RED)))
+    assert (evidence.tuned.found, evidence.tuned.pairs) == (1, ())
+    assert {reading.name: len(reading.values) for reading in evidence.readings} == {"clip-i": 0, "clip-t": 1}
+    assert {reading.name: len(reading.base_values) for reading in evidence.readings} == {
+        "clip-i": 1,
+        "clip-t": 2,
+    }

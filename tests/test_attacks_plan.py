@@ -1,0 +1,89 @@
+"""The loop that makes the pictures."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from loraudit.attacks import Aim
+from loraudit.attacks import plan as module
+from loraudit.attacks.plan import Plan, plan_for
+from loraudit.base import Sampling
+from loraudit.errors import NotScannable
+from loraudit.lora import write_diffusers, write_kohya, write_peft
+from tests.audits import random_factors, random_lora
+from tests.tiny import tiny_base
+
+PLAN = Plan((3, 4, 5), Sampling(3, 2.0))
+
+
+def pictures(plan, lora, base, aims, on_step=lambda _done, _total: None):
+    return list(plan.reconstruct(lora, base, aims, on_step))
+
+
+@pytest.fixture
+def aims():
+    noise = torch.Generator().manual_seed(1)
+    return [Aim(name, torch.randn(tiny_base().embedding_shape, generator=noise)) for name in ("a", "b")]
+
+
+def test_a_picture_does_not_depend_on_its_batch(aims, monkeypatch) -> None:
+    base, lora = tiny_base(), random_lora()
+    together = pictures(PLAN, lora, base, aims)
+    alone = pictures(dataclasses.replace(PLAN, seeds=(4,)), lora, base, aims[1:])
+    assert torch.allclose(alone[0].tuned[0], together[1].tuned[1], atol=1e-4)
+    assert torch.allclose(alone[0].base[0], together[1].base[1], atol=1e-4)
+    monkeypatch.setattr(module, "_pictures_a_pass", lambda _base: 2)
+    for whole, split in zip(together, pictures(PLAN, lora, base, aims), strict=True):
+        assert torch.allclose(whole.tuned, split.tuned, atol=1e-4)
+        assert torch.allclose(whole.base, split.base, atol=1e-4)
+    assert not torch.allclose(together[0].tuned, together[1].tuned, atol=1e-3)
+    assert not torch.allclose(together[0].tuned[0], together[0].tuned[1], atol=1e-3)
+
+
+def test_the_control_is_the_base_under_the_same_embedding_and_seeds(aims) -> None:
+    base = tiny_base()
+    (found, _) = pictures(PLAN, random_lora(), base, aims)
+    expected = base.sample(aims[0].embedding[None], PLAN.seeds, PLAN.sampling)
+    assert torch.allclose(found.base, expected, atol=1e-5)
+    assert not torch.allclose(found.tuned, expected, atol=1e-3)
+    assert (found.aim, found.seeds) == (aims[0], PLAN.seeds)
+
+
+def test_a_lora_for_another_base_is_refused(aims) -> None:
+    lora = random_lora()
+    wrong = {site.replace("down_blocks.0", "down_blocks.7"): pair for site, pair in lora.factors.items()}
+    with pytest.raises(NotScannable, match="does not fit this base"):
+        pictures(PLAN, dataclasses.replace(lora, factors=wrong), tiny_base(), aims)
+
+
+def test_progress_goes_from_nothing_to_all(aims, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_pictures_a_pass", lambda _base: 2)
+    steps: list[tuple[int, int]] = []
+    pictures(PLAN, random_lora(), tiny_base(), aims, lambda done, total: steps.append((done, total)))
+    assert (steps[0], steps[-1]) == ((0, 12), (12, 12))
+    assert steps == sorted(steps)
+
+
+def test_the_budget_in_words() -> None:
+    assert plan_for(tiny_base(), 4, 20, 7) == Plan((7, 8, 9, 10), Sampling(20, 3.0))
+    assert plan_for(tiny_base(), 4, 20, 7).budget == "4 samples, 20 steps, guidance 3"
+
+
+def test_three_layouts_of_one_lora_give_the_same_pictures(tmp_path) -> None:
+    from loraudit.attacks.prompts import PromptsAttack
+    from loraudit.base import load_base
+    from loraudit.lora import load_lora
+
+    base = load_base("tiny")
+    factors = random_factors(base)
+    found = []
+    for write in (write_diffusers, write_kohya, write_peft):
+        write(factors, tmp_path / write.__name__)
+        lora = load_lora(tmp_path / write.__name__)
+        plan = Plan((0, 1), Sampling(2, 3.0))
+        found.append(pictures(plan, lora, base, PromptsAttack().aims(lora, base)))
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.allclose(one.tuned, two.tuned, atol=1e-4)
+            assert torch.allclose(one.base, two.base, atol=1e-4)

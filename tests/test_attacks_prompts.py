@@ -1,0 +1,87 @@
+"""What a file's own metadata gives away, and the prompts made of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loraudit.attacks.prompts import PromptsAttack, given_away
+from loraudit.base import CLASS_PROMPT
+from loraudit.lora import LoRA, LoRAFile
+from tests.audits import random_lora
+from tests.tiny import tiny_base
+
+KOHYA = {
+    "ss_dataset_dirs": json.dumps({"10_ada lovelace woman": {"n_repeats": 10, "img_count": 20}}),
+    "ss_tag_frequency": json.dumps({"10_ada lovelace woman": {"smile": 3, "ada": 20, "solo": 20}}),
+}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "texts"),
+    [
+        ({}, []),
+        ({"format": "pt", "ss_output_name": "x"}, []),
+        (KOHYA, ["ada lovelace woman", "ada"]),
+        (KOHYA | {"modelspec.trigger_phrase": "  zwx\n man "}, ["zwx man", "ada lovelace woman"]),
+        ({"modelspec.trigger_phrase": "None", "instance_prompt": ""}, []),
+        ({"trained_words": "a photo of zwx, zwx man, zwx"}, ["a photo of zwx", "zwx man"]),
+        ({"ss_dataset_dirs": json.dumps({r"C:\me\5_bob (2)": {}})}, ["bob"]),
+        ({"ss_tag_frequency": json.dumps({"a": {"x": 1}, "b": {"x": 1, "y": 1}})}, ["x", "y"]),
+        ({"instance_prompt": "zwx", "modelspec.trigger_phrase": "zwx"}, ["zwx"]),
+    ],
+)
+def test_what_is_given_away(metadata, texts) -> None:
+    assert given_away(metadata) == texts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        "null",
+        "[" * 100_000,
+        '{"a": [1]}',
+        '{"a": {"b": "c", "d": 1e999, "e": true, "f": 2}}',
+        "9" * 5000,
+    ],
+)
+def test_broken_metadata_is_no_error(text) -> None:
+    assert len(given_away({"ss_tag_frequency": text, "ss_dataset_dirs": text})) <= 2
+
+
+@given(st.dictionaries(st.sampled_from(["ss_tag_frequency", "ss_dataset_dirs", "trained_words"]), st.text()))
+def test_no_text_is_too_long_or_has_line_breaks(metadata) -> None:
+    assert all(0 < len(text) <= 400 and "\n" not in text for text in given_away(metadata))
+
+
+def test_the_aims() -> None:
+    base, lora = (
+        tiny_base(),
+        random_lora(metadata={"instance_prompt": "a photo, of zwx", "trained_words": "zw\x1b[2J"}),
+    )
+    aims = PromptsAttack().aims(lora, base)
+    assert [(aim.attack, aim.aims_at_face) for aim in aims] == [
+        ("prompts:no-trigger", False),
+        ("prompts:class", True),
+        ("prompts:trigger", False),
+        ("prompts:trigger-2", True),
+    ]
+    assert [aim.quotes for aim in aims] == [(), (), ("a photo, of zwx",), (r"zw\x1b[2J",)]
+    assert all(aim.embedding.shape == base.embedding_shape for aim in aims)
+
+
+def test_prompts_pass_through_the_tuned_text_tower() -> None:
+    base, lora = tiny_base(), random_lora()
+    plain = base.encode_text(["", CLASS_PROMPT])
+    aims = PromptsAttack().aims(lora, base)
+    assert not torch.allclose(aims[1].embedding, plain[1], atol=1e-3)
+    assert torch.equal(base.encode_text(["", CLASS_PROMPT]), plain)
+    unet_only = {site: pair for site, pair in lora.factors.items() if site.startswith("unet.")}
+    other = LoRA(LoRAFile("x", lora.file.path, "", 0, {}), "tiny", "tiny", "diffusers", unet_only, ())
+    assert np.allclose(PromptsAttack().aims(other, base)[1].embedding, plain[1], atol=1e-6)

@@ -1,0 +1,132 @@
+"""The story of an audit, told with pieces of ten lines."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from loraudit.attacks import Aim, Reconstruction
+from loraudit.attacks.evidence import Scorers, look_at
+from loraudit.audit import audit_lora, target_of
+from loraudit.errors import Incomplete, LorauditError, NotScannable
+from loraudit.findings import EncoderUsed, Exit, Gap, Modules, Severity, exit_code
+from loraudit.lora import Unread
+from tests.audits import ColourFace, random_lora
+
+RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
+
+
+class FakeBase:
+    name = "fake"
+
+
+class FakeAttack:
+    def __init__(self, name="a", error=None):
+        self.name, self.error = name, error
+
+    def aims(self, lora, base):  # noqa: ARG002
+        if self.error:
+            raise self.error
+        assert base.name == "fake"
+        return [Aim(self.name, torch.zeros(2, 2), encoder=EncoderUsed("enc", "0" * 64))]
+
+
+class FakePlan:
+    """With the LoRA everybody is red; without it, everybody is somebody else."""
+
+    seeds, budget = tuple(range(8)), "8 samples"
+
+    def __init__(self, tuned=None):
+        self.tuned = RED.expand(8, -1, -1, -1) if tuned is None else tuned
+
+    def device(self, base):
+        return f"on {base.name}"
+
+    def reconstruct(self, lora, base, aims, on_step):  # noqa: ARG002
+        on_step(0, 1)
+        base_pictures = torch.eye(8)[:, :3, None, None].expand(-1, -1, 8, 8) + torch.rand(8, 3, 1, 1)
+        return [Reconstruction(aim, self.seeds, self.tuned, base_pictures) for aim in aims]
+
+
+def audit(attacks=(FakeAttack(),), plan=None, scorers=Scorers(ColourFace()), lora=None, **more):  # noqa: B008
+    torch.manual_seed(0)
+    return audit_lora(lora or random_lora(), FakeBase(), attacks, plan or FakePlan(), scorers, **more)
+
+
+def test_one_person_that_the_base_does_not_draw_is_found() -> None:
+    report = audit()
+    assert report.verdict.level is Severity.HIGH
+    assert exit_code(report) == Exit.FOUND
+    assert report.settings.attacks == ("a",)
+    assert (report.settings.base, report.settings.seeds) == ("fake", tuple(range(8)))
+    assert (report.settings.budget, report.settings.device) == ("8 samples", "on fake")
+    assert report.settings.encoder == EncoderUsed("enc", "0" * 64)
+    assert report.incomplete == ()
+    assert {score.name for score in report.scores} >= {"faces", "consistency"}
+
+
+def test_the_person_in_the_references_is_found() -> None:
+    face = ColourFace()
+    report = audit(scorers=Scorers(face, None, look_at([RED], face, None)))
+    assert report.verdict.level is Severity.CRITICAL
+    other = audit(scorers=Scorers(face, None, look_at([RED.flip(0)], face, None)))
+    assert "LA-IDENTITY-002" in {f.id for f in other.findings if f.severity is Severity.NONE}
+
+
+def test_no_face_is_not_clean() -> None:
+    report = audit(plan=FakePlan(torch.zeros(8, 3, 8, 8)))
+    assert report.verdict.level is Severity.INCONCLUSIVE
+    assert exit_code(report) == Exit.INCOMPLETE
+
+
+def test_an_attack_that_cannot_read_the_lora_is_a_gap_and_the_others_go_on() -> None:
+    report = audit([FakeAttack("a", Incomplete("wrong rank", "train another")), FakeAttack("b")])
+    assert report.settings.attacks == ("b",)
+    assert report.incomplete == (Gap("attack a", "wrong rank; train another"),)
+    assert report.verdict.level is Severity.HIGH
+    report = audit([FakeAttack("a", Incomplete("wrong rank"))])
+    assert exit_code(report) == Exit.INCOMPLETE
+
+
+@pytest.mark.parametrize("error", [NotScannable("no"), LorauditError("no")])
+def test_other_errors_pass(error) -> None:
+    with pytest.raises(type(error)):
+        audit([FakeAttack("a", error)])
+
+
+def test_without_a_face_model_the_pictures_are_kept_and_nothing_is_clean() -> None:
+    kept: list[Reconstruction] = []
+    steps: list[tuple[int, int]] = []
+    report = audit(
+        scorers=None,
+        gaps=[Gap("face model", "no network")],
+        keep=kept.append,
+        on_step=lambda *step: steps.append(step),
+    )
+    assert [found.aim.attack for found in kept] == ["a"]
+    assert steps == [(0, 1)]
+    assert (report.findings, report.scores) == ((), ())
+    assert report.verdict.level is Severity.INCONCLUSIVE
+    assert exit_code(report) == Exit.INCOMPLETE
+
+
+def test_what_was_not_read_of_the_file_is_a_gap() -> None:
+    lora = dataclasses.replace(random_lora(), unread=(Unread("lora.dora_scale", "it is DoRA"),))
+    report = audit(lora=lora, plan=FakePlan(torch.rand(8, 3, 1, 1).expand(-1, -1, 8, 8)))
+    assert report.incomplete == (
+        Gap("part of the file", "1 key not read, such as lora.dora_scale: it is DoRA"),
+    )
+    assert exit_code(report) == Exit.INCOMPLETE
+    assert report.target.modules == Modules(len(lora.factors), 1)
+
+
+def test_the_target_is_the_file() -> None:
+    lora = random_lora()
+    target = target_of(lora)
+    assert (target.name, target.sha256, target.base, target.rank) == (
+        "x.safetensors",
+        "0" * 64,
+        "tiny",
+        (2, 2),
+    )
+    assert audit().target == target

@@ -1,0 +1,284 @@
+"""`loraudit finetune` and `loraudit train-encoder` as a user meets them: files, streams and exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from loraudit.cli import main
+from loraudit.encoder import frozen_transformer, load_encoder
+from loraudit.lora.header import read_header
+from loraudit.training import jobs
+from loraudit.training.portrait import picture
+from loraudit.training.zoo import open_zoo
+from tests.tiny import LENGTH, WIDTH, save_pipeline, tiny_base
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    return str(save_pipeline(tmp_path_factory.mktemp("base") / "random"))
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(picture(5, number)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line; returns (exit code, stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["loraudit", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+SMALL = ("--rank", 2, "--steps", 2, "--batch", 1, "--class-images", 2, "--seed", 3)
+TRAIN = ("--lora-rank", 2, "--lora-steps", 2, "--steps", 4, "--loras", 2, "--people", 3, "--save-every", 2)
+
+
+def tensors(path: Path) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(entry.shape) for key, entry in read_header(path).tensors.items()}
+
+
+def test_finetune_writes_a_lora(run, base, photos, tmp_path) -> None:
+    out = tmp_path / "me.safetensors"
+    code, stdout, stderr = run("finetune", photos, "-o", out, "--base", base, "--name", "qwxz", *SMALL)
+    assert (code, stdout) == (0, "")
+    assert "instance prompt: A face of qwxz." in stderr and "fine-tuning: 2 of 2" in stderr
+    keys = tensors(out)
+    assert len(keys) == 2 * (28 + 4)
+    assert sum(key.startswith("text_encoder.") for key in keys) == 8
+    # The trigger is a secret of whoever made the file.
+    assert b"qwxz" not in out.read_bytes()
+    assert [file.name for file in tmp_path.iterdir() if "tmp" in file.name or "partial" in file.name] == []
+
+
+def test_equal_options_give_equal_files_and_every_option_counts(run, base, photos, tmp_path) -> None:
+    def make(*words: object) -> bytes:
+        out = tmp_path / "x.safetensors"
+        code, _, stderr = run("finetune", photos, "-o", out, "--base", base, "--force", *SMALL, *words)
+        assert code == 0, stderr
+        return out.read_bytes()
+
+    plain = make("--name", "abcd")
+    assert make("--name", "abcd") == plain
+    for words in (
+        ("--name", "abce"),
+        ("--prompt", "abcd"),
+        ("--name", "abcd", "--class-prompt", "a face"),
+        ("--name", "abcd", "--no-prior"),
+        ("--name", "abcd", "--class-images", 1),
+        ("--name", "abcd", "--no-text-encoder"),
+        ("--name", "abcd", "--target", "to_k"),
+        ("--name", "abcd", "--rank", 3),
+        ("--name", "abcd", "--alpha", 5),
+        ("--name", "abcd", "--text-alpha", 5),
+        ("--name", "abcd", "--lr", 0.1),
+        ("--name", "abcd", "--steps", 1),
+        ("--name", "abcd", "--batch", 2),
+        ("--name", "abcd", "--seed", 4),
+    ):
+        assert make(*words) != plain, words
+    assert make("--prompt", "A face of abcd.") == plain
+
+
+def test_a_name_that_is_not_given_is_random(run, base, photos, tmp_path) -> None:
+    names = set()
+    for number in range(2):
+        out = tmp_path / f"{number}.safetensors"
+        code, _, stderr = run("finetune", photos, "-o", out, "--base", base, *SMALL)
+        assert code == 0
+        names.add(
+            next(line for line in stderr.splitlines() if line.startswith("instance prompt: A face of "))
+        )
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("layout", ["kohya", "peft"])
+def test_the_layouts_hold_the_same_numbers(layout, run, base, photos, tmp_path) -> None:
+    from safetensors.numpy import load_file
+
+    plain, other = tmp_path / "plain.safetensors", tmp_path / "other"
+    for out, name in ((plain, "diffusers"), (other, layout)):
+        words = ("finetune", photos / "0.png", "-o", out, "--base", base, "--name", "q", "--layout", name)
+        assert run(*words, *SMALL)[0] == 0
+    files = sorted(other.rglob("*.safetensors")) if layout == "peft" else [other]
+    assert len(files) == (2 if layout == "peft" else 1)
+    found = [v for file in files for k, v in load_file(file).items() if not k.endswith(".alpha")]
+
+    def sums(arrays):
+        return sorted(float(np.abs(array).astype(np.float64).sum()) for array in arrays)
+
+    np.testing.assert_allclose(sums(found), sums(load_file(plain).values()), rtol=1e-6)
+    code, _, stderr = run(*words, *SMALL)
+    assert code == 2 and "exists already" in stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"-o": "taken.safetensors"}, "taken.safetensors exists already"),
+        ({"-o": "nowhere/x.safetensors"}, "there is no folder for"),
+        ({"-o": "photos"}, "is a folder"),
+        ({"images": "nothing.png"}, "there is no image nothing.png"),
+        ({"images": "taken.safetensors"}, "taken.safetensors is not an image"),
+        ({"images": "empty"}, "there are no images"),
+        ({"--base": "elsewhere"}, "no base is called 'elsewhere'"),
+        ({"--lr": "0"}, "learning rate"),
+        ({"--rank": "0"}, "rank"),
+        ({"--target": "to_x"}, "no module called to_x"),
+    ],
+)
+def test_finetune_refuses(change, message, run, base, photos, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken.safetensors").write_bytes(b"mine")
+    Path("empty").mkdir()
+    words = {
+        "-o": "x.safetensors",
+        "--base": base,
+        "images": str(photos),
+        "--name": "q",
+        "--no-text-encoder": "",
+    }
+    words |= change
+    listed = [words.pop("images"), *(word for pair in words.items() for word in pair if word)]
+    code, stdout, stderr = run("finetune", *SMALL, *listed)
+    assert (code, stdout) == (2, "")
+    line, hint = stderr.splitlines()[-2:]
+    assert line.startswith("loraudit: error: ") and message in line and hint.startswith("  ")
+    assert "Traceback" not in stderr
+    assert Path("taken.safetensors").read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "empty", "taken.safetensors"}
+
+
+def test_ctrl_c_in_finetune_leaves_nothing(run, base, photos, tmp_path, monkeypatch) -> None:
+    def interrupted(*arguments):
+        yield next(finetune(*arguments))
+        raise KeyboardInterrupt
+
+    finetune = jobs.finetune
+    monkeypatch.setattr(jobs, "finetune", interrupted)
+    out = tmp_path / "x.safetensors"
+    code, _, stderr = run("finetune", photos, "-o", out, "--base", base, *SMALL)
+    assert code == 130 and stderr.splitlines()[-1] == "loraudit: error: interrupted"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos"}
+
+
+def check_encoder(folder: Path, timestep: bool = True) -> dict[str, object]:
+    model, checkpoint = load_encoder(folder, frozen_transformer(tiny_base().text_encoder), LENGTH)
+    assert (model.step is not None) is timestep
+    assert not (folder / "checkpoint.pt").exists()
+    assert (folder / "CARD.md").read_text().startswith(f"# {folder.name}\n")
+    return dict(checkpoint.training)
+
+
+def test_train_encoder_on_a_zoo(run, base, tmp_path) -> None:
+    zoo, out = tmp_path / "zoo", tmp_path / "enc"
+    code, stdout, stderr = run("train-encoder", "--zoo", zoo, "--out", out, "--base", base, *TRAIN)
+    assert (code, stdout) == (0, ""), stderr
+    assert "building the zoo: 2 of 2" in stderr
+    training = check_encoder(out)
+    assert (training["source"], training["people"], training["data"]) == ("zoo", 3, "synthetic")
+    assert open_zoo(zoo).plan.snapshots == (1, 2)
+
+    # The finished one is kept; with the zoo that is there the other variants need no fine-tuning.
+    code, _, stderr = run("train-encoder", "--zoo", zoo, "--out", out, "--base", base, *TRAIN)
+    assert code == 2 and "enc holds a trained encoder already" in stderr
+    words = ("--zoo", zoo, "--base", base, "--steps", 2, "--loras", 2)
+    code, _, stderr = run("train-encoder", *words, "--out", tmp_path / "plain", "--no-timestep")
+    assert code == 0 and "building" not in stderr
+    check_encoder(tmp_path / "plain", timestep=False)
+    code, _, _ = run("train-encoder", *words, "--out", tmp_path / "constant", "--constant")
+    assert code == 0 and np.load(tmp_path / "constant" / "embedding.npy").shape == (LENGTH, WIDTH)
+    for change in (("--people", 4), ("--lora-steps", 3), ("--lora-rank", 4), ("--snapshot", 2)):
+        code, _, stderr = run("train-encoder", *words, "--out", tmp_path / "other", *change)
+        assert code == 2 and "the zoo zoo has " in stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_train_encoder_while_fine_tuning(run, base, tmp_path) -> None:
+    code, _, stderr = run("train-encoder", "--out", tmp_path / "enc", "--base", base, *TRAIN)
+    assert code == 0, stderr
+    assert check_encoder(tmp_path / "enc")["source"] == "live"
+
+
+def test_train_encoder_on_folders(run, base, tmp_path) -> None:
+    for who in range(12):
+        folder = tmp_path / "faces" / f"p{who}"
+        folder.mkdir(parents=True)
+        Image.fromarray(picture(who, 0)).save(folder / "a.png")
+    data = f"folders:{tmp_path / 'faces'}"
+    words = ("--data", data, "--base", base, "--zoo", tmp_path / "zoo", *TRAIN)
+    code, _, stderr = run("train-encoder", "--out", tmp_path / "enc", *words)
+    assert code == 0, stderr
+    assert str(tmp_path) not in (tmp_path / "enc" / "CARD.md").read_text()
+    # The zoo does not say whom it is made of by a path, and does not pass for another data set.
+    assert str(tmp_path) not in (tmp_path / "zoo" / "zoo.json").read_text()
+    code, _, stderr = run("train-encoder", "--zoo", tmp_path / "zoo", "--out", tmp_path / "b", "--base", base)
+    assert code == 2 and "other people" in stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "ffhq"), "'ffhq' is no data set"),
+        (("--data", "folders:nothing"), "no folder nothing"),
+        (("--steps", "0"), "steps must be 1 or more"),
+        (("--base", "elsewhere"), "no base is called"),
+        (("--people", "99999"), "families of synthetic people"),
+    ],
+)
+def test_train_encoder_refuses(words, message, run, base, tmp_path) -> None:
+    code, stdout, stderr = run("train-encoder", "--out", tmp_path / "x", "--base", base, *words)
+    assert (code, stdout) == (2, "")
+    assert message in stderr.splitlines()[-2] and "Traceback" not in stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_ctrl_c_in_training_goes_on_where_it_stopped(run, base, tmp_path) -> None:
+    """A real interrupt between two checkpoints; the weights end as those of an undisturbed training."""
+    zoo = tmp_path / "zoo"
+    words = ["--base", base, "--zoo", str(zoo), *map(str, TRAIN), "--steps", "40"]
+    assert run("train-encoder", "--out", tmp_path / "whole", *words)[0] == 0
+    out = tmp_path / "parts"
+    command = [sys.executable, "-m", "loraudit", "train-encoder", "--out", str(out), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-2:] == [
+        "loraudit: error: interrupted",
+        "  the same command goes on where this one stopped",
+    ]
+    assert not (out / "config.json").exists() and not list(out.glob("*.partial"))
+    assert run("train-encoder", "--out", out, *words)[0] == 0
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [20, 40]

@@ -1,0 +1,120 @@
+"""Reference photos, saved pictures and the contact sheet."""
+
+import stat
+
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+
+from loraudit.errors import LorauditError
+from loraudit.pictures import Album, Row, contact_sheet, read_photos
+
+HALVES = Image.new("RGB", (40, 20), "red")
+HALVES.paste("blue", (20, 0, 40, 20))
+
+
+def test_photos_come_upright_by_name_and_not_too_large(tmp_path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    HALVES.save(tmp_path / "b.JPG", exif=exif, quality=95)
+    Image.new("L", (2048, 512), 255).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / ".c.png").write_bytes(b"hidden")
+    wide, turned = read_photos(tmp_path)
+    assert wide.shape == (3, 256, 1024)
+    assert wide.dtype == torch.float32 and wide.min() == wide.max() == 1
+    assert turned.shape == (3, 40, 20)
+    assert turned[0, :15].mean() > 0.9 > 0.1 > turned[0, 25:].mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        (None, b"", "there are no photos in"),
+        ("a.png", b"junk", "a.png is not a photo"),
+        ("a.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a.jpg is not a photo"),
+        ("\x1b[2J.png", b"", r"\x1b[2J.png is not a photo"),
+    ],
+)
+def test_bad_photos(tmp_path, name, data, words) -> None:
+    if name:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(LorauditError) as caught:
+        read_photos(tmp_path)
+    assert words in str(caught.value) and caught.value.hint
+
+
+def test_a_truncated_and_an_oversized_photo(tmp_path, monkeypatch) -> None:
+    HALVES.resize((400, 200)).effect_spread(9).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LorauditError, match="damaged"):
+        read_photos(tmp_path)
+    (tmp_path / "a.png").write_bytes(whole)
+    for limit in (50_000, 10_000):  # Pillow warns above one limit and refuses above twice that
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(LorauditError, match="too large"):
+            read_photos(tmp_path)
+
+
+def test_no_folder(tmp_path) -> None:
+    with pytest.raises(LorauditError, match="there is no folder"):
+        read_photos(tmp_path / "gone")
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_an_album_is_for_its_owner_alone(tmp_path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir(mode=0o755)
+    album = Album.create(folder)
+    pictures = torch.rand(2, 3, 8, 8)
+    album.add("prompts:class", (7, 8), pictures, torch.full((2, 3, 8, 8), torch.nan))
+    album.finish([torch.zeros(3, 9, 5)])
+    assert mode(folder) == 0o700
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "prompts-class-7-base.png", "prompts-class-7.png",
+        "prompts-class-8-base.png", "prompts-class-8.png", "sheet.png",
+    ]  # fmt: skip
+    for path in folder.iterdir():
+        assert mode(path) == 0o600
+        with Image.open(path) as image:
+            assert isinstance(image, PngImagePlugin.PngImageFile)
+            image.load()
+            assert image.info == {}
+    saved = read_photos(folder)[1]
+    assert torch.allclose(saved, pictures[0], atol=1 / 255)
+
+
+def test_an_album_replaces_nothing(tmp_path) -> None:
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    with pytest.raises(LorauditError, match="is not empty"):
+        Album.create(tmp_path)
+    with pytest.raises(LorauditError, match="cannot make the folder"):
+        Album.create(tmp_path / "mine.png")
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
+    inner = Album.create(tmp_path / "a" / "b").within("01")
+    assert mode(inner.folder) == mode(inner.folder.parent) == 0o700
+
+
+def test_an_album_without_pictures_has_no_sheet(tmp_path) -> None:
+    Album.create(tmp_path / "a").finish([])
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_the_sheet_shows_every_picture_three_times_as_large() -> None:
+    colours = [torch.rand(3, 1, 1) for _ in range(6)]
+    small = [colour.expand(3, 64, 64) for colour in colours]
+    photos = [torch.ones(3, 30, 50) * 0.5] * 9
+    sheet = contact_sheet([Row("photos", photos), Row("one", small), Row("two", small[:2])])
+    step, left, top = 192 + 6, 6 + 96, 6 + 30 + 96
+    assert sheet.size == (6 * step + 6, 3 * (step + 30) + 6)
+    for row, pictures in enumerate([photos[:6], small, small[:2]]):
+        for column, picture in enumerate(pictures):
+            shown = torch.tensor(sheet.getpixel((left + column * step, top + row * (step + 30)))) / 255
+            assert torch.allclose(shown, picture[:, 9, 9], atol=0.01)
+    assert sheet.getpixel((left + 2 * step, top + 2 * (step + 30))) == (255, 255, 255)
+    caption = sheet.crop((6, 6, 120, 30)).convert("L").getextrema()
+    assert caption[0] < 100
