@@ -163,11 +163,11 @@ class Base:
         """
         from diffusers import DPMSolverMultistepScheduler
 
-        solver = DPMSolverMultistepScheduler(
-            **SCHEDULE, algorithm_type="dpmsolver++", steps_offset=1
-        )
+        solver = DPMSolverMultistepScheduler(**SCHEDULE, algorithm_type="dpmsolver++", steps_offset=1)
         solver.set_timesteps(settings.steps, device=self.device)
-        start = torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        start = torch.stack(
+            [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        )
         shape = (loras, len(seeds), *self.latent_shape)
         x = start.to(self.device, self.dtype).expand(shape).flatten(0, 1)
         positive = embedding.to(self.device, self.dtype)[:, None].expand(-1, len(seeds), -1, -1)
@@ -220,8 +220,12 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         unet = UNet2DConditionModel.from_pretrained(
             where, subfolder="unet", use_safetensors=True, torch_dtype=dtype, **hub
         )
-        vae = AutoencoderKL.from_pretrained(where, subfolder="vae", use_safetensors=True, torch_dtype=dtype, **hub)
-        text = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", use_safetensors=True, dtype=dtype, **hub)
+        vae = AutoencoderKL.from_pretrained(
+            where, subfolder="vae", use_safetensors=True, torch_dtype=dtype, **hub
+        )
+        text = CLIPTextModel.from_pretrained(
+            where, subfolder="text_encoder", use_safetensors=True, dtype=dtype, **hub
+        )
         tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
     except (OSError, ValueError) as error:
         # Both libraries raise OSError for a missing file and for an unreachable hub alike; their text names machine paths.

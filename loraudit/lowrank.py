@@ -32,7 +32,9 @@ Terms: TypeAlias = "Mapping[str, tuple[Tensor, Tensor]]"
 """Site -> `up [M, out, r]`, `down [M, r, in]`; every site has the same `M`."""
 
 
-def stack(loras: Sequence[LoRA], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Terms:
+def stack(
+    loras: Sequence[LoRA], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Terms:
     """Terms of `M` LoRAs, over the union of their sites; a smaller rank or a missing site is padded with zeros."""
     sites = sorted({site for lora in loras for site in lora.factors})
     terms = {}
@@ -60,7 +62,9 @@ def beside(modules: Mapping[str, nn.Module], terms: Terms) -> Iterator[None]:
         for site, (up, down) in terms.items():
             module = modules.get(site)
             if module is None or not _fits(module, up, down):
-                raise NotScannable(f"the LoRA's {site} does not fit this base", "name the right base with --base")
+                raise NotScannable(
+                    f"the LoRA's {site} does not fit this base", "name the right base with --base"
+                )
             hooks.callback(module.register_forward_hook(_hook(up, down)).remove)
         yield
 
@@ -84,7 +88,11 @@ def _hook(up: Tensor, down: Tensor):  # type: ignore[no-untyped-def]  # noqa: AN
             raise ValueError(f"{len(x)} samples cannot be shared evenly by {count} LoRAs")
         if isinstance(module, nn.Conv2d):
             x = functional.unfold(
-                x, module.kernel_size, module.dilation, module.padding, module.stride  # type: ignore[arg-type]
+                x,
+                module.kernel_size,
+                module.dilation,
+                module.padding,
+                module.stride,  # type: ignore[arg-type]
             ).transpose(1, 2)
         low = torch.bmm(x.reshape(count, -1, x.shape[-1]), down.transpose(1, 2))
         if isinstance(module, nn.Conv2d):

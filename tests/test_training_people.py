@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from loraudit.training.captions import WORDS, caption, full_caption, trigger
 from loraudit.training.dataset import draw_dataset
 from loraudit.training.people import FACTORS, FAMILY, SPLITS, identity, nuisance, split_of
@@ -39,7 +40,9 @@ def test_families_differ_in_colour() -> None:
     assert len({identity(FAMILY * family).values["skin"] for family in range(50)}) == 50
 
 
-@pytest.mark.parametrize("factor", [factor for factor in FACTORS if not factor.family], ids=lambda factor: factor.name)
+@pytest.mark.parametrize(
+    "factor", [factor for factor in FACTORS if not factor.family], ids=lambda factor: factor.name
+)
 def test_every_factor_of_shape_can_be_seen(factor: object) -> None:
     """Two people who differ most in a factor differ in more pixels than sensor noise explains."""
     from dataclasses import replace
@@ -73,7 +76,9 @@ def test_captions_say_only_what_is_true_and_only_known_words() -> None:
         words = caption(who, nuisance(seed, 0), rng).split()
         nouns = {factor.noun for factor in FACTORS}
         for before, noun in zip(words, words[1:], strict=False):
-            if noun in nouns and before in {word for factor in FACTORS if factor.noun == noun for word in factor.words}:
+            if noun in nouns and before in {
+                word for factor in FACTORS if factor.noun == noun for word in factor.words
+            }:
                 assert f"{before} {noun}" in true
     assert set(full_caption(identity(3)).split()) <= set(WORDS)
 

@@ -192,6 +192,7 @@ def test_shipped_text_tower_keeps_captions_apart() -> None:
     found = measure(SHIPPED, galleries=2, probe=600)
     assert found.hidden_spread > 0.3
     assert found.padding_spread > 0.3
-    assert np.mean(list(found.text_phrases.values())) > 0.9
-    assert found.rank1 > 0.5 > 0.1 > found.rank1_shuffled
-    assert found.flip_cosine < 0.999
+    assert np.mean(list(found.text_phrases.values())) > 0.8
+    assert all(found.text_phrases[name] > chance + 0.15 for name, chance in found.chance.items())
+    assert found.rank1 > 0.95 > 0.1 > found.rank1_shuffled
+    assert found.other_cosine < 0.3 < found.flip_cosine < 0.99

@@ -118,7 +118,9 @@ def attack_table(
         group = members[first : first + size]
         for name, embedding, tuned in _conditions(base, terms, [m.prompt for m in group], encoders, constant):
             report(f"LoRAs {first + 1} to {first + len(group)} of {len(members)}: {name}")
-            shots.setdefault(name, []).append(_shoot(base, terms if tuned else None, embedding, seeds, settings))
+            shots.setdefault(name, []).append(
+                _shoot(base, terms if tuned else None, embedding, seeds, settings)
+            )
     rows = []
     for name, parts in shots.items():
         # `[M, K, 3, H, W]`
@@ -157,7 +159,9 @@ def _conditions(
     with torch.no_grad():
         plain = base.encode_text(prompts)
         with base.tuned(_text_only(terms)):
-            trigger, class_prompt, empty = (base.encode_text(p) for p in (prompts, [CLASS_PROMPT] * count, [""] * count))
+            trigger, class_prompt, empty = (
+                base.encode_text(p) for p in (prompts, [CLASS_PROMPT] * count, [""] * count)
+            )
         found = [("true trigger", trigger, True), ("class prompt", class_prompt, True), ("no trigger", empty, True),
                  ("true trigger in the base", plain, False)]  # fmt: skip
         for name, encoder in encoders.items():
@@ -183,7 +187,9 @@ def _random_like(embedding: Tensor) -> Tensor:
     return embedding.mean((0, 1)) + embedding.std((0, 1)) * noise
 
 
-def _shoot(base: Base, terms: Terms | None, embedding: Tensor, seeds: Sequence[int], settings: Sampling) -> Tensor:
+def _shoot(
+    base: Base, terms: Terms | None, embedding: Tensor, seeds: Sequence[int], settings: Sampling
+) -> Tensor:
     if terms is None:
         return base.sample(embedding, seeds, settings, loras=len(embedding))
     with base.tuned(terms):
@@ -225,16 +231,27 @@ def markdown(rows: Sequence[Row]) -> str:
     def cell(value: Interval, digits: int) -> str:
         return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
-    lines = ["| condition | role | accepted at FAR 1e-3 | face cosine | rank-1 of 500 | CLIP-I | CLIP-T | faces |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| condition | role | accepted at FAR 1e-3 | face cosine | rank-1 of 500 | CLIP-I | CLIP-T | faces |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
-        cells = (cell(row.accepted, 3), cell(row.cosine, 3), cell(row.rank1, 3), cell(row.clip_i, 3), cell(row.clip_t, 1))
+        cells = (
+            cell(row.accepted, 3),
+            cell(row.cosine, 3),
+            cell(row.rank1, 3),
+            cell(row.clip_i, 3),
+            cell(row.clip_t, 1),
+        )
         lines.append(f"| {row.condition} | {row.role} | {' | '.join(cells)} | {row.faces}/{row.samples} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Parse, run, write `--out` and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--encoder", type=Path)
@@ -250,7 +267,9 @@ def main() -> None:
     base = load_base(options.base)
     frozen = frozen_transformer(base.text_encoder)
     names = {"paper encoder": options.encoder, "paper encoder, no timestep": options.no_timestep}
-    encoders = {name: load_encoder(path, frozen, base.embedding_shape[0])[0] for name, path in names.items() if path}
+    encoders = {
+        name: load_encoder(path, frozen, base.embedding_shape[0])[0] for name, path in names.items() if path
+    }
     constant = torch.from_numpy(np.load(options.constant / "embedding.npy")) if options.constant else None
     settings = Sampling(options.steps, options.guidance)
     zoo = open_zoo(options.zoo)

@@ -1,6 +1,6 @@
 """How well `tiny-face` tells held-out people apart: rates and a ROC picture for its card.
 
-    python -m loraudit.experiments.face_roc --people 400 --picture models/tiny-face/roc.png
+python -m loraudit.experiments.face_roc --people 400 --picture models/tiny-face/roc.png
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def draw_roc(genuine: Tensor, impostor: Tensor, lookalike: Tensor, path: Path) -
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, default=models_dir() / "tiny-face")
     parser.add_argument("--people", type=int, default=400)
     parser.add_argument("--picture", type=Path)

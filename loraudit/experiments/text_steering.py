@@ -38,7 +38,9 @@ FIRST = SPLITS["private"][80_000]
 """Identity seed of the first caption: private, and used by nothing else."""
 
 
-def steering(base: Base, people: int, seeds: Sequence[int], settings: Sampling) -> tuple[dict[str, object], Tensor]:
+def steering(
+    base: Base, people: int, seeds: Sequence[int], settings: Sampling
+) -> tuple[dict[str, object], Tensor]:
     """Numbers, and the pictures `[people, 1 + K, 3, H, W]`: a true one, then the samples."""
     face, clip = load_tiny_face(models_dir() / "tiny-face"), load_tiny_clip(models_dir() / "tiny-clip")
     who = [FIRST + 7 * i for i in range(people)]
@@ -67,7 +69,13 @@ def steering(base: Base, people: int, seeds: Sequence[int], settings: Sampling) 
         "accepted": (own >= face.threshold).float().mean().item(),
         "clip_t_right_above_wrong": (right > wrong).float().mean().item(),
     }
-    pictures = torch.cat([photos.view(people, -1, *photos.shape[1:])[:, :1], sampled.view(people, len(seeds), *photos.shape[1:])], 1)
+    pictures = torch.cat(
+        [
+            photos.view(people, -1, *photos.shape[1:])[:, :1],
+            sampled.view(people, len(seeds), *photos.shape[1:]),
+        ],
+        1,
+    )
     return numbers, pictures
 
 
@@ -79,7 +87,9 @@ def contact_sheet(rows: Tensor, path: Path, scale: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--people", type=int, default=64)
     parser.add_argument("--samples", type=int, default=4)

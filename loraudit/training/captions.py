@@ -29,7 +29,13 @@ WORDS: Final[tuple[str, ...]] = tuple(
     sorted(
         {word for factor in FACTORS for word in (*factor.words, factor.noun)}
         | {*_BACKDROPS, *_CLOTHES, *_NECKS, *_MOODS, "backdrop", "shirt", "a", "human", "face", "of", "with"}
-        | {"low", "quality", "distorted", "weird", "images"}  # the paper's negative prompt, so that it is no letter salad
+        | {
+            "low",
+            "quality",
+            "distorted",
+            "weird",
+            "images",
+        }  # the paper's negative prompt, so that it is no letter salad
     )
 )
 """Every word a caption may hold besides a trigger, lower case."""

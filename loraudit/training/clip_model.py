@@ -153,7 +153,7 @@ def text_model(folder: Path) -> CLIPTextModel:
     )
     weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
     model.load_state_dict(_renamed(weights, text["layers"]))
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return model
 
 

@@ -1,6 +1,6 @@
 """A folder of drawn pictures that every training here reads: drawn once, in parallel, memory-mapped afterwards.
 
-    python -m loraudit.training.dataset runs/people --identities 6000 --pictures 8
+python -m loraudit.training.dataset runs/people --identities 6000 --pictures 8
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised, scaled to AdamW's usual update size (0.2 per entry, arXiv 2502.16982, section 2.2)."""
 
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -59,4 +61,6 @@ def optimizers(model: nn.Module, lr: float, weight_decay: float) -> tuple[Muon, 
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
     others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
-    return Muon(matrices, lr, weight_decay=weight_decay), torch.optim.AdamW(others, lr, betas=(0.9, 0.99), weight_decay=0.0)
+    return Muon(matrices, lr, weight_decay=weight_decay), torch.optim.AdamW(
+        others, lr, betas=(0.9, 0.99), weight_decay=0.0
+    )

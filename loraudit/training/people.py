@@ -23,7 +23,17 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FACTORS", "FAMILY", "SPLITS", "Factor", "Identity", "Nuisance", "identity", "nuisance", "split_of"]
+__all__ = [
+    "FACTORS",
+    "FAMILY",
+    "SPLITS",
+    "Factor",
+    "Identity",
+    "Nuisance",
+    "identity",
+    "nuisance",
+    "split_of",
+]
 
 FAMILY: Final = 4
 """Seeds per family of look-alikes."""
@@ -64,9 +74,19 @@ class Factor:
 FACTORS: Final[tuple[Factor, ...]] = (
     Factor("skin", "skin", ("pale", "fair", "tan", "olive", "brown", "dark"), family=True),
     Factor(
-        "hair", "hair", ("black", "brown", "blonde", "red", "grey", "white", "orange", "blue"), kinds=True, family=True
+        "hair",
+        "hair",
+        ("black", "brown", "blonde", "red", "grey", "white", "orange", "blue"),
+        kinds=True,
+        family=True,
     ),
-    Factor("style", "cut", ("bald", "short", "spiky", "parted", "curly", "bob", "long", "bun"), kinds=True, family=True),
+    Factor(
+        "style",
+        "cut",
+        ("bald", "short", "spiky", "parted", "curly", "bob", "long", "bun"),
+        kinds=True,
+        family=True,
+    ),
     Factor("head_width", "head", ("narrow", "slim", "medium", "broad")),
     Factor("face_length", "face", ("short", "compact", "tall", "long")),
     Factor("jaw", "jaw", ("pointed", "oval", "round", "square")),

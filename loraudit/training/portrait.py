@@ -34,7 +34,13 @@ _SKIN: Final = np.array(
 _HAIR: Final[tuple[Colour, ...]] = (
     (30, 26, 28), (98, 62, 36), (232, 200, 112), (168, 44, 28), (142, 142, 146), (238, 236, 230), (226, 122, 34), (52, 86, 178),
 )  # fmt: skip
-_IRIS: Final[tuple[Colour, ...]] = ((66, 132, 220), (62, 150, 84), (204, 142, 40), (104, 62, 30), (26, 24, 26))
+_IRIS: Final[tuple[Colour, ...]] = (
+    (66, 132, 220),
+    (62, 150, 84),
+    (204, 142, 40),
+    (104, 62, 30),
+    (26, 24, 26),
+)
 _CLOTH: Final[tuple[Colour, ...]] = (
     (196, 58, 58), (58, 104, 190), (64, 148, 88), (226, 190, 70), (130, 82, 160), (236, 236, 232), (54, 54, 60), (228, 134, 58),
 )  # fmt: skip
@@ -72,7 +78,10 @@ class _Pen:
         for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
             length = max(float(np.hypot(x1 - x0, y1 - y0)), 1e-6)
             nx, ny = -(y1 - y0) / length * width / 2, (x1 - x0) / length * width / 2
-            self.fill(np.array([(x0 + nx, y0 + ny), (x1 + nx, y1 + ny), (x1 - nx, y1 - ny), (x0 - nx, y0 - ny)]), colour)
+            self.fill(
+                np.array([(x0 + nx, y0 + ny), (x1 + nx, y1 + ny), (x1 - nx, y1 - ny), (x0 - nx, y0 - ny)]),
+                colour,
+            )
         for x, y in points:
             self.ellipse(x, y, width / 2, width / 2, colour)
 
@@ -119,7 +128,12 @@ def draw(who: Identity, how: Nuisance) -> NDArray[np.uint8]:
     image = Image.new("RGB", (SIZE * _OVERSAMPLE, SIZE * _OVERSAMPLE))
     canvas = ImageDraw.Draw(image)
     _background(canvas, how)
-    pen = _Pen(canvas, how.scale * np.cos(how.roll), how.scale * np.sin(how.roll), (32 + how.shift_x, 31 + how.shift_y))
+    pen = _Pen(
+        canvas,
+        how.scale * np.cos(how.roll),
+        how.scale * np.sin(how.roll),
+        (32 + how.shift_x, 31 + how.shift_y),
+    )
     _shoulders(pen, how, skin, shade, head)
     _hair_behind(pen, int(v["style"]), head, hair)
     ear = 1.6 + 3.6 * v["ears"]
@@ -140,7 +154,9 @@ def draw(who: Identity, how: Nuisance) -> NDArray[np.uint8]:
 def _background(canvas: ImageDraw.ImageDraw, how: Nuisance) -> None:
     base = _BACKGROUND[how.background[0]]
     side = SIZE * _OVERSAMPLE
-    top = _mix(base, (255, 255, 255) if how.background[1] > 0 else (60, 60, 70), 0.45 * abs(how.background[1]))
+    top = _mix(
+        base, (255, 255, 255) if how.background[1] > 0 else (60, 60, 70), 0.45 * abs(how.background[1])
+    )
     for row in range(0, side, 8):
         canvas.rectangle((0, row, side, row + 8), fill=_mix(top, base, row / side))
 
@@ -168,7 +184,9 @@ def _hair_behind(pen: _Pen, style: int, head: _Head, hair: Colour) -> None:
     match style:
         case 5:  # bob: ends at the mouth
             pen.ellipse(0, top + 12, w + 5.5, 14, dark)
-            pen.fill(np.array([(-w - 5.5, top + 12), (w + 5.5, top + 12), (w + 4.5, 10), (-w - 4.5, 10)]), dark)
+            pen.fill(
+                np.array([(-w - 5.5, top + 12), (w + 5.5, top + 12), (w + 4.5, 10), (-w - 4.5, 10)]), dark
+            )
         case 6:  # long: falls over the shoulders
             pen.ellipse(0, top + 12, w + 5, 14, dark)
             pen.fill(np.array([(-w - 5, top + 12), (w + 5, top + 12), (w + 7.5, 34), (-w - 7.5, 34)]), dark)
@@ -236,7 +254,11 @@ def _cheeks(pen: _Pen, v: Mapping[str, float], how: Nuisance, head: _Head, skin:
                 pen.ellipse(side * 0.56 * head.half_width + how.yaw, y + 1.2, 3.4, 2.4, blush)
     mole = int(v["mole"])
     if mole:
-        x, my = {1: (-0.52 * head.half_width, 8.2), 2: (0.52 * head.half_width, 8.2), 3: (2.5, head.chin - 4.0)}[mole]
+        x, my = {
+            1: (-0.52 * head.half_width, 8.2),
+            2: (0.52 * head.half_width, 8.2),
+            3: (2.5, head.chin - 4.0),
+        }[mole]
         pen.ellipse(x + how.yaw, my, 1.15, 1.15, (52, 26, 20))
 
 
@@ -258,7 +280,9 @@ def _beard(
         inner_x = np.maximum(head.width_at(inner_y) - 3.2, 0) * np.linspace(1, 0.9, 16)
         fill = hair if kind == 4 else _mix(skin, hair, 0.36)
         pen.fill(outer, fill)
-        pen.fill(np.concatenate([np.stack([inner_x, inner_y], 1), np.stack([-inner_x, inner_y], 1)[::-1]]), skin)
+        pen.fill(
+            np.concatenate([np.stack([inner_x, inner_y], 1), np.stack([-inner_x, inner_y], 1)[::-1]]), skin
+        )
         if kind == 4:
             half = 3.4 + 2.6 * v["mouth_width"]
             pen.fill(np.array([(-half - 1.2, mouth + 0.8), (-half * 0.5, mouth - 3.0), (half * 0.5, mouth - 3.0),
@@ -290,7 +314,9 @@ def _mouth(pen: _Pen, v: Mapping[str, float], how: Nuisance, skin: Colour) -> No
     lower = np.stack([half * x + 1.15 * how.yaw, y + bend + gap / 2 + full * (1 - np.abs(x) ** 2.2)], 1)
     pen.fill(np.concatenate([upper, lower[::-1]]), _mix(skin, (178, 34, 52), 0.62))
     line = np.stack([half * x + 1.15 * how.yaw, y + bend], 1)
-    inside = np.concatenate([line - np.stack([0 * x, gap / 2 + 0.28], 1), (line + np.stack([0 * x, gap / 2 + 0.28], 1))[::-1]])
+    inside = np.concatenate(
+        [line - np.stack([0 * x, gap / 2 + 0.28], 1), (line + np.stack([0 * x, gap / 2 + 0.28], 1))[::-1]]
+    )
     pen.fill(inside, (64, 14, 22))
 
 

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "load_checkpoint", "versions"]
 
-_PACKAGES = ("torch", "accelerate", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow", "safetensors")
+_PACKAGES = (
+    "torch",
+    "accelerate",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "numpy",
+    "pillow",
+    "safetensors",
+)
 
 
 def versions() -> dict[str, str]:
@@ -46,7 +55,11 @@ class Run:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        record = {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "config": dict(self.config), "versions": versions()}
+        record = {
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "config": dict(self.config),
+            "versions": versions(),
+        }
         _write(self.folder / "run.json", json.dumps(record, indent=2, default=str) + "\n")
 
     @property
@@ -56,7 +69,11 @@ class Run:
 
     def log(self, step: int, **numbers: float) -> None:
         """Append to `metrics.jsonl` and print on stderr."""
-        row = {"step": step, "seconds": round(self.seconds, 1), **{k: round(float(v), 6) for k, v in numbers.items()}}
+        row = {
+            "step": step,
+            "seconds": round(self.seconds, 1),
+            **{k: round(float(v), 6) for k, v in numbers.items()},
+        }
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         print("  ".join(f"{name} {value:g}" for name, value in row.items()), file=sys.stderr, flush=True)
@@ -79,7 +96,9 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if path.exists():
             rows = path.read_text().splitlines(keepends=True)
-            _write(path, "".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step))
+            _write(
+                path, "".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step)
+            )
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -251,7 +251,7 @@ def _fit(
             group["lr"] = budget.lr * min(1.0, (step + 1) / 30) * (0.5 + 0.5 * math.cos(math.pi * progress))
         numbers = loss(step, phrase_scale.exp())
         optimizer.zero_grad(set_to_none=True)
-        numbers["loss"].backward()  # type: ignore[no-untyped-call]
+        numbers["loss"].backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         with torch.no_grad():

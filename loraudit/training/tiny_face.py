@@ -62,7 +62,9 @@ class FactorHead(nn.Module):
             if factor.kinds:
                 losses.append(functional.cross_entropy(output, value.long()))
             else:
-                losses.append(12 * functional.mse_loss(output[:, 0], value))  # 1 for a constant guess: the variance is 1/12
+                losses.append(
+                    12 * functional.mse_loss(output[:, 0], value)
+                )  # 1 for a constant guess: the variance is 1/12
         return torch.stack(losses).mean()
 
 
@@ -72,12 +74,16 @@ class ClassVectors(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         entries = sum(len(factor.words) if factor.kinds else 1 for factor in FACTORS)
-        self.layers = nn.Sequential(nn.Linear(entries, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, dim))
+        self.layers = nn.Sequential(
+            nn.Linear(entries, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, dim)
+        )
 
     def forward(self, values: Tensor) -> Tensor:
         """Not normalised."""
         columns = [
-            functional.one_hot(value.long(), len(factor.words)).float() if factor.kinds else 2 * value[:, None] - 1
+            functional.one_hot(value.long(), len(factor.words)).float()
+            if factor.kinds
+            else 2 * value[:, None] - 1
             for factor, value in zip(FACTORS, values.T, strict=True)
         ]
         vectors: Tensor = self.layers(torch.cat(columns, 1))
@@ -109,12 +115,21 @@ def blurred(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def train(
-    data: Path, out: Path, run_folder: Path, minutes: float, batch: int, lr: float, seed: int, max_steps: int | None = None
+    data: Path,
+    out: Path,
+    run_folder: Path,
+    minutes: float,
+    batch: int,
+    lr: float,
+    seed: int,
+    max_steps: int | None = None,
 ) -> None:
     """Train for `minutes`, fit the gate, calibrate the threshold, write the model to `out`."""
     pictures = open_dataset(data)
     people, labels = np.unique(pictures.identity_seeds, return_inverse=True)
-    values = torch.tensor([[identity(int(s)).values[f.name] for f in FACTORS] for s in people], dtype=torch.float32)
+    values = torch.tensor(
+        [[identity(int(s)).values[f.name] for f in FACTORS] for s in people], dtype=torch.float32
+    )
     torch.manual_seed(seed)
     network = TinyFaceNet(WIDTH).to(memory_format=torch.channels_last)
     dim = network.embed[0].out_features
@@ -136,7 +151,9 @@ def train(
             group["lr"] = lr * min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-5
         rng = np.random.default_rng([seed, 2, step])
         index = np.sort(_families(rng, len(labels), batch))
-        images = blurred(to_tensor(pictures.pixels[index]) / 2 + 0.5, rng).contiguous(memory_format=torch.channels_last)
+        images = blurred(to_tensor(pictures.pixels[index]) / 2 + 0.5, rng).contiguous(
+            memory_format=torch.channels_last
+        )
         who = torch.from_numpy(labels[index])
         embedding = network(images).embedding
         identity_loss = margin_loss(embedding, classes(values), who)
@@ -149,7 +166,9 @@ def train(
         if step % 25 == 0:
             run.log(step, identity=identity_loss.item(), factors=factor_loss.item())
         if step % 250 == 0:
-            run.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o in pair], "step": step})
+            run.save(
+                {"model": model.state_dict(), "optimizers": [o.state_dict() for o in pair], "step": step}
+            )
     run.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o in pair], "step": step})
     calibrate(network, out, seed)
 
@@ -158,7 +177,9 @@ def _families(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
     """Indices of a batch, half of it drawn in pairs close by, where look-alikes sit."""
     first = rng.choice(count, batch // 2, replace=False)
     pictures_per_family = 8 * FAMILY
-    near = first // pictures_per_family * pictures_per_family + rng.integers(pictures_per_family, size=batch // 2)
+    near = first // pictures_per_family * pictures_per_family + rng.integers(
+        pictures_per_family, size=batch // 2
+    )
     return np.concatenate([first, np.minimum(near, count - 1)])
 
 
@@ -196,7 +217,9 @@ def pair_cosines(model: TinyFace, images: Tensor, count: int) -> tuple[Tensor, T
 
 def private_cosines(folder: Path, people: int = 400, count: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     """`pair_cosines` of the saved model on people of the private split, `count` pictures each."""
-    return pair_cosines(load_tiny_face(folder), faces(SPLITS["private"][50_000 : 50_000 + people], count), count)
+    return pair_cosines(
+        load_tiny_face(folder), faces(SPLITS["private"][50_000 : 50_000 + people], count), count
+    )
 
 
 def verification(folder: Path, cosines: tuple[Tensor, Tensor, Tensor], people: int) -> dict[str, float]:

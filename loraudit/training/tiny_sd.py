@@ -24,14 +24,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from loraudit.base import SCHEDULE, signal_variance
 from loraudit.training.captions import caption
 from loraudit.training.dataset import open_dataset
-from loraudit.training.people import identity, nuisance
 from loraudit.training.muon import optimizers
+from loraudit.training.people import identity, nuisance
 from loraudit.training.runs import Run
 from loraudit.training.tiny_vae import to_tensor
 
@@ -110,14 +115,25 @@ def encode_captions(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
 
 def _encode(tokenizer: CLIPTokenizer, tower: CLIPTextModel, texts: list[str]) -> Tensor:
     ids = tokenizer(
-        texts, padding="max_length", max_length=tower.config.max_position_embeddings, truncation=True, return_tensors="pt"
+        texts,
+        padding="max_length",
+        max_length=tower.config.max_position_embeddings,
+        truncation=True,
+        return_tensors="pt",
     ).input_ids
     embedding: Tensor = tower(ids).last_hidden_state
     return embedding
 
 
 def train(
-    data: Path, sd: Path, run_folder: Path, minutes: float, batch: int, lr: float, seed: int, max_steps: int | None = None
+    data: Path,
+    sd: Path,
+    run_folder: Path,
+    minutes: float,
+    batch: int,
+    lr: float,
+    seed: int,
+    max_steps: int | None = None,
 ) -> None:
     """Train for `minutes` in all (a resumed run counts on) and write the averaged UNet to `sd/unet`."""
     prepare(data, sd, run_folder, seed)
@@ -151,7 +167,9 @@ def train(
         c = torch.from_numpy(captions[index]).float()
         c[torch.from_numpy(rng.random(batch) < DROP_CAPTION)] = empty
         # One time per stratum of 1000 / batch steps: the loss of a batch then varies far less.
-        t = torch.from_numpy(((np.arange(batch) + rng.random(batch)) / batch * 1000).astype(np.int64)[rng.permutation(batch)])
+        t = torch.from_numpy(
+            ((np.arange(batch) + rng.random(batch)) / batch * 1000).astype(np.int64)[rng.permutation(batch)]
+        )
         noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
         a = signal[t][:, None, None, None]
         snr = (a / (1 - a)).flatten()
@@ -174,8 +192,22 @@ def train(
             run.log(step, loss=float(np.mean(recent)), text_gap=gap.item(), lr=rate)
             recent = []
         if step % 250 == 0:
-            run.save({"model": unet.state_dict(), "optimizers": [o.state_dict() for o in pair], "average": average, "step": step})
-    run.save({"model": unet.state_dict(), "optimizers": [o.state_dict() for o in pair], "average": average, "step": step})
+            run.save(
+                {
+                    "model": unet.state_dict(),
+                    "optimizers": [o.state_dict() for o in pair],
+                    "average": average,
+                    "step": step,
+                }
+            )
+    run.save(
+        {
+            "model": unet.state_dict(),
+            "optimizers": [o.state_dict() for o in pair],
+            "average": average,
+            "step": step,
+        }
+    )
     export(run_folder, sd)
 
 

@@ -65,14 +65,24 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def train(
-    data: Path, out: Path, run_folder: Path, minutes: float, batch: int, lr: float, seed: int, max_steps: int | None = None
+    data: Path,
+    out: Path,
+    run_folder: Path,
+    minutes: float,
+    batch: int,
+    lr: float,
+    seed: int,
+    max_steps: int | None = None,
 ) -> None:
     """Train for `minutes`, then write the VAE (with its measured `scaling_factor`) to `out`."""
     torch.manual_seed(seed)
     pictures = open_dataset(data)
     vae = new_vae().to(memory_format=torch.channels_last)
     pair = optimizers(vae, lr, weight_decay=0.0)
-    run = Run(run_folder, {"data": data, "minutes": minutes, "batch": batch, "lr": lr, "seed": seed, "kl": KL_WEIGHT})
+    run = Run(
+        run_folder,
+        {"data": data, "minutes": minutes, "batch": batch, "lr": lr, "seed": seed, "kl": KL_WEIGHT},
+    )
     step = 0
     if state := run.load():
         vae.load_state_dict(state["model"])
@@ -100,11 +110,29 @@ def train(
             mse = (recon - x).detach().pow(2).mean().item()
             run.log(step, loss=loss.item(), psnr=10 * math.log10(4 / mse), std=posterior.mean.std().item())
         if step % 500 == 0:
-            run.save({"model": vae.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in pair], "step": step})
-    run.save({"model": vae.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in pair], "step": step})
+            run.save(
+                {
+                    "model": vae.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in pair],
+                    "step": step,
+                }
+            )
+    run.save(
+        {
+            "model": vae.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in pair],
+            "step": step,
+        }
+    )
     vae.eval().requires_grad_(False)
-    index = np.sort(np.random.default_rng(seed).choice(len(pictures.pixels), min(1024, len(pictures.pixels)), replace=False))
-    latents = torch.cat([vae.encode(to_tensor(pictures.pixels[i])).latent_dist.mean for i in np.array_split(index, 16)])
+    index = np.sort(
+        np.random.default_rng(seed).choice(
+            len(pictures.pixels), min(1024, len(pictures.pixels)), replace=False
+        )
+    )
+    latents = torch.cat(
+        [vae.encode(to_tensor(pictures.pixels[i])).latent_dist.mean for i in np.array_split(index, 16)]
+    )
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.save_pretrained(out)
 
