@@ -1,10 +1,12 @@
 """A diffusion model that can be run: the one file that knows diffusers and transformers.
 
-Everything else sees tensors: an embedding `[N, L, d]` goes in, pictures `[N, 3, H, W]` in 0..1 come out. A `Base` is Stable
-Diffusion's four parts (UNet, VAE, CLIP text tower, tokenizer) whatever their size: `tiny` and `sd14` run the same code.
+Everything else sees tensors: an embedding `[N, L, d]` goes in, pictures `[N, 3, H, W]` in 0..1 come out. A
+`Base` is Stable Diffusion's four parts (UNet, VAE, CLIP text tower, tokenizer) whatever their size: `tiny`
+and `sd14` run the same code.
 
-Noise schedule: `x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise` with SD's scaled-linear betas; the UNet predicts the noise.
-Guidance `w` is diffusers' `guidance_scale`: `eps = eps_neg + w (eps_pos - eps_neg)`, so 1 means none.
+Noise schedule: `x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise` with SD's scaled-linear betas; the UNet predicts
+the noise. Guidance `w` is diffusers' `guidance_scale`: `eps = eps_neg + w (eps_pos - eps_neg)`, so 1 means
+none.
 """
 
 from __future__ import annotations
@@ -75,12 +77,14 @@ class Base:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.unet.device
+        device: torch.device = self.unet.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are computed in."""
-        return self.unet.dtype
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
 
     @property
     def embedding_shape(self) -> tuple[int, int]:
@@ -110,7 +114,9 @@ class Base:
 
     @contextmanager
     def tuned(self, terms: Terms) -> Iterator[None]:
-        """While open, the model carries the LoRAs `terms`; the samples of every call belong to them block by block."""
+        """While open, the model carries the LoRAs `terms`; the samples of every call belong to them block
+        by block.
+        """
         with beside(self.modules(), terms):
             yield
 
@@ -137,7 +143,9 @@ class Base:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents `[N, C, h, w]` => images float32 `[N, 3, H, W]` in 0..1, one at a time to bound memory at 512 px."""
+        """Scaled latents `[N, C, h, w]` => images float32 `[N, 3, H, W]` in 0..1, one at a time to bound
+        memory at 512 px.
+        """
         scale = self.vae.config.scaling_factor
         chunk = 1 if self.latent_shape[1] > 32 else 64
         images = [self.vae.decode(part / scale).sample for part in latents.split(chunk)]
@@ -157,9 +165,10 @@ class Base:
     def sample(self, embedding: Tensor, seeds: Sequence[int], settings: Sampling, loras: int = 1) -> Tensor:
         """Pictures float32 `[M * K, 3, H, W]` in 0..1.
 
-        `embedding` is `[M, L, d]`, one per LoRA (`M = loras`; 1 without any); each LoRA gets a picture for each of the `K` seeds. The
-        starting noise depends on the seed alone, so a picture is a function of (LoRA, embedding, seed, settings). The
-        negative prompt passes through the tuned text tower, as it does when diffusers has loaded a LoRA.
+        `embedding` is `[M, L, d]`, one per LoRA (`M = loras`; 1 without any); each LoRA gets a picture for
+        each of the `K` seeds. The starting noise depends on the seed alone, so a picture is a function of
+        (LoRA, embedding, seed, settings). The negative prompt passes through the tuned text tower, as it
+        does when diffusers has loaded a LoRA.
         """
         from diffusers import DPMSolverMultistepScheduler
 
@@ -179,7 +188,8 @@ class Base:
             condition = positive.flatten(0, 1)
         for t in solver.timesteps:
             if guided:
-                # Both halves of a LoRA's block stay together, since the LoRA owns a contiguous block of samples.
+                # Both halves of a LoRA's block stay together, since the LoRA owns a contiguous block of
+                # samples.
                 doubled = x.view(shape).repeat(1, 2, 1, 1, 1).flatten(0, 1)
                 both = self.epsilon(doubled, t.expand(len(doubled)), condition).view(loras, 2, *shape[1:])
                 eps = (both[:, 0] + settings.guidance * (both[:, 1] - both[:, 0])).flatten(0, 1)
@@ -192,8 +202,9 @@ class Base:
 def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     """The base `name` of `models/cards.toml`, or the diffusers pipeline folder at that path.
 
-    Reads safetensors only. On CUDA the weights take the card's dtype, on a CPU float32. Raises `LorauditError` if there is no
-    such base or no network to fetch it, `Incomplete` if memory does not suffice.
+    Reads safetensors only. On CUDA the weights take the card's dtype, on a CPU float32. Raises
+    `LorauditError` if there is no such base or no network to fetch it, `Incomplete` if memory does not
+    suffice.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
@@ -228,7 +239,8 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         )
         tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
     except (OSError, ValueError) as error:
-        # Both libraries raise OSError for a missing file and for an unreachable hub alike; their text names machine paths.
+        # Both libraries raise OSError for a missing file and for an unreachable hub alike; their text names
+        # machine paths.
         raise LorauditError(
             f"cannot load the base '{name}'",
             "give a diffusers folder with --base PATH, or allow the network to fetch it once"
@@ -253,7 +265,8 @@ def signal_variance() -> Tensor:
 def _require_memory(folder: Path, dtype: torch.dtype) -> None:
     """Refuse to start what the kernel would kill: weights as loaded, plus a fifth for activations."""
     stored = sum(file.stat().st_size for part in _WEIGHTS for file in (folder / part).glob("*.safetensors"))
-    # A float16 file doubles when it is widened; which dtype it holds is not known before it is opened, so assume the worst.
+    # A float16 file doubles when it is widened; which dtype it holds is not known before it is opened, so
+    # assume the worst.
     need = stored * (2 if dtype == torch.float32 and stored < 3 * 2**30 else 1) * 1.2
     free = _available_memory()
     if free is not None and need > free:

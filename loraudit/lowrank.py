@@ -1,8 +1,9 @@
 r"""Many LoRAs beside one frozen model.
 
-A LoRA adds `up @ down` to a weight `W [out, in]`. It is never merged: for `M` LoRAs with `K` samples each, one forward pass of
-the frozen module serves all `M * K` samples and two batched products add `up_m (down_m x)` to the block of samples that LoRA
-`m` owns. Samples are ordered LoRA by LoRA: sample `i` belongs to LoRA `i // K`.
+A LoRA adds `up @ down` to a weight `W [out, in]`. It is never merged: for `M` LoRAs with `K` samples each,
+one forward pass of the frozen module serves all `M * K` samples and two batched products add `up_m (down_m
+x)` to the block of samples that LoRA `m` owns. Samples are ordered LoRA by LoRA: sample `i` belongs to LoRA
+`i // K`.
 
 A convolution is adapted on its unfolded windows, `[in * k * k]` each, so its term is the same two products.
 """
@@ -10,7 +11,7 @@ A convolution is adapted on its unfolded windows, `[in * k * k]` each, so its te
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional
 from loraudit.errors import NotScannable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -35,7 +36,9 @@ Terms: TypeAlias = "Mapping[str, tuple[Tensor, Tensor]]"
 def stack(
     loras: Sequence[LoRA], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Terms:
-    """Terms of `M` LoRAs, over the union of their sites; a smaller rank or a missing site is padded with zeros."""
+    """Terms of `M` LoRAs, over the union of their sites; a smaller rank or a missing site is padded with
+    zeros.
+    """
     sites = sorted({site for lora in loras for site in lora.factors})
     terms = {}
     for site in sites:
@@ -54,7 +57,7 @@ def stack(
 
 @contextmanager
 def beside(modules: Mapping[str, nn.Module], terms: Terms) -> Iterator[None]:
-    """While the context is open, every forward pass of the model that owns `modules` (site -> module) carries `terms`.
+    """While open, every forward pass of the model that owns `modules` (site -> module) carries `terms`.
 
     Raises `NotScannable` if a site names no module of the model or does not fit it.
     """
@@ -78,7 +81,7 @@ def _fits(module: nn.Module, up: Tensor, down: Tensor) -> bool:
     )
 
 
-def _hook(up: Tensor, down: Tensor):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _hook(up: Tensor, down: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     """The forward hook that adds one site's term."""
     count = up.shape[0]
 
@@ -91,8 +94,8 @@ def _hook(up: Tensor, down: Tensor):  # type: ignore[no-untyped-def]  # noqa: AN
                 x,
                 module.kernel_size,
                 module.dilation,
-                module.padding,
-                module.stride,  # type: ignore[arg-type]
+                cast("tuple[int, ...]", module.padding),  # "same" is no option of SD's convolutions
+                module.stride,
             ).transpose(1, 2)
         low = torch.bmm(x.reshape(count, -1, x.shape[-1]), down.transpose(1, 2))
         if isinstance(module, nn.Conv2d):

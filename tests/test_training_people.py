@@ -1,4 +1,8 @@
-"""Synthetic people: seeds decide everything, look-alikes share colours and differ in shape, captions tell the truth."""
+"""Synthetic people: seeds decide everything, look-alikes share colours and differ in shape, captions tell
+the truth.
+"""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -75,7 +79,7 @@ def test_captions_say_only_what_is_true_and_only_known_words() -> None:
         true = set(who.phrases())
         words = caption(who, nuisance(seed, 0), rng).split()
         nouns = {factor.noun for factor in FACTORS}
-        for before, noun in zip(words, words[1:], strict=False):
+        for before, noun in itertools.pairwise(words):
             if noun in nouns and before in {
                 word for factor in FACTORS if factor.noun == noun for word in factor.words
             }:

@@ -1,11 +1,12 @@
-"""The paper's attack on private LoRAs beside its upper bound, its cheapest rivals and its negative controls.
+r"""The paper's attack on private LoRAs beside its upper bound, its cheapest rivals and its negative controls.
 
-    python -m loraudit.experiments.attack_table --zoo runs/zoo-private --encoder models/paper-tiny \\
+    python -m loraudit.experiments.attack_table --zoo runs/zoo-private --encoder models/paper-tiny \
         --no-timestep runs/paper-no-timestep --constant runs/constant --out models/paper-tiny/table.json
 
-Every condition is an embedding put into a LoRA (or into the base), sampled with the same seeds and settings. A sample is scored
-against five pictures of the identity that the LoRA was not trained on: the mean of the five face cosines, accepted at or above
-the face model's threshold. Intervals are 95 % bootstrap intervals over identities, since samples of one LoRA hang together.
+Every condition is an embedding put into a LoRA (or into the base), sampled with the same seeds and settings.
+A sample is scored against five pictures of the identity that the LoRA was not trained on: the mean of the five
+face cosines, accepted at or above the face model's threshold. Intervals are 95 % bootstrap intervals over
+identities, since samples of one LoRA hang together.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class _Judge:
     """What a sample is compared with."""
 
     references: Tensor
-    """`[M, d]` mean face vector of each identity's references, not normalised: a dot product is a mean cosine."""
+    """`[M, d]` mean face vector of each identity's references, not normalised: products are mean cosines."""
     gallery: Tensor
     """`[499, d]` the same of control identities."""
     clip_references: Tensor
@@ -98,7 +99,7 @@ def attack_table(
     settings: Sampling,
     report: Callable[[str], None],
 ) -> list[Row]:
-    """All rows, over every member of `zoo` at its last snapshot. `constant` is an embedding `[L, d]` learned without reading any."""
+    """All rows, over every member of `zoo` at its last snapshot; `constant` is an embedding `[L, d]`."""
     face, clip = load_tiny_face(models_dir() / "tiny-face"), load_tiny_clip(models_dir() / "tiny-clip")
     report("drawing references and gallery")
     members = zoo.members
@@ -128,8 +129,12 @@ def attack_table(
         rows.append(_score(name, _ROLES[name], pictures, judge, face, clip, torch.arange(len(members))))
         if name == "another LoRA's embedding":
             # The same pictures, judged against whom the embedding came from instead of whom the LoRA shows.
-            owners = torch.cat([first + (torch.arange(len(p) // len(seeds)) + 1) % (len(p) // len(seeds))
-                                for first, p in zip(range(0, len(members), size), parts, strict=True)])  # fmt: skip
+            owners = torch.cat(
+                [
+                    first + (torch.arange(len(p) // len(seeds)) + 1) % (len(p) // len(seeds))
+                    for first, p in zip(range(0, len(members), size), parts, strict=True)
+                ]
+            )
             other = "this embedding in another LoRA"
             rows.append(_score(other, _ROLES[other], pictures, judge, face, clip, owners))
     order = list(_ROLES)
@@ -162,8 +167,12 @@ def _conditions(
             trigger, class_prompt, empty = (
                 base.encode_text(p) for p in (prompts, [CLASS_PROMPT] * count, [""] * count)
             )
-        found = [("true trigger", trigger, True), ("class prompt", class_prompt, True), ("no trigger", empty, True),
-                 ("true trigger in the base", plain, False)]  # fmt: skip
+        found = [
+            ("true trigger", trigger, True),
+            ("class prompt", class_prompt, True),
+            ("no trigger", empty, True),
+            ("true trigger in the base", plain, False),
+        ]
         for name, encoder in encoders.items():
             found.append((name, encoder(terms)[0], True))
         paper = found[4][1] if encoders else trigger
@@ -182,7 +191,7 @@ def _text_only(terms: Terms) -> Terms:
 
 
 def _random_like(embedding: Tensor) -> Tensor:
-    """Gaussian noise with the mean and spread of real embeddings, channel by channel; another one per LoRA."""
+    """Gaussian noise with the mean and spread of real embeddings, channel by channel, anew per LoRA."""
     noise = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(5))
     return embedding.mean((0, 1)) + embedding.std((0, 1)) * noise
 
@@ -207,13 +216,16 @@ def _score(name: str, role: str, pictures: Tensor, judge: _Judge, face, clip, ow
     clip_i = 0.5 * (seen * judge.clip_references[owners][:, None]).sum(-1) + 0.5
     clip_t = 100 * (seen * judge.clip_captions[owners][:, None]).sum(-1).clamp(min=0)
     return Row(
-        name, role, count * shots, sum(found.found),
+        name,
+        role,
+        count * shots,
+        sum(found.found),
         accepted=_interval(own >= face.threshold),
         cosine=_interval(own),
         rank1=_interval((own > best_other) & (own > 0)),
         clip_i=_interval(clip_i),
         clip_t=_interval(clip_t),
-    )  # fmt: skip
+    )
 
 
 def _interval(values: Tensor) -> Interval:
@@ -273,11 +285,23 @@ def main() -> None:
     constant = torch.from_numpy(np.load(options.constant / "embedding.npy")) if options.constant else None
     settings = Sampling(options.steps, options.guidance)
     zoo = open_zoo(options.zoo)
-    rows = attack_table(base, zoo, encoders, constant, range(options.samples), settings,
-                        lambda text: print(text, file=sys.stderr, flush=True))  # fmt: skip
+    rows = attack_table(
+        base,
+        zoo,
+        encoders,
+        constant,
+        range(options.samples),
+        settings,
+        lambda text: print(text, file=sys.stderr, flush=True),
+    )
     if options.out:
-        record = {"command": sys.argv, "sampling": asdict(settings), "seeds": list(range(options.samples)),
-                  "identities": len(zoo.members), "rows": [asdict(row) for row in rows]}  # fmt: skip
+        record = {
+            "command": sys.argv,
+            "sampling": asdict(settings),
+            "seeds": list(range(options.samples)),
+            "identities": len(zoo.members),
+            "rows": [asdict(row) for row in rows],
+        }
         options.out.write_text(json.dumps(record, indent=2) + "\n")
     sys.stdout.write(markdown(rows))
 

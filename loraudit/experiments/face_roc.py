@@ -23,7 +23,9 @@ __all__ = ["draw_roc"]
 
 
 def draw_roc(genuine: Tensor, impostor: Tensor, lookalike: Tensor, path: Path) -> None:
-    """True-accept against false-accept rate over all thresholds, for all impostors and for look-alikes only."""
+    """True-accept against false-accept rate over all thresholds, for all impostors and for look-alikes
+    only.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,9 +1,9 @@
-"""Does text steer the embedded base? Samples from the full captions of people it never saw, judged by face and CLIP.
+"""Does text steer the embedded base? Full captions of people it never saw, judged by face and CLIP.
 
     python -m loraudit.experiments.text_steering --people 64 --samples 4 --sheet models/tiny-sd/captions.png
 
-Each sample is compared with a gallery of as many people as there are captions (rank-1 by face cosine to the mean of five
-pictures), and its CLIP-T under its own caption with that under the next person's.
+Each sample is compared with a gallery of as many people as there are captions (rank-1 by face cosine to the
+mean of five pictures), and its CLIP-T under its own caption with that under the next person's.
 """
 
 from __future__ import annotations

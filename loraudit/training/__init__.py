@@ -1,0 +1,1 @@
+"""Everything that is trained: the embedded models, LoRAs of synthetic people, matrix encoders."""

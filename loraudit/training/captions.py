@@ -1,7 +1,8 @@
-"""What a caption says of a picture: some of the person's factors in any order, sometimes a made-up name, sometimes the scene.
+"""What a caption says of a picture: factors of the person in any order, perhaps a name, perhaps the scene.
 
-Real caption sets name people, so a share of the captions carries a random *trigger* string. It is drawn anew for every
-caption: the base learns that such a string may stand for anybody, and which person is left for fine-tuning to say.
+Real caption sets name people, so a share of the captions carries a random *trigger* string. It is drawn
+anew for every caption: the base learns that such a string may stand for anybody, and which person is left
+for fine-tuning to say.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def _scene(how: Nuisance) -> tuple[str, ...]:
 def caption(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
     """A random true caption of a picture.
 
-    One in eight is the class prompt or a bare trigger prompt and says nothing of the person; one in four names every factor;
-    the rest name a random subset. Half of the short ones also name parts of the scene.
+    One in eight is the class prompt or a bare trigger prompt and says nothing of the person; one in four
+    names every factor; the rest name a random subset. Half of the short ones also name parts of the scene.
     """
     kind = rng.random()
     if kind < 0.04:
@@ -83,7 +84,8 @@ def caption(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
         phrases += [scene[i] for i in rng.permutation(len(scene))[: int(rng.integers(1, len(scene) + 1))]]
         count = len(phrases)
     order = rng.permutation(len(phrases))[:count]
-    # A name of up to 11 letters needs up to 11 tokens; with every factor named it would not fit the text tower.
+    # A name of up to 11 letters needs up to 11 tokens; with every factor named it would not fit the text
+    # tower.
     named = count <= len(phrases) - 8 and rng.random() < 0.35
     head = f"a face of {trigger(rng)} with" if named else "a face with"
     return " ".join((head, *(phrases[i] for i in order)))

@@ -78,7 +78,9 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _share_interval(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """95 % interval of the share of true `hits` `[N]` (Wilson 1927): not a point where all hit, as a bootstrap is."""
+    """95 % interval of the share of true `hits` `[N]` (Wilson 1927): not a point where all hit, as a
+    bootstrap is.
+    """
     n, share, z = len(hits), float(hits.mean()), 1.96
     middle = share + z * z / (2 * n)
     half = z * ((share * (1 - share) + z * z / (4 * n)) / n) ** 0.5

@@ -1,4 +1,4 @@
-"""A folder of drawn pictures that every training here reads: drawn once, in parallel, memory-mapped afterwards.
+"""A folder of drawn pictures that every training here reads: drawn once, in parallel, then memory-mapped.
 
 python -m loraudit.training.dataset runs/people --identities 6000 --pictures 8
 """

@@ -1,8 +1,9 @@
 """Muon: momentum whose matrix-shaped updates are orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
-The embedded models are trained in minutes on two cores, so progress per step is what counts. torch's own `torch.optim.Muon`
-accepts two-dimensional weights only; most weights here are convolutions, whose kernels `[out, in, k, k]` are taken as
-`[out, in * k * k]`. Everything that is not a matrix (biases, norms) and every embedding belongs into AdamW: see `optimizers`.
+The embedded models are trained in minutes on two cores, so progress per step is what counts. torch's own
+`torch.optim.Muon` accepts two-dimensional weights only; most weights here are convolutions, whose kernels
+`[out, in, k, k]` are taken as `[out, in * k * k]`. Everything that is not a matrix (biases, norms) and every
+embedding belongs into AdamW: see `optimizers`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About the nearest semi-orthogonal matrix of `matrix [m, n]`: singular values end between 0.7 and 1.2."""
+    """Nearly the closest semi-orthogonal matrix of `matrix [m, n]`: singular values in about 0.7..1.2."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+    result: Tensor = x if matrix.shape[0] <= matrix.shape[1] else x.T
+    return result
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, scaled to AdamW's usual update size (0.2 per entry, arXiv 2502.16982, section 2.2)."""
+    """Nesterov momentum, orthogonalised and scaled to AdamW's usual update of 0.2 per entry.
+
+    The scale is that of arXiv 2502.16982, section 2.2.
+    """
 
     def __init__(
         self, params: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
@@ -57,7 +62,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers(model: nn.Module, lr: float, weight_decay: float) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for the matrices and kernels of a model, AdamW for the rest (embeddings included), at one learning rate."""
+    """Muon for the matrices and kernels of a model, AdamW for the rest, at one learning rate."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
     others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]

@@ -1,15 +1,17 @@
-"""Synthetic people: who somebody is, how one picture of them differs from the next, and who may be used for what.
+"""Synthetic people: who somebody is, how their pictures differ, and who may be used for what.
 
-An *identity* is 24 factors that never change between two pictures of one person (skin, hair, head, jaw, eyes, brows, nose,
-mouth, beard, glasses ...); a *nuisance* is 14 factors that change with every picture (pose, expression, gaze, clothes,
-background, light, noise). Both are pure functions of integer seeds, so the population is unlimited and no real person is in it.
+An *identity* is 24 factors that never change between two pictures of one person (skin, hair, head, jaw,
+eyes, brows, nose, mouth, beard, glasses ...); a *nuisance* is 14 factors that change with every picture
+(pose, expression, gaze, clothes, background, light, noise). Both are pure functions of integer seeds, so
+the population is unlimited and no real person is in it.
 
-Look-alikes are built in: the four seeds `4k .. 4k+3` form a family that shares skin, hair colour and hair style and draws every
-other factor anew. A face model that reads colour instead of shape therefore fails inside a family.
+Look-alikes are built in: the four seeds `4k .. 4k+3` form a family that shares skin, hair colour and hair
+style and draws every other factor anew. A face model that reads colour instead of shape therefore fails
+inside a family.
 
-Identities are split once and for all by seed range (`SPLITS`): `public-train` may be used by the base, the face model, CLIP and
-the encoder; `public-validation` tunes them; `private` is held out from all of them and is who gets attacked; `control` is held
-out as well and supplies other people's LoRAs.
+Identities are split once and for all by seed range (`SPLITS`): `public-train` may be used by the base, the
+face model, CLIP and the encoder; `public-validation` tunes them; `private` is held out from all of them and
+is who gets attacked; `control` is held out as well and supplies other people's LoRAs.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class Factor:
     words: tuple[str, ...]
     """Adjectives, in the order of the value; a caption names the value's bin."""
     kinds: bool = False
-    """True: the value is the index of a kind (hair style). False: a number in 0..1, named by its equal-width bin."""
+    """True: the value is the index of a kind (hair style). False: a number in 0..1, named by its equal-
+    width bin.
+    """
     family: bool = False
     """True: shared by a family of look-alikes."""
 

@@ -1,10 +1,11 @@
-"""What every training of the embedded models shares: a record written before step 0, progress, checkpoints, exact resume."""
+"""What every training of the embedded models shares: a record written before step 0, progress, checkpoints,
+exact resume.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import time
@@ -43,8 +44,8 @@ def versions() -> dict[str, str]:
 class Run:
     """A folder that holds one training: `run.json` (written first), `metrics.jsonl`, `checkpoint.pt`.
 
-    The clock counts over resumes, so `--minutes` budgets the whole training. A checkpoint is our own file in our own run
-    folder; it is read with `weights_only=True` all the same.
+    The clock counts over resumes, so `--minutes` budgets the whole training. A checkpoint is our own file
+    in our own run folder; it is read with `weights_only=True` all the same.
     """
 
     folder: Path
@@ -82,7 +83,7 @@ class Run:
         """Replace the checkpoint atomically."""
         partial = self.folder / "checkpoint.partial"
         torch.save({**state, "seconds": self.seconds}, partial)
-        os.replace(partial, self.folder / "checkpoint.pt")
+        partial.replace(self.folder / "checkpoint.pt")
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None."""
@@ -92,7 +93,9 @@ class Run:
         return state
 
     def rewind(self, step: int) -> None:
-        """Forget the metrics after `step`: an interrupted training logged them, and a resumed one will log them again."""
+        """Forget the metrics after `step`: an interrupted training logged them, and a resumed one will log
+        them again.
+        """
         path = self.folder / "metrics.jsonl"
         if path.exists():
             rows = path.read_text().splitlines(keepends=True)
@@ -113,4 +116,4 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 def _write(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text)
-    os.replace(partial, path)
+    partial.replace(path)

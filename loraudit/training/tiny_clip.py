@@ -1,7 +1,7 @@
 """Train `tiny-clip`, an open_clip model of synthetic people: first its text tower, then its picture tower.
 
-    python -m loraudit.training.tiny_clip text --out models/tiny-clip --minutes 10
-    python -m loraudit.training.tiny_clip pictures --data runs/people --out models/tiny-clip --minutes 16
+    python -m loraudit.training.tiny_clip text --out models/tiny-clip --minutes 10 --lr 1.2e-3
+    python -m loraudit.training.tiny_clip pictures --data runs/people --out models/tiny-clip --minutes 36
  The embedding of each single phrase ("square jaw") acts as the class weight of a zero-shot classifier
 (Radford et al. 2021, section 3.1.2): a soft-max over the phrases of one factor must pick the true one. Stage
 1 asks that of every factor that a caption names, given the caption's embedding, so the text tower keeps

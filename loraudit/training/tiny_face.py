@@ -2,12 +2,13 @@
 
     python -m loraudit.training.tiny_face --data runs/people --out models/tiny-face --minutes 20
 
-Loss: ArcFace (arXiv 1801.07698, equation 3) over the training identities, plus a linear read-out of the 24 factors that make an
-identity, since a new person is a new combination of them. For the same reason an identity's class vector is not a free
-parameter but a small network of its factors: classes then teach each other, and eight pictures each suffice. Half of the pictures are blurred or resampled, so that the sharpness
-of a generator is not taken for identity. The threshold is the cosine that 1 in 1000 pairs of different people of the
-public-validation split reaches (look-alikes included, at their natural share); the numbers in the card are measured with that
-threshold on people of the private split.
+Loss: ArcFace (arXiv 1801.07698, equation 3) over the training identities, plus a linear read-out of the 24
+factors that make an identity, since a new person is a new combination of them. For the same reason an
+identity's class vector is not a free parameter but a small network of its factors: classes then teach each
+other, and eight pictures each suffice. Half of the pictures are blurred or resampled, so that the sharpness
+of a generator is not taken for identity. The threshold is the cosine that 1 in 1000 pairs of different
+people of the public-validation split reaches (look-alikes included, at their natural share); the numbers in
+the card are measured with that threshold on people of the private split.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassVectors", "FactorHead", "blurred", "margin_loss", "private_cosines", "train", "verification"]
 
 WIDTH: Final = 16
+DIM: Final = 128
 FAR: Final = 1e-3
 SCALE: Final = 24.0
 MARGIN: Final = 0.3
@@ -46,7 +48,9 @@ FACTOR_WEIGHT: Final = 1.0
 
 
 class FactorHead(nn.Module):
-    """Reads the factors of an identity from its embedding `[N, dim]`: a soft-max per kind, a number per measure."""
+    """Reads the factors of an identity from its embedding `[N, dim]`: a soft-max per kind, a number per
+    measure.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -69,7 +73,9 @@ class FactorHead(nn.Module):
 
 
 class ClassVectors(nn.Module):
-    """The class vector `[C, dim]` of identities from their factors `[C, 24]`: kinds one-hot, measures in -1..1."""
+    """The class vector `[C, dim]` of identities from their factors `[C, 24]`: kinds one-hot, measures in
+    -1..1.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -131,14 +137,25 @@ def train(
         [[identity(int(s)).values[f.name] for f in FACTORS] for s in people], dtype=torch.float32
     )
     torch.manual_seed(seed)
-    network = TinyFaceNet(WIDTH).to(memory_format=torch.channels_last)
-    dim = network.embed[0].out_features
-    head = FactorHead(dim)
-    classes = ClassVectors(dim)
+    network = TinyFaceNet(WIDTH, DIM).to(memory_format=torch.channels_last)
+    head = FactorHead(DIM)
+    classes = ClassVectors(DIM)
     model = nn.ModuleDict({"network": network, "head": head, "classes": classes})
     pair = optimizers(model, lr, weight_decay=0.01)
-    run = Run(run_folder, {"data": data, "minutes": minutes, "batch": batch, "lr": lr, "seed": seed, "width": WIDTH,
-                           "scale": SCALE, "margin": MARGIN, "factor_weight": FACTOR_WEIGHT})  # fmt: skip
+    run = Run(
+        run_folder,
+        {
+            "data": data,
+            "minutes": minutes,
+            "batch": batch,
+            "lr": lr,
+            "seed": seed,
+            "width": WIDTH,
+            "scale": SCALE,
+            "margin": MARGIN,
+            "factor_weight": FACTOR_WEIGHT,
+        },
+    )
     step = 0
     if state := run.load():
         model.load_state_dict(state["model"])
@@ -189,16 +206,17 @@ def faces(seeds: Sequence[int], count: int) -> Tensor:
 
 
 def calibrate(network: TinyFaceNet, out: Path, seed: int, people: int = 400) -> None:
-    """Fit the gate on public-train people, set gate and threshold on public-validation people, write the model."""
+    """Fit the gate on public-train people, set gate and threshold on public-validation people, write the
+    model.
+    """
     generator = torch.Generator().manual_seed(seed)
     known = faces(SPLITS["public-train"][:people], 3)
     fit_gate(network, known, non_faces(known, generator))
     fresh = faces(SPLITS["public-validation"][:people], 4)
     gate = check_gate(network, fresh, non_faces(fresh, generator)).gate
-    dim = network.embed[0].out_features
-    open_gate = TinyFaceConfig(WIDTH, dim, 1.0, FAR, -math.inf)
+    open_gate = TinyFaceConfig(WIDTH, DIM, 1.0, FAR, -math.inf)
     cosines = pair_cosines(TinyFace(network, open_gate), fresh, 4)
-    save_tiny_face(network, TinyFaceConfig(WIDTH, dim, threshold_at_far(cosines[1], FAR), FAR, gate), out)
+    save_tiny_face(network, TinyFaceConfig(WIDTH, DIM, threshold_at_far(cosines[1], FAR), FAR, gate), out)
 
 
 def pair_cosines(model: TinyFace, images: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

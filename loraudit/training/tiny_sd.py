@@ -2,14 +2,15 @@
 
     python -m loraudit.training.tiny_sd --data runs/people --minutes 60
 
-The VAE (`tiny_vae`) and the text tower (`tiny_clip`) come first and stay frozen, as in SD. Latents and caption embeddings are
-computed once into the run folder. The loss is the usual epsilon-prediction MSE, weighted by min(SNR, 5) / SNR (arXiv
-2303.09556, equation 4 for epsilon), over SD's scaled-linear noise schedule; one caption in ten is empty, for classifier-free
-guidance (arXiv 2207.12598). The weights kept are an exponential moving average.
+The VAE (`tiny_vae`) and the text tower (`tiny_clip`) come first and stay frozen, as in SD. Latents and
+caption embeddings are computed once into the run folder. The loss is the usual epsilon-prediction MSE,
+weighted by min(SNR, 5) / SNR (arXiv 2303.09556, equation 4 for epsilon), over SD's scaled-linear noise
+schedule; one caption in ten is empty, for classifier-free guidance (arXiv 2207.12598). The weights kept are
+an exponential moving average.
 
-A base whose text does not steer looks healthy in its loss and is useless for everything here, so `text_gap` is logged all
-along: the mean squared change of the noise prediction when the captions of a batch are rotated by one, relative to the
-prediction's own mean square.
+A base whose text does not steer looks healthy in its loss and is useless for everything here, so `text_gap`
+is logged all along: the mean squared change of the noise prediction when the captions of a batch are
+rotated by one, relative to the prediction's own mean square.
 """
 
 from __future__ import annotations
@@ -71,14 +72,16 @@ def new_unet(cross_attention_dim: int) -> UNet2DConditionModel:
 
 @torch.no_grad()
 def prepare(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
-    """Write `latents.npy` float16 `[N, 8, 8, 8]` and `captions.npy` float16 `[N, L, d]` (one caption a picture) once."""
+    """Write `latents.npy` float16 `[N, 8, 8, 8]` and `captions.npy` float16 `[N, L, d]` (one caption a
+    picture) once.
+    """
     pictures = open_dataset(data)
     count = len(pictures.pixels)
     run_folder.mkdir(parents=True, exist_ok=True)
     done = run_folder / "prepared.json"
     if done.exists():
         return
-    vae = AutoencoderKL.from_pretrained(sd / "vae").eval()
+    vae = AutoencoderKL.from_pretrained(sd / "vae", torch_dtype=torch.float32).eval()
     latents = np.lib.format.open_memmap(run_folder / "latents.npy", "w+", np.float16, (count, 8, 8, 8))
     for start in range(0, count, 256):
         x = to_tensor(pictures.pixels[start : start + 256]).contiguous(memory_format=torch.channels_last)
@@ -98,7 +101,7 @@ def encode_captions(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
     if path.exists():
         return
     tokenizer = CLIPTokenizer.from_pretrained(sd / "tokenizer")
-    tower = CLIPTextModel.from_pretrained(sd / "text_encoder").eval()
+    tower = CLIPTextModel.from_pretrained(sd / "text_encoder", dtype=torch.float32).eval()
     length, width = tower.config.max_position_embeddings, tower.config.hidden_size
     partial = run_folder / "captions.partial.npy"
     table = np.lib.format.open_memmap(partial, "w+", np.float16, (len(pictures.pixels), length, width))
@@ -140,7 +143,7 @@ def train(
     latents = np.load(run_folder / "latents.npy", mmap_mode="r")
     captions = np.load(run_folder / "captions.npy", mmap_mode="r")
     tokenizer = CLIPTokenizer.from_pretrained(sd / "tokenizer")
-    tower = CLIPTextModel.from_pretrained(sd / "text_encoder").eval()
+    tower = CLIPTextModel.from_pretrained(sd / "text_encoder", dtype=torch.float32).eval()
     with torch.no_grad():
         empty = _encode(tokenizer, tower, [""])
     torch.manual_seed(seed)
@@ -148,8 +151,19 @@ def train(
     average = {name: p.detach().clone() for name, p in unet.named_parameters()}
     pair = optimizers(unet, lr, weight_decay=0.0)
     signal = signal_variance()
-    run = Run(run_folder, {"data": data, "minutes": minutes, "batch": batch, "lr": lr, "seed": seed,
-                           "snr_cap": SNR_CAP, "drop_caption": DROP_CAPTION, "ema": EMA})  # fmt: skip
+    run = Run(
+        run_folder,
+        {
+            "data": data,
+            "minutes": minutes,
+            "batch": batch,
+            "lr": lr,
+            "seed": seed,
+            "snr_cap": SNR_CAP,
+            "drop_caption": DROP_CAPTION,
+            "ema": EMA,
+        },
+    )
     step, recent = 0, []
     if state := run.load():
         unet.load_state_dict(state["model"])
@@ -212,14 +226,16 @@ def train(
 
 
 def export(run_folder: Path, sd: Path) -> None:
-    """Write the averaged UNet of a checkpoint (finished or not) and make `sd` a complete pipeline folder in float16."""
+    """Write the averaged UNet of a checkpoint (finished or not) and make `sd` a complete pipeline folder in
+    float16.
+    """
     state = torch.load(run_folder / "checkpoint.pt", weights_only=True)
-    tower = CLIPTextModel.from_pretrained(sd / "text_encoder")
+    tower = CLIPTextModel.from_pretrained(sd / "text_encoder", dtype=torch.float32)
     unet = new_unet(tower.config.hidden_size)
     unet.load_state_dict(state["average"])
     shutil.rmtree(sd / "unet", ignore_errors=True)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(sd / "vae"),
+        vae=AutoencoderKL.from_pretrained(sd / "vae", torch_dtype=torch.float32),
         text_encoder=tower,
         tokenizer=CLIPTokenizer.from_pretrained(sd / "tokenizer"),
         unet=unet,

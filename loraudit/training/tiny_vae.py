@@ -2,8 +2,9 @@
 
     python -m loraudit.training.tiny_vae --data runs/people --out models/tiny-sd/vae --minutes 25
 
-Loss: L1 on pixels in -1..1, plus L1 on their horizontal and vertical differences (edges carry identity at this size), plus a
-KL term to the unit Gaussian, weighted as lightly as in latent diffusion (arXiv 2112.10752, appendix G: 1e-6).
+Loss: L1 on pixels in -1..1, plus L1 on their horizontal and vertical differences (edges carry identity at
+this size), plus a KL term to the unit Gaussian, weighted as lightly as in latent diffusion (arXiv
+2112.10752, appendix G: 1e-6).
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ KL_WEIGHT = 1e-6
 
 
 def new_vae() -> AutoencoderKL:
-    """The untrained VAE: four levels as SD-1.4 has, so a factor of 8; 8 latent channels, since 64 pixels leave 8x8 positions.
+    """The untrained VAE: SD-1.4's four levels, so a factor of 8, and 8 latent channels for 8x8 positions.
 
-    The posterior starts narrow (log-variance -6): with the usual start at 0 the first thousand steps go into learning that
-    the latent noise is in the way.
+    The posterior starts narrow (log-variance -6): with the usual start at 0 the first thousand steps go into
+    learning that the latent noise is in the way.
     """
     vae = AutoencoderKL(
         in_channels=3,
