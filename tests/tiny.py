@@ -26,7 +26,9 @@ def tiny_pipeline(seed: int = 0) -> StableDiffusionPipeline:
             num_hidden_layers=2,
             num_attention_heads=2,
             max_position_embeddings=LENGTH,
+            bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
         unet = UNet2DConditionModel(
             sample_size=4,

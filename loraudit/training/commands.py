@@ -64,9 +64,9 @@ def finetune(
     alpha: Annotated[float, typer.Option("--alpha", help="Alpha of the UNet.")] = 27,
     text_alpha: Annotated[float, typer.Option("--text-alpha", help="Alpha of the text encoder.")] = 17,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Learning rate. [default: 1e-4; tiny 1e-2]")
+        float | None, typer.Option("--lr", help="Learning rate. [default: 1e-4; tiny 3e-3]")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Updates. [default: 1000; tiny 200]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Updates. [default: 1000; tiny 300]")] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", help="Pictures a step. [default: 1; tiny 2]")
     ] = None,
@@ -157,10 +157,10 @@ def train_encoder(
         int | None, typer.Option("--lora-rank", help="Rank of the LoRAs. [default: 16]")
     ] = None,
     lora_steps: Annotated[
-        int | None, typer.Option("--lora-steps", help="Fine-tuning steps. [default: 1000; tiny 200]")
+        int | None, typer.Option("--lora-steps", help="Fine-tuning steps. [default: 1000; tiny 300]")
     ] = None,
     lora_lr: Annotated[
-        float | None, typer.Option("--lora-lr", help="Of the fine-tuning. [default: 1e-4; tiny 1e-2]")
+        float | None, typer.Option("--lora-lr", help="Of the fine-tuning. [default: 1e-4; tiny 3e-3]")
     ] = None,
     snapshot: Annotated[
         list[int] | None,

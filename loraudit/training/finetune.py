@@ -80,7 +80,7 @@ class Recipe:
 
 
 PAPER = Recipe()
-TINY = Recipe(lr=1e-2, steps=200, batch=2, class_images=64)
+TINY = Recipe(lr=3e-3, steps=300, batch=2, class_images=64)
 """The same recipe with the learning rate and the number of steps that suit the embedded base."""
 
 PAPER_PRIOR = Sampling(negative="")
