@@ -7,9 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .PHONY: scan test lint format install clean
 
-# The bundled LoRA of a synthetic person, against the embedded base.
+# The bundled LoRA of a synthetic person, against the embedded base; photos of that person only judge what came back.
 scan: $(VENV)/attack.stamp
-	$(BIN)/loraudit scan models/examples/example.safetensors
+	rm -rf build/scan
+	$(BIN)/loraudit scan models/examples/example.safetensors --reference models/examples/photos \
+	  --save-images build/scan --fail-on never
+	@echo "The pictures are in build/scan; sheet.png shows them all."
 
 test: lint
 	$(BIN)/pytest

@@ -1,0 +1,87 @@
+"""The embedded models as they ship: stock libraries load them, and they are worth what their cards say."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+from loraudit.base import Sampling, load_base
+from loraudit.cards import models_dir
+from loraudit.scores.face import load_tiny_face
+from loraudit.training.captions import full_caption
+from loraudit.training.data import portraits
+from loraudit.training.people import SPLITS, identity
+from loraudit.training.tiny_face import private_cosines, verification
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_stock_diffusers_loads_and_samples_what_we_sample() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(models_dir() / "tiny-sd", torch_dtype=torch.float32)
+    assert isinstance(pipeline.scheduler, DPMSolverMultistepScheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    base, settings = load_base("tiny"), Sampling(steps=6, guidance=3.0)
+    prompt = full_caption(identity(SPLITS["private"][0]))
+    start = torch.randn(base.latent_shape, generator=torch.Generator().manual_seed(11))[None]
+    stock = pipeline(
+        prompt,
+        negative_prompt=settings.negative,
+        latents=start,
+        guidance_scale=settings.guidance,
+        num_inference_steps=settings.steps,
+        output_type="np",
+    ).images
+    with torch.no_grad():
+        ours = base.sample(base.encode_text([prompt]), [11], settings)
+        other = base.sample(base.encode_text([prompt]), [12], settings)
+    ours, other = (x.permute(0, 2, 3, 1).numpy() for x in (ours, other))
+    np.testing.assert_allclose(ours, stock, atol=1e-3)
+    assert np.abs(other - stock).mean() > 0.02
+
+
+def test_the_face_model_tells_held_out_people_apart() -> None:
+    """Fewer people than in its card, so a looser bound; a model that sees nothing in particular gets 0.001."""
+    folder = models_dir() / "tiny-face"
+    rates = verification(folder, private_cosines(folder, people=60, count=3), 60)
+    assert rates["true_accept"] >= 0.95
+    assert rates["false_accept"] <= 0.01
+
+
+def test_text_steers_the_base() -> None:
+    """Trap of a base whose text is ignored: another caption must change the noise prediction."""
+    base = load_base("tiny")
+    prompts = [full_caption(identity(SPLITS["private"][8 * i])) for i in range(8)]
+    latents = base.encode_images(torch.cat([portraits(SPLITS["private"][8 * i], count=1) for i in range(8)]))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    t = torch.full((8,), 700)
+    with torch.no_grad():
+        embedding = base.encode_text(prompts)
+        noised = base.noised(latents, noise, t)
+        own = base.epsilon(noised, t, embedding)
+        others = base.epsilon(noised, t, embedding.roll(1, 0))
+    right, wrong = (own - noise).pow(2).mean(), (others - noise).pow(2).mean()
+    assert wrong > 1.1 * right
+
+
+def test_the_models_are_small_enough_to_ship() -> None:
+    size = sum(file.stat().st_size for file in models_dir().rglob("*") if file.is_file())
+    assert size < 30e6
+
+
+def test_private_people_are_unknown_to_the_base_before_tuning() -> None:
+    """The control of every attack: the base under a trigger prompt draws nobody in particular."""
+    base, face = load_base("tiny"), load_tiny_face(models_dir() / "tiny-face")
+    with torch.no_grad():
+        images = base.sample(base.encode_text(["A face of qwzkx."]), range(8), Sampling(8, 3.0))
+    vectors = face.embed(images).vectors
+    people = face.embed(torch.cat([portraits(SPLITS["private"][8 * i], count=1) for i in range(16)])).vectors
+    assert ((vectors @ people.T) >= face.threshold).float().mean() <= 0.05
+
+
+def test_artefacts_say_what_they_are() -> None:
+    for name in ("tiny-sd", "tiny-clip", "tiny-face"):
+        folder = models_dir() / name
+        assert (folder / "CARD.md").read_text().startswith(f"# {name}\n")
+        for config in folder.rglob("*.json"):
+            assert json.loads(config.read_text())
