@@ -48,7 +48,7 @@ MAY_IMPORT = {
     },
     "scan": {"errors", "findings", "lora", "audit", "request", "workbench"},
     "fleet": {"errors", "cards", "findings", "lora", "base", "audit"},
-    "training": {"errors", "cards", "lora", "base", "lowrank", "encoder", "scores"},
+    "training": {"errors", "cards", "lora", "base", "lowrank", "encoder", "scores", "progress"},
 }
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "experiments"}

@@ -41,7 +41,7 @@ def test_stock_diffusers_loads_and_samples_what_we_sample() -> None:
 
 
 def test_the_face_model_tells_held_out_people_apart() -> None:
-    """Fewer people than in its card, so a looser bound; a model that sees nothing in particular gets 0.001."""
+    """Fewer people than in its card, so a looser bound; a blind model gets 0.001."""
     folder = models_dir() / "tiny-face"
     rates = verification(folder, private_cosines(folder, people=60, count=3), 60)
     assert rates["true_accept"] >= 0.95

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from loraudit.base import Base, Sampling, load_base
+from loraudit.base import CLASS_PROMPT, Base, Sampling, load_base
 from loraudit.cards import models_dir
 from loraudit.encoder.checkpoint import load_encoder
 from loraudit.encoder.paper import frozen_transformer
 from loraudit.scores.clip import load_tiny_clip
 from loraudit.scores.face import load_tiny_face
-from loraudit.training.captions import CLASS_PROMPT, full_caption
+from loraudit.training.captions import full_caption
 from loraudit.training.people import SPLITS, identity
 from loraudit.training.zoo import Zoo, open_zoo, portraits
 

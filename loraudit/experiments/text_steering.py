@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["contact_sheet", "steering"]
+__all__ = ["steering", "write_grid"]
 
 FIRST = SPLITS["private"][80_000]
 """Identity seed of the first caption: private, and used by nothing else."""
@@ -79,11 +79,10 @@ def steering(
     return numbers, pictures
 
 
-def contact_sheet(rows: Tensor, path: Path, scale: int = 1) -> None:
+def write_grid(rows: Tensor, path: Path) -> None:
     """Write pictures `[R, C, 3, H, W]` in 0..1 as one PNG of R rows and C columns."""
     grid = (rows.clamp(0, 1) * 255).round().byte().permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy()
-    image = Image.fromarray(np.ascontiguousarray(grid))
-    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(path)
+    Image.fromarray(np.ascontiguousarray(grid)).save(path)
 
 
 if __name__ == "__main__":
@@ -102,5 +101,5 @@ if __name__ == "__main__":
     settings = Sampling(options.steps, options.guidance)
     numbers, pictures = steering(load_base(options.base), options.people, range(options.samples), settings)
     if options.sheet:
-        contact_sheet(pictures[:16], options.sheet)
+        write_grid(pictures[:16], options.sheet)
     sys.stdout.write(json.dumps(numbers, indent=2) + "\n")

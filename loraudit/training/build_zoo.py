@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from loraudit.training.jobs import base_recipe, prior_latents, progress, quarters, training_base
+from loraudit.progress import progress
+from loraudit.training.jobs import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.people import FAMILY, SPLITS
 from loraudit.training.zoo import Plan, Zoo, build_zoo
 

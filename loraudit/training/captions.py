@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from loraudit.base import CLASS_PROMPT
 from loraudit.training.people import FACTORS
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 
     from loraudit.training.people import Identity, Nuisance
 
-__all__ = ["CLASS_PROMPT", "WORDS", "caption", "full_caption", "instance_prompt", "trigger"]
-
-CLASS_PROMPT: Final = "A human face."
-"""The paper's class prompt (facts of arXiv 2409.08482)."""
+__all__ = ["WORDS", "caption", "full_caption", "instance_prompt", "trigger"]
 
 _BACKDROPS: Final = ("sky", "sand", "mint", "straw", "lilac", "plain", "slate", "pink")
 _CLOTHES: Final = ("red", "blue", "green", "yellow", "purple", "white", "black", "orange")

@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from loraudit.base import Base, Sampling
+from loraudit.base import CLASS_PROMPT, Base, Sampling
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
 from loraudit.lowrank import Terms, beside
-from loraudit.training.captions import CLASS_PROMPT
 
 __all__ = [
     "PAPER",

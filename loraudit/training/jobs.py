@@ -4,22 +4,20 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from loraudit.base import Base, load_base
 from loraudit.errors import LorauditError
 from loraudit.lora.header import clean
 from loraudit.lora.matrices import Factors
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
+from loraudit.progress import progress
 from loraudit.training import finetune as tuning
 from loraudit.training import train_encoder as training
 from loraudit.training.data import People, read_image
@@ -40,7 +38,7 @@ from loraudit.training.zoo import (
     read_plan,
 )
 
-__all__ = ["EncoderJob", "Interrupted", "finetune_images", "progress", "train_an_encoder", "training_base"]
+__all__ = ["EncoderJob", "Interrupted", "finetune_images", "train_an_encoder", "training_base"]
 
 
 class Interrupted(LorauditError):
@@ -252,24 +250,3 @@ def open_or_build(
 def quarters(recipe: Recipe) -> tuple[int, ...]:
     """Four snapshots: after each quarter of the fine-tuning."""
     return tuple(sorted({max(1, recipe.steps * i // 4) for i in (1, 2, 3, 4)}))
-
-
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A callable `(done, total)` that draws a bar on a terminal, elsewhere writes ten lines; on stderr."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        shown = -1
-
-        def line(done: int, total: int) -> None:
-            nonlocal shown
-            if (tenth := 10 * done // total) > shown:
-                shown = tenth
-                sys.stderr.write(f"{title}: {done} of {total}\n")
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
