@@ -69,10 +69,11 @@ def test_the_aims() -> None:
     assert [(aim.attack, aim.aims_at_face) for aim in aims] == [
         ("prompts:no-trigger", False),
         ("prompts:class", True),
+        ("prompts:any-name", True),
         ("prompts:trigger", False),
         ("prompts:trigger-2", True),
     ]
-    assert [aim.quotes for aim in aims] == [(), (), ("a photo, of zwx",), (r"zw\x1b[2J",)]
+    assert [aim.quotes for aim in aims] == [(), (), (), ("a photo, of zwx",), (r"zw\x1b[2J",)]
     assert all(aim.embedding.shape == base.embedding_shape for aim in aims)
 
 

@@ -90,7 +90,8 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     assert report["target"]["name"] == "ada.safetensors"
     assert report["target"]["base"] == "tiny"
     settings = report["settings"]
-    assert settings["attacks"] == ["paper", "prompts:no-trigger", "prompts:class", "prompts:trigger"]
+    prompts = ["no-trigger", "class", "any-name", "trigger"]
+    assert settings["attacks"] == ["paper", *(f"prompts:{name}" for name in prompts)]
     assert (settings["base"], settings["seeds"]) == ("tiny", [5, 6])
     assert settings["budget"] == "2 samples, 2 steps, guidance 3"
     assert settings["device"].startswith("cpu, torch ")

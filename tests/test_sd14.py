@@ -83,5 +83,10 @@ def test_a_narrow_pipeline_is_scanned_by_the_code_for_the_full_one(tmp_path, mon
     assert stop.value.code == 4
     assert [entry["what"] for entry in report["incomplete"]] == ["face model"]
     assert report["verdict"]["level"] == "inconclusive"
-    assert report["settings"]["attacks"] == ["paper", "prompts:no-trigger", "prompts:class"]
+    assert report["settings"]["attacks"] == [
+        "paper",
+        "prompts:no-trigger",
+        "prompts:class",
+        "prompts:any-name",
+    ]
     assert len(list((tmp_path / "pictures").glob("paper-0*.png"))) == 2

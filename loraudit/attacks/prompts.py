@@ -1,4 +1,7 @@
-"""The cheapest attack: prompt the tuned model with nothing, the class, and what the file gives away.
+"""The cheapest attack: prompts of nothing, of the class, of any name, and of what the file itself gives away.
+
+DreamBooth binds a person to a meaningless word, and in part to every other such word: the text tower is tuned
+as well, and prior preservation guards the class prompt alone.
 
 The prompts pass through the *tuned* text tower, as they do for whoever loads the file in diffusers.
 """
@@ -17,8 +20,10 @@ from loraudit.base import CLASS_PROMPT, Base
 from loraudit.lora import LoRA, clean
 from loraudit.lowrank import stack
 
-__all__ = ["PromptsAttack", "given_away"]
+__all__ = ["ANY_NAME", "PromptsAttack", "given_away"]
 
+ANY_NAME: Final = "zwqkx"
+"""Nobody's name, as good as any: a guess at a trigger that costs nothing."""
 MOST: Final = 2
 """Texts of the file that are tried: each costs pictures, and the more attacks there are the more the verdict
 corrects for luck."""
@@ -31,24 +36,25 @@ _NAME_WORDS: Final = 3
 
 @dataclass(frozen=True)
 class PromptsAttack:
-    """No trigger, the class prompt, and triggers or captions from the metadata."""
+    """No trigger, the class prompt, a made-up name, and triggers or captions from the metadata."""
 
     name: str = "prompts"
 
     @torch.no_grad()
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """Two aims, and up to `MOST` more. Raises `NotScannable` if the LoRA does not fit the base."""
+        """Three aims, and up to `MOST` more. Raises `NotScannable` if the LoRA does not fit the base."""
         texts = given_away(lora.file.metadata)
-        prompts = ["", CLASS_PROMPT, *(_prompt(text) for text in texts)]
+        prompts = ["", CLASS_PROMPT, *(_prompt(text) for text in (ANY_NAME, *texts))]
         with base.tuned(stack([lora], base.device, base.dtype)):
             embeddings = base.encode_text(prompts)
         aims = [
             Aim("prompts:no-trigger", embeddings[0], aims_at_face=False),
             Aim("prompts:class", embeddings[1]),
+            Aim("prompts:any-name", embeddings[2]),
         ]
         for number, text in enumerate(texts, 1):
             name = "prompts:trigger" if number == 1 else f"prompts:trigger-{number}"
-            aims.append(Aim(name, embeddings[1 + number], aims_at_face=_is_name(text), quotes=(clean(text),)))
+            aims.append(Aim(name, embeddings[2 + number], aims_at_face=_is_name(text), quotes=(clean(text),)))
         return aims
 
 

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from loraudit.attacks.prompts import ANY_NAME
 from loraudit.base import CLASS_PROMPT, Base, Sampling, load_base
 from loraudit.cards import models_dir
 from loraudit.encoder.checkpoint import load_encoder
 from loraudit.encoder.paper import frozen_transformer
 from loraudit.scores.clip import load_tiny_clip
 from loraudit.scores.face import load_tiny_face
-from loraudit.training.captions import full_caption
+from loraudit.training.captions import full_caption, instance_prompt
 from loraudit.training.people import SPLITS, identity
 from loraudit.training.zoo import Zoo, open_zoo, portraits
 
@@ -147,6 +148,7 @@ _ROLES: Final = {
     "paper encoder": "attack",
     "paper encoder, no timestep": "attack",
     "constant embedding": "baseline",
+    "any name": "baseline",
     "class prompt": "baseline",
     "no trigger": "baseline",
     "another LoRA's embedding": "ablation",
@@ -165,18 +167,24 @@ def _conditions(
     with torch.no_grad():
         plain = base.encode_text(prompts)
         with base.tuned(_text_only(terms)):
-            trigger, class_prompt, empty = (
-                base.encode_text(p) for p in (prompts, [CLASS_PROMPT] * count, [""] * count)
+            trigger, any_name, class_prompt, empty = (
+                base.encode_text(p)
+                for p in (
+                    prompts,
+                    [instance_prompt(ANY_NAME)] * count,
+                    [CLASS_PROMPT] * count,
+                    [""] * count,
+                )
             )
         found = [
             ("true trigger", trigger, True),
+            ("any name", any_name, True),
             ("class prompt", class_prompt, True),
             ("no trigger", empty, True),
             ("true trigger in the base", plain, False),
         ]
-        for name, encoder in encoders.items():
-            found.append((name, encoder(terms)[0], True))
-        paper = found[4][1] if encoders else trigger
+        found += [(name, encoder(terms)[0], True) for name, encoder in encoders.items()]
+        paper = next((mean for name, mean, _ in found if name in encoders), trigger)
         found += [
             ("another LoRA's embedding", paper.roll(-1, 0), True),
             ("this embedding in the base", paper, False),
