@@ -98,6 +98,7 @@ def test_equal_options_give_equal_files_and_every_option_counts(run, base, photo
         ("--name", "abcd", "--alpha", 5),
         ("--name", "abcd", "--text-alpha", 5),
         ("--name", "abcd", "--lr", 0.1),
+        ("--name", "abcd", "--text-lr", 0.1),
         ("--name", "abcd", "--steps", 1),
         ("--name", "abcd", "--batch", 2),
         ("--name", "abcd", "--seed", 4),

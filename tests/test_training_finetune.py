@@ -43,6 +43,7 @@ def train(people: list[Subject], recipe: Recipe = FEW):
 
 def test_defaults_are_the_papers() -> None:
     assert (PAPER.rank, PAPER.unet_alpha, PAPER.text_alpha, PAPER.lr) == (16, 27, 17, 1e-4)
+    assert PAPER.text_lr is None
     assert (PAPER.steps, PAPER.batch, PAPER.prior_weight, PAPER.class_images) == (1000, 1, 1, 200)
     assert (PAPER.weight_decay, PAPER.max_norm, PAPER.class_prompt) == (0.01, 1.0, "A human face.")
 
@@ -105,6 +106,18 @@ def test_it_learns() -> None:
     """The noise of the training pictures is predicted better after than before."""
     _, losses = train(subjects(2), replace(FEW, steps=40, prior_weight=0.0, lr=2e-2))
     assert losses[-10:].mean() < losses[:10].mean()
+
+
+def test_the_text_tower_has_a_learning_rate_of_its_own() -> None:
+    """AdamW's first step moves an entry by the learning rate at most."""
+    slow, _ = train(subjects(1), replace(FEW, steps=1, text_lr=1e-4))
+    equal, _ = train(subjects(1), replace(FEW, steps=1))
+    for site, up in slow.up.items():
+        if site.startswith("text_encoder."):
+            assert 0 < up.abs().max() < 1.01e-4
+            assert equal.up[site].abs().max() > 1e-3
+        else:
+            assert torch.equal(up, equal.up[site])
 
 
 def test_stock_diffusers_sees_the_same_effect(tmp_path) -> None:
@@ -170,7 +183,9 @@ def test_divergence_is_said() -> None:
         train([person])
 
 
-@pytest.mark.parametrize("change", [{"rank": 0}, {"steps": 0}, {"batch": -1}, {"lr": 0.0}, {"lr": math.nan}])
+@pytest.mark.parametrize(
+    "change", [{"rank": 0}, {"steps": 0}, {"batch": -1}, {"lr": 0.0}, {"text_lr": math.nan}]
+)
 def test_senseless_numbers(change) -> None:
     with pytest.raises(LorauditError):
         replace(FEW, **change)

@@ -66,7 +66,10 @@ def finetune(
     lr: Annotated[
         float | None, typer.Option("--lr", help="Learning rate. [default: 1e-4; tiny 3e-3]")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Updates. [default: 1000; tiny 300]")] = None,
+    text_lr: Annotated[
+        float | None, typer.Option("--text-lr", help="Of the text encoder. [default: --lr; tiny 1e-4]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Updates. [default: 1000; tiny 350]")] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", help="Pictures a step. [default: 1; tiny 2]")
     ] = None,
@@ -85,6 +88,7 @@ def finetune(
         "unet_alpha": alpha,
         "text_alpha": text_alpha,
         "lr": lr,
+        "text_lr": text_lr,
         "steps": steps,
         "batch": batch,
         "prior_weight": 0.0 if no_prior else None,
@@ -157,7 +161,7 @@ def train_encoder(
         int | None, typer.Option("--lora-rank", help="Rank of the LoRAs. [default: 16]")
     ] = None,
     lora_steps: Annotated[
-        int | None, typer.Option("--lora-steps", help="Fine-tuning steps. [default: 1000; tiny 300]")
+        int | None, typer.Option("--lora-steps", help="Fine-tuning steps. [default: 1000; tiny 350]")
     ] = None,
     lora_lr: Annotated[
         float | None, typer.Option("--lora-lr", help="Of the fine-tuning. [default: 1e-4; tiny 3e-3]")
