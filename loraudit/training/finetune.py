@@ -85,8 +85,8 @@ PAPER = Recipe()
 TINY = Recipe(lr=3e-3, text_lr=1e-4, steps=350, batch=2, class_images=64)
 """The same recipe with the learning rates and the number of steps that suit the embedded base.
 
-The text tower keeps the paper's rate. At the UNet's it would learn to *describe* the person, the shortest way on
-a base of words for 24 factors, and the tuned embedding would then draw the person without the tuned UNet.
+The text tower keeps the paper's rate. At the UNet's it would learn to *describe* the person, the shortest way
+on a base of words for 24 factors, and the tuned embedding would draw the person without the tuned UNet.
 """
 
 PAPER_PRIOR = Sampling(negative="")
@@ -235,7 +235,8 @@ def finetune(
 def _groups(adapters: Adapters, recipe: Recipe) -> list[dict[str, object]]:
     """The matrices of the text tower and all others, each with its learning rate."""
     text_lr = recipe.lr if recipe.text_lr is None else recipe.text_lr
-    text, rest = [], []
+    text: list[Tensor] = []
+    rest: list[Tensor] = []
     for matrices in (adapters.up, adapters.down):
         for site, matrix in matrices.items():
             (text if site.startswith("text_encoder.") else rest).append(matrix)
