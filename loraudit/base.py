@@ -208,11 +208,14 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
+    from huggingface_hub.utils import logging as hub_logging
     from transformers import CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging
 
     # A bar for each of the weights' files, which are read in less time than it takes to see it.
     logging.disable_progress_bar()
+    # It warns of every try before it gives up, which then is one error of ours.
+    hub_logging.set_verbosity_error()
     # What diffusers 0.42 tells the hub client is no business of the user's.
     warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
     folder = Path(name)
@@ -241,8 +244,11 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     except (OSError, ValueError) as error:
         # Both libraries raise OSError for a missing file and for an unreachable hub alike; their text names
         # machine paths.
+        reason = "--offline is set" if offline else "it cannot be fetched"
         raise LorauditError(
-            f"cannot load the base '{name}'",
+            f"the base '{name}' is not on this machine, and {reason}"
+            if hub
+            else f"cannot load the base '{name}'",
             "give a diffusers folder with --base PATH, or allow the network to fetch it once"
             if hub
             else "the folder is not a complete Stable Diffusion 1.x pipeline in safetensors",

@@ -253,6 +253,7 @@ def test_usage_errors_are_one_line_and_make_no_report(scan, lora, tmp_path) -> N
         ((lora, "-o", tmp_path / "gone" / "report"), "cannot write"),
         ((lora, "-o", tmp_path), "cannot write"),
         ((lora, "--base", tmp_path / "full"), "cannot load the base"),
+        ((lora, "--base", "sd14"), "'sd14' is not on this machine, and --offline is set"),
         ((lora, "--base", "sd99"), "no base is called 'sd99'"),
         ((lora, "--reference", tmp_path / "gone"), "there is no folder"),
         ((lora, "--reference", tmp_path / "nobody"), "no face in any of the 1 reference photos"),
