@@ -215,7 +215,7 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     # A bar for each of the weights' files, which are read in less time than it takes to see it.
     logging.disable_progress_bar()
     # It warns of every try before it gives up, which then is one error of ours.
-    hub_logging.set_verbosity_error()
+    hub_logging.get_logger().setLevel("ERROR")
     # What diffusers 0.42 tells the hub client is no business of the user's.
     warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
     folder = Path(name)

@@ -3,10 +3,8 @@ r"""The paper's attack on private LoRAs beside its upper bound, its cheapest riv
     python -m loraudit.experiments.attack_table --zoo runs/zoo-private --encoder models/paper-tiny \
         --no-timestep runs/paper-no-timestep --constant runs/constant --out models/paper-tiny/table.json
 
-Every condition is an embedding put into a LoRA (or into the base), sampled with the same seeds and settings.
-A sample is scored against five pictures of the identity that the LoRA was not trained on: the mean of the
-five face cosines, accepted at or above the face model's threshold. Intervals are 95 % bootstrap intervals
-over identities, since samples of one LoRA hang together.
+Every condition is an embedding put into a LoRA (or into the base), sampled with the same seeds and settings
+and judged by `loraudit.experiments.panel`.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,14 +21,11 @@ import torch
 
 from loraudit.attacks.prompts import ANY_NAME
 from loraudit.base import CLASS_PROMPT, Base, Sampling, load_base
-from loraudit.cards import models_dir
 from loraudit.encoder.checkpoint import load_encoder
 from loraudit.encoder.paper import frozen_transformer
-from loraudit.scores.clip import load_tiny_clip
-from loraudit.scores.face import load_tiny_face
-from loraudit.training.captions import full_caption, instance_prompt
-from loraudit.training.people import SPLITS, identity
-from loraudit.training.zoo import Zoo, open_zoo, portraits
+from loraudit.experiments.panel import GALLERY, Interval, Panel, Row
+from loraudit.training.captions import instance_prompt
+from loraudit.training.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,55 +35,7 @@ if TYPE_CHECKING:
     from loraudit.encoder.paper import PaperEncoder
     from loraudit.lowrank import Terms
 
-__all__ = ["Interval", "Row", "attack_table", "markdown"]
-
-GALLERY: Final = 500
-"""Identities among which rank-1 is looked for: the private one and controls."""
-REFERENCES: Final = range(5, 10)
-"""Picture numbers of the reference photos; a LoRA is trained on 0..4."""
-RESAMPLES: Final = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % bootstrap interval over identities."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One condition of the table."""
-
-    condition: str
-    role: str
-    """`attack`, `baseline`, `bound`, `ablation` or `control`."""
-    samples: int
-    faces: int
-    """Samples in which the face model saw a face; the others count as not accepted, with cosine 0."""
-    accepted: Interval
-    cosine: Interval
-    rank1: Interval
-    clip_i: Interval
-    """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as the paper reports it."""
-    clip_t: Interval
-    """`100 max(cos, 0)` against the caption that names every factor of the identity."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Judge:
-    """What a sample is compared with."""
-
-    references: Tensor
-    """`[M, d]` mean face vector of each identity's references, not normalised: products are mean cosines."""
-    gallery: Tensor
-    """`[499, d]` the same of control identities."""
-    clip_references: Tensor
-    """`[M, e]`"""
-    clip_captions: Tensor
-    """`[M, e]`"""
+__all__ = ["attack_table", "markdown"]
 
 
 def attack_table(
@@ -102,18 +49,9 @@ def attack_table(
     gallery: int = GALLERY,
 ) -> list[Row]:
     """All rows, over every member of `zoo` at its last snapshot; `constant` is an embedding `[L, d]`."""
-    face, clip = load_tiny_face(models_dir() / "tiny-face"), load_tiny_clip(models_dir() / "tiny-clip")
     report("drawing references and gallery")
     members = zoo.members
-    photos = torch.cat([portraits(m.identity, REFERENCES.start, len(REFERENCES)) for m in members])
-    others = [SPLITS["control"][100 * i] for i in range(gallery - 1)]
-    strangers = torch.cat([portraits(seed, REFERENCES.start, len(REFERENCES)) for seed in others])
-    judge = _Judge(
-        references=face.embed(photos).vectors.view(len(members), len(REFERENCES), -1).mean(1),
-        gallery=face.embed(strangers).vectors.view(len(others), len(REFERENCES), -1).mean(1),
-        clip_references=clip.image_embeddings(photos).view(len(members), len(REFERENCES), -1).mean(1),
-        clip_captions=clip.text_embeddings([full_caption(identity(m.identity)) for m in members]),
-    )
+    panel = Panel.of([member.identity for member in members], gallery)
     shots: dict[str, list[Tensor]] = {}
     size = zoo.plan.people_per_pass
     for first in range(0, len(members), size):
@@ -128,7 +66,7 @@ def attack_table(
     for name, parts in shots.items():
         # `[M, K, 3, H, W]`
         pictures = torch.cat([part.view(-1, len(seeds), *part.shape[1:]) for part in parts])
-        rows.append(_score(name, _ROLES[name], pictures, judge, face, clip, torch.arange(len(members))))
+        rows.append(panel.score(name, _ROLES[name], pictures, torch.arange(len(members))))
         if name == "another LoRA's embedding":
             # The same pictures, judged against whom the embedding came from instead of whom the LoRA shows.
             owners = torch.cat(
@@ -138,7 +76,7 @@ def attack_table(
                 ]
             )
             other = "this embedding in another LoRA"
-            rows.append(_score(other, _ROLES[other], pictures, judge, face, clip, owners))
+            rows.append(panel.score(other, _ROLES[other], pictures, owners))
     order = list(_ROLES)
     return sorted(rows, key=lambda row: order.index(row.condition))
 
@@ -212,38 +150,6 @@ def _shoot(
         return base.sample(embedding, seeds, settings, loras=len(embedding))
     with base.tuned(terms):
         return base.sample(embedding, seeds, settings, loras=len(embedding))
-
-
-def _score(name: str, role: str, pictures: Tensor, judge: _Judge, face, clip, owners: Tensor) -> Row:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    count, shots = pictures.shape[:2]
-    flat = pictures.flatten(0, 1)
-    found = face.embed(flat)
-    vectors = found.vectors.view(count, shots, -1)
-    own = (vectors * judge.references[owners][:, None]).sum(-1)
-    best_other = (vectors @ judge.gallery.T).amax(-1)
-    seen = clip.image_embeddings(flat).view(count, shots, -1)
-    clip_i = 0.5 * (seen * judge.clip_references[owners][:, None]).sum(-1) + 0.5
-    clip_t = 100 * (seen * judge.clip_captions[owners][:, None]).sum(-1).clamp(min=0)
-    return Row(
-        name,
-        role,
-        count * shots,
-        sum(found.found),
-        accepted=_interval(own >= face.threshold),
-        cosine=_interval(own),
-        rank1=_interval((own > best_other) & (own > 0)),
-        clip_i=_interval(clip_i),
-        clip_t=_interval(clip_t),
-    )
-
-
-def _interval(values: Tensor) -> Interval:
-    """Of `values [M, K]`: K samples of each of M identities."""
-    means = values.double().mean(1).numpy()
-    rng = np.random.default_rng(0)
-    resampled = means[rng.integers(len(means), size=(RESAMPLES, len(means)))].mean(1)
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return Interval(float(means.mean()), float(low), float(high))
 
 
 def markdown(rows: Sequence[Row]) -> str:
