@@ -9,10 +9,15 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 from loraudit.base import Sampling, load_base
 from loraudit.cards import models_dir
+from loraudit.findings import Severity
+from loraudit.lora import Factors, load_lora, write_diffusers
+from loraudit.request import Request
+from loraudit.scan import scan
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.captions import full_caption
 from loraudit.training.data import portraits
 from loraudit.training.people import SPLITS, identity
+from loraudit.training.photos import draw_photos
 from loraudit.training.tiny_face import private_cosines, verification
 
 
@@ -79,8 +84,40 @@ def test_private_people_are_unknown_to_the_base_before_tuning() -> None:
     assert ((vectors @ people.T) >= face.threshold).float().mean() <= 0.05
 
 
+def test_the_bundled_example_gives_its_person_away_and_nobody_else(tmp_path) -> None:
+    """Fewer pictures and steps than `make scan`; photos of another person are the control."""
+    draw_photos(SPLITS["private"][400], tmp_path, 5, 5)
+    example = models_dir() / "examples"
+    found = {}
+    for name, photos in (("right", example / "photos"), ("wrong", tmp_path)):
+        request = Request(reference=photos, samples=8, steps=10, device="cpu", offline=True)
+        (scanned,) = scan([str(example / "example.safetensors")], request)
+        assert scanned.report.incomplete == ()
+        found[name] = {finding.id: finding.severity for finding in scanned.report.findings}
+    assert found["right"]["LA-IDENTITY-001"] is Severity.HIGH
+    assert found["right"]["LA-IDENTITY-002"] >= Severity.HIGH
+    assert found["wrong"]["LA-IDENTITY-002"] is Severity.NONE
+
+
+def test_a_scrambled_example_gives_nobody_away(tmp_path) -> None:
+    """The same singular values, random directions: what is left is an update without a person."""
+    lora = load_lora(models_dir() / "examples" / "example.safetensors")
+    rng = np.random.default_rng(0)
+    scrambled = {}
+    for site, pair in lora.factors.items():
+        # of a [out, r] and b [in, r], a b' has the singular values of the r x r matrix R_a R_b'
+        (_, r_up), (_, r_down) = np.linalg.qr(pair.up), np.linalg.qr(pair.down.T)
+        values = np.linalg.svd(r_up @ r_down.T, compute_uv=False)
+        left, right = (np.linalg.qr(rng.standard_normal((n, len(values))))[0] for n in pair.shape)
+        scrambled[site] = Factors((left * values).astype(np.float32), right.T.astype(np.float32), 1.0)
+    write_diffusers(scrambled, tmp_path / "x.safetensors")
+    request = Request(samples=8, steps=10, device="cpu", offline=True)
+    (scanned,) = scan([str(tmp_path / "x.safetensors")], request)
+    assert max(finding.severity for finding in scanned.report.findings) < Severity.HIGH
+
+
 def test_artefacts_say_what_they_are() -> None:
-    for name in ("tiny-sd", "tiny-clip", "tiny-face"):
+    for name in ("tiny-sd", "tiny-clip", "tiny-face", "paper-tiny", "examples"):
         folder = models_dir() / name
         assert (folder / "CARD.md").read_text().startswith(f"# {name}\n")
         for config in folder.rglob("*.json"):

@@ -126,13 +126,13 @@ def _finding(finding: Finding, reveal: bool) -> RenderableType:
         (f" {finding.severity.value.upper()} ", f"{_STYLE[finding.severity]} reverse"),
         ("  " + plain(finding.title), "bold"),
     )
-    rule = _text(f"{finding.id}, {finding.confidence.value} confidence", style="dim")
     rows = [
+        ("Rule", _text(f"{finding.id}, {finding.confidence.value} confidence", style="dim")),
         ("Seen", _text(finding.told(reveal), _QUOTED_LIMIT)),
         ("Numbers", _text(_numbers(finding), style="dim")),
         ("To do", _text(finding.remedy, style="bold")),
     ]
-    return Group(head, rule, _grid(row for row in rows if row[1]))
+    return Group(head, _grid(row for row in rows if row[1]))
 
 
 def _numbers(finding: Finding) -> str:
