@@ -8,6 +8,7 @@ import torch
 
 from loraudit.base import Base, Sampling, load_base
 from loraudit.experiments.attack_table import attack_table, markdown
+from loraudit.experiments.readability import rank1, ridge
 from loraudit.experiments.text_steering import steering
 from loraudit.training.finetune import TINY, TINY_PRIOR, class_latents
 from loraudit.training.people import SPLITS
@@ -49,3 +50,12 @@ def test_captions_of_other_people_do_not_steer_to_this_one(base: Base) -> None:
     fake, _ = steering(blind, 8, (0,), settings)
     assert fake["rank1"] <= 0.25 < real["rank1"]  # type: ignore[operator]
     assert torch.isfinite(pictures).all()
+
+
+def test_ridge_finds_a_linear_map_and_nothing_in_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, new = (torch.randn(n, 30, generator=generator) for n in (200, 40))
+    mapping = torch.randn(30, 8, generator=generator)
+    y, truth = x @ mapping, new @ mapping
+    assert rank1(ridge(x, y, new, 1e-3), truth - y.mean(0)) == 40
+    assert rank1(ridge(x, y[torch.randperm(200, generator=generator)], new), truth - y.mean(0)) < 10
