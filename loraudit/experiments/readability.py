@@ -53,7 +53,10 @@ def features(zoo: Zoo) -> dict[str, Tensor]:
 
 
 def ridge(x: Tensor, y: Tensor, new: Tensor, penalty: float = PENALTY) -> Tensor:
-    """Predictions for `new [m, d]` of the ridge regression from `x [n, d]` to `y [n, e]`, in its dual form."""
+    """Deviations from the mean of `y` that ridge regression from `x [n, d]` to `y [n, e]` predicts at `new`.
+
+    In its dual form, since `d` is far above `n`.
+    """
     centre = x.mean(0)
     x, new = x - centre, new - centre
     gram = x @ x.T
