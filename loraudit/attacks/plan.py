@@ -26,7 +26,8 @@ class Plan:
     def budget(self) -> str:
         """In words, for the report."""
         sampling = self.sampling
-        return f"{len(self.seeds)} samples, {sampling.steps} steps, guidance {sampling.guidance:g}"
+        pictures = "1 sample" if len(self.seeds) == 1 else f"{len(self.seeds)} samples"
+        return f"{pictures}, {sampling.steps} steps, guidance {sampling.guidance:g}"
 
     def device(self, base: Base) -> str:
         """Where and with what it runs, for the report."""

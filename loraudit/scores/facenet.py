@@ -107,7 +107,11 @@ def facenet_weights(cache: Path, *, offline: bool) -> Path:
     if theirs.exists():
         convert_facenet(theirs, converted)
         return converted
-    hint = f"fetch {SOURCE_URL} on a machine with a network and put it at {theirs}"
+    # It ends up in reports, which must not name the user's folders.
+    hint = (
+        f"fetch {SOURCE_URL} on a machine with a network and put it into the folder checkpoints of torch's "
+        "cache ($TORCH_HOME, usually ~/.cache/torch)"
+    )
     if offline:
         raise Incomplete("the face model for photographs is not on this machine, and --offline is set", hint)
     fetched = cache / source
