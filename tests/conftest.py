@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import signal
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from loraudit.lora import Factors, Site
 from loraudit.lora.topology import topologies
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+# A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure, and a failure must come back on the next run.
 settings.register_profile("loraudit", deadline=None, derandomize=True, database=None)

@@ -105,7 +105,7 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     assert "a face found in 2 of 2 photos" in err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"sheet.png", "paper-5.png", "paper-6-base.png", "prompts-trigger-5.png"} <= names
-    assert len(names) == 4 * 2 * 2 + 1
+    assert len(names) == 5 * 2 * 2 + 1
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
 
 
