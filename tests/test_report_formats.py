@@ -172,6 +172,12 @@ def test_text_fits_its_width_and_ends_in_one_newline(width):
     assert not text.endswith("\n\n")
 
 
+def test_a_narrow_report_drops_columns_and_breaks_no_name():
+    narrow = FORMATS["text"]([REPORT], width=60)
+    assert " consistency (each other)" in narrow
+    assert "95 % range" not in narrow and "95 % range" in FORMATS["text"]([REPORT], width=80)
+
+
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"])
 def test_text_is_plain_unless_colour_is_asked_for(variable, monkeypatch):
     monkeypatch.setenv(variable, "1")

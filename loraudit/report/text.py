@@ -31,6 +31,8 @@ _STYLE = {
 }
 _TOLD_BY_DETAIL = {"attack", "k", "n", "base_k", "base_n"}
 _NAME_LIMIT, _QUOTED_LIMIT = 200, 2000
+_ALL_COLUMNS = 78
+"""Width below which the scores keep to what the verdict rests on."""
 _BOUND = (
     "An audit is a lower bound: a stronger attack, or more time, may get back more. A report without "
     "findings means that these attacks, at this budget, found nothing. It never means that the file is safe."
@@ -56,13 +58,13 @@ def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, 
     )
     with console.capture() as captured:
         for i, report in enumerate(reports):
-            console.print(Padding(_report(report, reveal), (1 if i else 0, 0, 0, 0)))
+            console.print(Padding(_report(report, reveal, console.width), (1 if i else 0, 0, 0, 0)))
         if len(reports) != 1:
             console.print(_summary(reports))
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
-def _report(report: Report, reveal: bool) -> Group:
+def _report(report: Report, reveal: bool, width: int) -> Group:
     parts: list[RenderableType] = [_header(report), _below(_verdict(report))]
     if not report.scanned:
         return Group(*parts)
@@ -71,7 +73,7 @@ def _report(report: Report, reveal: bool) -> Group:
         for i, finding in enumerate(report.findings):
             parts.append(_below(_finding(finding, reveal)) if i else _finding(finding, reveal))
     if report.scores:
-        parts += [_title("Scores"), _scores(report.scores)]
+        parts += [_title("Scores"), _scores(report.scores, every_column=width >= _ALL_COLUMNS)]
     parts += [_title("Settings"), _settings(report), _title("Not looked at"), _gaps(report)]
     return Group(*parts, _below(Text(_BOUND, style="dim")))
 
@@ -140,10 +142,11 @@ def _numbers(finding: Finding) -> str:
     return "  ".join(f"{key}={_number(value)}" for key, value in told if key not in _TOLD_BY_DETAIL)
 
 
-def _scores(scores: Sequence[Score]) -> RenderableType:
+def _scores(scores: Sequence[Score], every_column: bool) -> RenderableType:
+    headings = ("value", "95 % range", "n", "base", "chance", "p") if every_column else ("value", "base", "p")
     table = _table()
     table.add_column("score (to what)", ratio=1)
-    for heading in ("value", "95 % range", "n", "base", "chance", "p"):
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     controls = {(score.name, score.attack, score.against): score for score in scores if score.is_base}
     shown = [score for score in scores if not score.is_base]
@@ -151,18 +154,21 @@ def _scores(scores: Sequence[Score]) -> RenderableType:
         table.add_row(_text(attack, style="bold"))
         for score in group:
             control = controls.get(score.of_base)
+            cells = {
+                "value": _decimal(score.value),
+                "95 % range": _interval(score.low, score.high),
+                "n": str(score.n),
+                "base": _decimal(control.value) if control else "-",
+                "chance": _decimal(score.null_p95),
+                "p": _p(score.p_value),
+            }
             table.add_row(
-                _text(f" {score.name} ({score.against})"),
-                _text(_decimal(score.value)),
-                _text(_interval(score.low, score.high)),
-                _text(str(score.n)),
-                _text(_decimal(control.value) if control else "-"),
-                _text(_decimal(score.null_p95)),
-                _text(_p(score.p_value)),
+                _text(f" {score.name} ({score.against})"), *(_text(cells[heading]) for heading in headings)
             )
     legend = (
-        "base: the same number of the base model without the file, same embedding and seeds. chance: what "
-        "95 % of chance outcomes do not exceed. p: how often chance alone leads the base by as much."
+        "base: the same number of the base model without the file, same embedding and seeds. "
+        + ("chance: what 95 % of chance outcomes do not exceed. " if every_column else "")
+        + "p: how often chance alone leads the base by as much."
     )
     return Group(table, _text(legend, style="dim"))
 
