@@ -4,7 +4,8 @@ import math
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ SD1_SITES = (
 def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Sums in another number of threads end in other bits; a script that sets the number sets it for all."""
+    threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if threads is not None:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 @pytest.fixture
