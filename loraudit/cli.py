@@ -16,6 +16,7 @@ import typer
 
 from loraudit import __version__
 from loraudit.errors import LorauditError
+from loraudit.interrupt import interruptible
 from loraudit.training.commands import finetune, train_encoder
 
 __all__ = ["app", "main"]
@@ -71,7 +72,8 @@ class FailOn(StrEnum):
 def main() -> None:
     """Run the command line and exit; errors become one line on stderr."""
     try:
-        app()
+        with interruptible():
+            app()
     except LorauditError as error:
         _fail(str(error), error.hint, error.exit_code)
     except MemoryError:

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "attacks": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores"},
     "audit": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores", "attacks"},
     "pictures": {"errors", "lora"},
+    "interrupt": set(),
     "progress": set(),
     "request": set(),
     "workbench": {
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     },
     "scan": {"errors", "findings", "lora", "audit", "request", "workbench"},
     "fleet": {"errors", "cards", "findings", "lora", "base", "audit"},
-    "training": {"errors", "cards", "lora", "base", "lowrank", "encoder", "scores", "progress"},
+    "training": {"errors", "cards", "lora", "base", "lowrank", "encoder", "scores", "progress", "interrupt"},
 }
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "experiments"}

@@ -14,6 +14,7 @@ from accelerate import PartialState
 
 from loraudit.base import Base, load_base
 from loraudit.errors import LorauditError
+from loraudit.interrupt import interruptible
 from loraudit.lora.header import clean
 from loraudit.lora.matrices import Factors
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
@@ -172,23 +173,24 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
     defaults = training.TINY if _is_tiny(base) else training.PAPER
     settings = dataclasses.replace(defaults, **job.settings)
     try:
-        source, recipe, about = _source(base, people, job, settings, state)
-        if job.constant:
-            model: Any = new_constant(base, recipe.class_prompt)
-        else:
-            # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
-            shapes = new_adapters(base, recipe, [0]).terms()
-            model = new_encoder(base, shapes, job.timestep, recipe.steps, settings.seed)
-        described = {
-            "base": base.name,
-            "base_sha256": fingerprint(base),
-            "data": people.name,
-            **about,
-            "recipe": dataclasses.asdict(recipe),
-            "timestep": job.timestep,
-            "constant": job.constant,
-        }
-        train_encoder(base, source, model, settings, job.out, described)
+        with interruptible():
+            source, recipe, about = _source(base, people, job, settings, state)
+            if job.constant:
+                model: Any = new_constant(base, recipe.class_prompt)
+            else:
+                # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
+                shapes = new_adapters(base, recipe, [0]).terms()
+                model = new_encoder(base, shapes, job.timestep, recipe.steps, settings.seed)
+            described = {
+                "base": base.name,
+                "base_sha256": fingerprint(base),
+                "data": people.name,
+                **about,
+                "recipe": dataclasses.asdict(recipe),
+                "timestep": job.timestep,
+                "constant": job.constant,
+            }
+            train_encoder(base, source, model, settings, job.out, described)
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "the same command goes on where this one stopped") from None
     if state.is_main_process:
