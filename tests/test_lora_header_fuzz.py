@@ -235,7 +235,7 @@ def test_the_strategies_reach_every_branch(tmp_path: Path) -> None:
 
     collect()
     for words in (
-        "read 0", "read 1", "read 3", "truncated", "not valid JSON", "twice", "exactly dtype",
+        "read 0", "read 1", "read 3", "truncated", "not valid JSON", "twice", "dtype, shape and data",
         "unknown dtype", "no sound shape", "no sound data_offsets", "do not fit", "hole or overlaps",
         "bytes follow", "text to text", "not a safetensors file",
     ):  # fmt: skip
