@@ -1,7 +1,6 @@
 """Whatever the bytes, a header is read right or refused in words: no other exception, no more memory.
 
-The million inputs of a recorded run come from the same strategies: `HEADER_EXAMPLES=1000000 pytest` this
-file.
+A longer run of the same strategies: `HEADER_EXAMPLES=100000 pytest tests/test_lora_header_fuzz.py`.
 """
 
 import contextlib
