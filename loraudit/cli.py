@@ -15,9 +15,9 @@ from typing import Annotated, Final
 import typer
 
 from loraudit import __version__
-from loraudit.errors import LorauditError
+from loraudit.errors import Incomplete, LorauditError
 from loraudit.interrupt import interruptible
-from loraudit.training.commands import finetune, train_encoder
+from loraudit.training.commands import Layout, finetune, train_encoder
 
 __all__ = ["app", "main"]
 
@@ -113,17 +113,32 @@ def inspect(
         Path, typer.Argument(help="A LoRA file, a peft folder, or a folder with one LoRA file.")
     ],
     format: Annotated[TextOrJson, typer.Option("--format", "-f", help="What to print.")] = TextOrJson.text,  # noqa: A002
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    export: Annotated[
+        Layout | None,
+        typer.Option("--export", help="Write the LoRA to -o in this layout."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file; with --export, the LoRA (peft: a folder)."),
+    ] = None,
 ) -> None:
     """Say what a LoRA file is and what could not be read."""
-    from loraudit.inspection import inspection_json, inspection_text
-    from loraudit.lora import load_lora
+    from loraudit.inspection import export_line, inspection_json, inspection_text
+    from loraudit.lora import export_lora, load_lora
 
+    if export is not None and output is None:
+        raise LorauditError("--export writes a file", "name a new one with -o")
     lora = load_lora(target)
+    if export is not None and output is not None:
+        export_lora(lora, export.value, output)
+        _say(export_line(lora, export.value, output))
+        output = None
     if format is TextOrJson.json:
         _emit(inspection_json(lora), output)
     else:
         _emit(inspection_text(lora, width=_width(output), colour=_colour(output)), output)
+    if export is not None and lora.unread:
+        raise typer.Exit(Incomplete.exit_code)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from loraudit.errors import NotScannable
+from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.header import MAX_HEADER_BYTES, clean, file_sha256, parse_json, read_header
 
 GOOD = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
@@ -50,6 +50,7 @@ def test_reads_what_the_reference_writer_wrote(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"\x01\x02", "truncated"),
+        (bytes(7), "truncated"),
         (frame(GOOD)[:30], "truncated"),
         (frame(GOOD)[:-1], "truncated"),
         (frame(GOOD) + b"x", "1 bytes follow"),
@@ -62,11 +63,13 @@ def test_reads_what_the_reference_writer_wrote(tmp_path: Path) -> None:
         (b'{"peft_type": "LORA"}', "JSON file"),
         (b"\x7fELF" + bytes(40), "not a safetensors file"),
         (struct.pack("<Q", MAX_HEADER_BYTES + 1) + b"{}", "not a safetensors file"),
+        (struct.pack("<Q", 2**63) + b"{}", "not a safetensors file"),
         (struct.pack("<Q", 2**64 - 1) + b"{}", "not a safetensors file"),
         (frame(b"{]"), "not valid JSON"),
         (frame(b"{" * 5000), "not valid JSON"),
         (frame(b'{"a":' * 100_000), "not valid JSON"),
-        (frame(b'{"a": 1' + b"0" * 5000 + b"}"), "not valid JSON"),
+        (frame(b'{"a": 1' + b"0" * 4300 + b"}"), "not valid JSON"),
+        (frame(b'{"a": 1' + b"0" * 4299 + b"}"), "dtype, shape and data_offsets"),
         (frame(b'{"__metadata__": {"k": NaN}}'), "not valid JSON"),
         (frame(b'{"\xff": 1}'), "not valid JSON"),
         (frame(b'{"a":1,"a":2}'), "holds the key 'a' twice"),
@@ -105,6 +108,36 @@ def test_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(NotScannable, match="not a regular file"):
         read_header(tmp_path / "pipe")
+
+
+def test_links_are_followed_to_a_regular_file_only(tmp_path: Path) -> None:
+    """A file of the Hub's cache is a relative link into `blobs/`."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / ("0" * 40)
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    (blobs / "ab12").write_bytes(frame(GOOD))
+    link = snapshot / "x.safetensors"
+    link.symlink_to("../../blobs/ab12")
+    header = read_header(link)
+    assert (header.path, list(header.tensors)) == (link, ["a"])
+    (blobs / "ab12").unlink()
+    with pytest.raises(LorauditError, match="no such file") as caught:
+        read_header(link)
+    assert caught.value.exit_code == 2
+    os.mkfifo(blobs / "ab12")
+    with pytest.raises(NotScannable, match="not a regular file"):
+        read_header(link)
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(LorauditError, match=r"cannot read x\.safetensors"):
+        read_header(link)
+
+
+@pytest.mark.parametrize("name", ["name[/]", "[red]x", "::error::x", "=1+1", "<script>x"])
+def test_a_name_of_markup_is_an_ordinary_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(frame({name: GOOD["a"]}))
+    assert list(read_header(path).tensors) == [name]
 
 
 def test_a_name_in_a_message_is_harmless(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.adapter import AdapterConfig
+from loraudit.lora.canonical import canonicalize
+from loraudit.lora.export import export_lora
 from loraudit.lora.family import HINT, misfit, recognise, refuse_foreign
 from loraudit.lora.header import Header, clean, file_sha256, read_header
 from loraudit.lora.keys import Pair, Reading, read_keys
 from loraudit.lora.matrices import Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
+from loraudit.lora.reference import require_agreement
 from loraudit.lora.source import PEFT_CONFIG, Part, Source, find_source
 from loraudit.lora.topology import COMPONENTS
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
@@ -24,7 +27,9 @@ __all__ = [
     "LoRAFile",
     "Site",
     "Unread",
+    "canonicalize",
     "clean",
+    "export_lora",
     "load_lora",
     "write_diffusers",
     "write_kohya",
@@ -113,6 +118,7 @@ def _load(source: Source) -> LoRA:
 
 def _open(part: Part) -> _Opened:
     header = read_header(part.weights)
+    require_agreement(header)
     refuse_foreign(clean(part.weights.name), header.tensors)
     reading = read_keys(header.tensors)
     configs: dict[str, AdapterConfig | None] = dict.fromkeys(COMPONENTS)

@@ -13,10 +13,12 @@ been compared with the size of the file.
 import hashlib
 import json
 import math
+import re
 import stat
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
@@ -36,6 +38,10 @@ MAX_HEADER_BYTES: Final = 25_000_000
 MAX_TENSORS: Final = 50_000
 MAX_METADATA: Final = 10_000
 MAX_DIMENSIONS: Final = 8
+# A tensor has 5 strings, 4 colons, 3 opening brackets and commas between fields, offsets and dimensions; a
+# metadata key 4 tokens.
+MAX_TOKENS: Final = (15 + MAX_DIMENSIONS) * MAX_TENSORS + 4 * MAX_METADATA + 8
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[:,\[{]', re.DOTALL)
 
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -121,12 +127,17 @@ def file_sha256(*paths: Path) -> str:
 
 
 def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401
-    """JSON from a file, strictly: no equal keys, no NaN, no bottomless nesting.
+    """JSON from a file, strictly: UTF-8, no equal keys, no NaN, no lone surrogates, no bottomless nesting.
 
     `what` names the source in the message. Raises `NotScannable`.
     """
     try:
-        return json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        # json.loads would take bytes in UTF-16 and UTF-32 too, and surrogates in UTF-8; no loader does.
+        text = data.decode() if isinstance(data, bytes) else data
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except _DuplicateKeyError as error:
         raise NotScannable(
             f"{what} holds the key '{clean(str(error))}' twice", "the file was tampered with or broken"
@@ -173,6 +184,8 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     text = file.read(length)
     if len(text) != length:
         raise _truncated(name, 8 + len(text), 8 + length)
+    if _has_too_many_tokens(text):
+        raise _unsound(name, f"it holds more than {MAX_TENSORS} tensors and {MAX_METADATA} metadata keys")
     table = parse_json(text, f"the header of {name}")
     if not isinstance(table, dict):
         raise _unsound(name, "it is not a JSON object")
@@ -180,6 +193,14 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     if len(table) > MAX_TENSORS:
         raise _unsound(name, f"it lists {len(table)} tensors, more than {MAX_TENSORS}")
     return Header(path, _tensors(table, 8 + length, size, name), metadata, size)
+
+
+def _has_too_many_tokens(text: bytes) -> bool:
+    """Whether JSON would make more objects of `text` than of the largest header within the limits."""
+    # At least as many as there are tokens; marks inside strings count here.
+    if text.count(b'"') // 2 + sum(text.count(mark) for mark in (b":", b",", b"[", b"{")) <= MAX_TOKENS:
+        return False
+    return next(islice(_TOKEN.finditer(text), MAX_TOKENS, None), None) is not None
 
 
 def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict[str, TensorInfo]:
