@@ -210,7 +210,7 @@ def _emit(text: str, output: Path | None, mode: int = 0o666) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        from loraudit.lora.write import write_atomic
+        from loraudit.lora.atomic import write_atomic
 
         write_atomic(output, text.encode(), mode)
 

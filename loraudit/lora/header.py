@@ -6,8 +6,9 @@ JSON maps each tensor's name to `dtype`, `shape` and `data_offsets` `[begin, end
 (https://github.com/huggingface/safetensors, "Format")
 
 The reference parser lets the last of two equal keys win and drops unknown fields, so a file can carry text
-that no loader shows; here both are refused. Nothing is ever unpickled, and nothing is allocated before it has
-been compared with the size of the file.
+that no loader shows. Here the last wins too, and what was passed over is kept in `Header.hidden`. Where the
+reference would refuse (two `__metadata__`, two of one field of a tensor), so does this. Nothing is ever
+unpickled, and nothing is allocated before it has been compared with the size of the file.
 """
 
 import hashlib
@@ -15,16 +16,17 @@ import json
 import math
 import stat
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final, Literal, NoReturn
 
 from loraudit.errors import LorauditError, NotScannable
 
 __all__ = [
     "ITEM_BYTES",
     "Header",
+    "Hidden",
     "TensorInfo",
     "clean",
     "file_sha256",
@@ -42,6 +44,9 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
 """Bytes of one element, for each dtype name of the format that a LoRA can hold."""
+
+_FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
+"""Of a tensor, in the header."""
 
 # What a file that is no safetensors file is, told from its first bytes.
 _LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
@@ -82,6 +87,18 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """Something in the header that no loader shows."""
+
+    kind: Literal["metadata key", "tensor name", "tensor field", "padding"]
+    """A metadata key or a tensor named twice, an unknown field of a tensor, white space around the JSON."""
+    key: str
+    """Of the metadata or the tensor; empty for padding."""
+    text: str
+    """The value that was passed over; JSON unless it is one of the metadata."""
+
+
+@dataclass(frozen=True)
 class Header:
     """The whole header of one safetensors file, in the file's own order."""
 
@@ -90,6 +107,7 @@ class Header:
     metadata: Mapping[str, str]
     size_bytes: int
     """Of the whole file."""
+    hidden: tuple[Hidden, ...] = ()
 
 
 def clean(text: str, limit: int = 120) -> str:
@@ -125,12 +143,14 @@ def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401
 
     `what` names the source in the message. Raises `NotScannable`.
     """
+    return _decode(data, what, _unique_keys)
+
+
+def _decode(data: bytes | str, what: str, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:  # noqa: ANN401
     try:
-        return json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        return json.loads(data, object_pairs_hook=hook, parse_constant=_no_constant)
     except _DuplicateKeyError as error:
-        raise NotScannable(
-            f"{what} holds the key '{clean(str(error))}' twice", "the file was tampered with or broken"
-        ) from None
+        raise _twice(what, str(error)) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise NotScannable(
             f"{what} is not valid JSON: {clean(str(error))}", "download or export it again"
@@ -173,13 +193,39 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     text = file.read(length)
     if len(text) != length:
         raise _truncated(name, 8 + len(text), 8 + length)
-    table = parse_json(text, f"the header of {name}")
-    if not isinstance(table, dict):
+    table = _decode(text, f"the header of {name}", _Object)
+    if not isinstance(table, _Object):
         raise _unsound(name, "it is not a JSON object")
-    metadata = _metadata(table.pop("__metadata__", None), name)
-    if len(table) > MAX_TENSORS:
+    if any(key == "__metadata__" for key, _ in table.passed_over):
+        raise _twice(f"the header of {name}", "__metadata__")
+    metadata, hidden = _metadata(table.pop("__metadata__", None), name)
+    if len(table) + len(table.passed_over) > MAX_TENSORS:
         raise _unsound(name, f"it lists {len(table)} tensors, more than {MAX_TENSORS}")
-    return Header(path, _tensors(table, 8 + length, size, name), metadata, size)
+    hidden += _hidden(table, 8 + length, name)
+    stripped = text.strip(b" \t\r\n")
+    if text.rstrip(b" ") != stripped:
+        hidden.append(Hidden("padding", "", f"{len(text) - len(stripped)} bytes"))
+    return Header(path, _tensors(table, 8 + length, size, name), metadata, size, tuple(hidden))
+
+
+def _hidden(table: "_Object", start: int, name: str) -> list[Hidden]:
+    """The tensors of `table` that were passed over, and the fields of tensors that mean nothing."""
+    hidden = []
+    for key, entry in table.passed_over:
+        _tensor(key, entry, start, name)
+        hidden.append(Hidden("tensor name", key, _dumped(entry)))
+    for key, entry in (*table.items(), *table.passed_over):
+        if isinstance(entry, _Object) and len(entry) > len(_FIELDS):
+            extra = {field: value for field, value in entry.items() if field not in _FIELDS}
+            hidden.append(Hidden("tensor field", key, _dumped(extra)))
+    return hidden
+
+
+def _dumped(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # the parser may bear a little more depth than the writer
+        return "nested too deeply to show"
 
 
 def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict[str, TensorInfo]:
@@ -198,8 +244,10 @@ def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict
 
 def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
     what = f"tensor '{clean(key)}'"
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _unsound(name, f"{what} does not have exactly dtype, shape and data_offsets")
+    if not isinstance(entry, _Object) or not entry.keys() >= _FIELDS:
+        raise _unsound(name, f"{what} does not have dtype, shape and data_offsets")
+    if entry.passed_over:
+        raise _twice(f"the header of {name}", entry.passed_over[0][0])
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _unsound(name, f"{what} has the unknown dtype '{clean(str(dtype), 40)}'")
@@ -213,14 +261,17 @@ def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
     return TensorInfo(dtype, tuple(shape), start + begin, end - begin)
 
 
-def _metadata(value: object, name: str) -> dict[str, str]:
+def _metadata(value: object, name: str) -> tuple[dict[str, str], list[Hidden]]:
     if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        return {}, []
+    if not isinstance(value, _Object):
         raise _unsound(name, "__metadata__ does not map text to text")
-    if len(value) > MAX_METADATA:
+    hidden = [Hidden("metadata key", key, text) for key, text in value.passed_over]
+    if not all(isinstance(text, str) for text in (*value.values(), *(item.text for item in hidden))):
+        raise _unsound(name, "__metadata__ does not map text to text")
+    if len(value) + len(hidden) > MAX_METADATA:
         raise _unsound(name, f"__metadata__ has {len(value)} keys, more than {MAX_METADATA}")
-    return value
+    return dict(value), hidden
 
 
 def _is_sizes(value: object) -> bool:
@@ -250,6 +301,23 @@ def _truncated(name: str, size: int, needed: int) -> NotScannable:
 
 def _unsound(name: str, why: str) -> NotScannable:
     return NotScannable(f"the header of {name} is not sound: {why}", "download or export it again")
+
+
+def _twice(what: str, key: str) -> NotScannable:
+    return NotScannable(f"{what} holds the key '{clean(key)}' twice", "the file was tampered with or broken")
+
+
+class _Object(dict[str, Any]):
+    """A JSON object in which the last of equal keys wins, as in the reference parser."""
+
+    __slots__ = ("passed_over",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.passed_over: list[tuple[str, Any]] = []
+        if len(self) < len(pairs):
+            last = {key: at for at, (key, _) in enumerate(pairs)}
+            self.passed_over = [pair for at, pair in enumerate(pairs) if last[pair[0]] != at]
 
 
 class _DuplicateKeyError(Exception):
