@@ -182,6 +182,8 @@ def scan(
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         # Said now and not after the work.
         raise LorauditError(f"cannot write {clean(str(output), 300)}", "choose another path with -o")
+    if depth is not Depth.attack and (reference or save_images):
+        raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
     request = Request(
         depth=depth.value,
         base=base,

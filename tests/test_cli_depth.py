@@ -152,6 +152,14 @@ def test_an_attack_keeps_the_words_beside_what_it_found(scan, tmp_path) -> None:
     assert report["scores"]
 
 
+def test_options_about_pictures_need_an_attack(scan, tmp_path) -> None:
+    path = write(tmp_path / "x.safetensors", {})
+    for option in ("--reference", "--save-images"):
+        code, out, err = scan(path, "--depth", "metadata", option, tmp_path / "photos")
+        assert (code, out) == (2, "")
+        assert "need pictures" in err
+
+
 def test_several_targets(scan, tmp_path, sd1_factors) -> None:
     clean = write(tmp_path / "x.safetensors", {})
     (tmp_path / "page.safetensors").write_bytes(b"<html></html>")

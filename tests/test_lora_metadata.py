@@ -264,6 +264,8 @@ def test_no_offset_from_utc_is_no_finding(told) -> None:
         ("5_woman", ()),
         ("1_ohwx man", ()),
         ("checkpoint-500", ()),
+        ("LoRA@1718013120", ()),
+        ("DreamBooth_LoRA_SDXL-LoCon2", ()),
         ("e3b0c44298", ()),
     ],
 )

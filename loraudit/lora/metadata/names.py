@@ -60,5 +60,8 @@ def _words(text: str) -> list[str]:
         for token in re.findall(r"[^\W_]+", text[:500])
         if not re.fullmatch(r"(?=\D*\d)[\da-fA-F]{6,}|\d+", token)
     ]
-    camel = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", " ".join(tokens))
-    return re.findall(r"[^\W\d_]+", camel)
+    words: list[str] = []
+    for run in re.findall(r"[^\W\d_]+", " ".join(tokens)):
+        # LoRA and DreamBooth are one word each, JaneDoe is two.
+        words += [run] if run.lower() in _GENERIC else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", run).split()
+    return words

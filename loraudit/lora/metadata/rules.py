@@ -40,6 +40,7 @@ _PLACES: Final = frozenset(
 _SECRET_KEYS: Final = re.compile(
     r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
 )
+_PLAIN_NAME: Final = re.compile(r"[\w.]*")
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
 _SEARCHED: Final = 8_000_000
 """Characters that are searched for patterns, altogether."""
@@ -199,8 +200,8 @@ def _pictures(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
 
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
     """Paths, addresses and secrets, wherever they stand."""
-    # A name of letters, digits, dots and lines spells none of them.
-    odd = [key for key in exposure.tensors if not re.fullmatch(r"[\w.]*", key)]
+    # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
+    odd = [key for key in exposure.tensors if not key.isidentifier() and not _PLAIN_NAME.fullmatch(key)]
     searched = [(value.place, [text for _, text in value.texts]) for value in values]
     searched.append(("the tensor names", odd))
     searched.append(("text that no program shows", [item.text for item in exposure.hidden]))
