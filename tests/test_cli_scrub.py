@@ -253,3 +253,35 @@ def test_the_words_on_the_screen_are_harmless(run, tmp_path) -> None:
     _, out, _ = run(source, "-o", tmp_path / "b.safetensors")
     assert not set(out) & set("\x1b\u202e\x9b")
     assert not any(line.startswith("::") for line in out.splitlines())
+
+
+def test_stock_diffusers_saves_nothing_and_reads_a_copy_alike(tmp_path) -> None:
+    import torch
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin as Stock
+    from peft import LoraConfig
+
+    layers = {
+        f"{module}.lora_{side}.weight": torch.ones(4, 4)
+        for module in (
+            "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+            "mid_block.resnets.0.conv1",
+        )
+        for side in "AB"
+    }
+    config = LoraConfig(
+        r=4, lora_alpha=2, target_modules=["to_q", "conv1"], rank_pattern={"to_q": 8}, use_rslora=True
+    )
+    Stock.save_lora_weights(tmp_path, unet_lora_layers=layers, unet_lora_adapter_metadata=config.to_dict())
+    (source,) = tmp_path.iterdir()
+    assert "lora_adapter_metadata" in read_header(source).metadata
+    assert audit(source) == {}
+    scrub(source, tmp_path / "b.safetensors")
+    assert audit(tmp_path / "b.safetensors") == {}
+    old, old_alphas, old_config = Stock.lora_state_dict(source, return_lora_metadata=True)
+    new, new_alphas, new_config = Stock.lora_state_dict(tmp_path / "b.safetensors", return_lora_metadata=True)
+    assert old.keys() == new.keys() and old_alphas == new_alphas
+    for key in ("r", "lora_alpha", "rank_pattern", "use_rslora", "peft_type"):
+        assert new_config[f"unet.{key}"] == old_config[f"unet.{key}"]
+    assert sorted(new_config["unet.target_modules"]) == ["conv1", "to_q"]
+    kept = {name.partition(".")[2]: value for name, value in new_config.items()}
+    assert LoraConfig(**kept).lora_alpha == 2  # as diffusers makes its configuration of it

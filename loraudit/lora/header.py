@@ -15,13 +15,13 @@ import hashlib
 import json
 import math
 import stat
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NoReturn
 
 from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.text import JsonObject, clean, decode, parse_json, twice
 
 __all__ = [
     "ITEM_BYTES",
@@ -110,27 +110,6 @@ class Header:
     hidden: tuple[Hidden, ...] = ()
 
 
-def clean(text: str, limit: int = 120) -> str:
-    r"""`text` made harmless for a terminal, a log and a one-line message, at most `limit` characters.
-
-    Control characters (ANSI escapes, new lines, C1), format characters (bidirectional overrides, zero width),
-    line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and `\u202e`.
-    """
-    text = text[: limit + 1]
-    if text.isprintable():  # most are, and a header holds thousands
-        return text if len(text) <= limit else text[: limit - 1] + "…"
-    out = ""
-    for char in text:
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-            code = ord(char)
-            out += (
-                f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-            )
-        else:
-            out += char
-    return out if len(out) <= limit else out[: limit - 1] + "…"
-
-
 def file_sha256(*paths: Path) -> str:
     """Hex SHA-256 of the bytes of `paths`, one after another."""
     digest = hashlib.sha256()
@@ -139,25 +118,6 @@ def file_sha256(*paths: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401
-    """JSON from a file, strictly: no equal keys, no NaN, no bottomless nesting.
-
-    `what` names the source in the message. Raises `NotScannable`.
-    """
-    return _decode(data, what, _unique_keys)
-
-
-def _decode(data: bytes | str, what: str, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:  # noqa: ANN401
-    try:
-        return json.loads(data, object_pairs_hook=hook, parse_constant=_no_constant)
-    except _DuplicateKeyError as error:
-        raise _twice(what, str(error)) from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise NotScannable(
-            f"{what} is not valid JSON: {clean(str(error))}", "download or export it again"
-        ) from None
 
 
 def read_header(path: Path) -> Header:
@@ -196,11 +156,11 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     text = file.read(length)
     if len(text) != length:
         raise _truncated(name, 8 + len(text), 8 + length)
-    table = _decode(text, f"the header of {name}", _Object)
-    if not isinstance(table, _Object):
+    table = decode(text, f"the header of {name}", JsonObject)
+    if not isinstance(table, JsonObject):
         raise _unsound(name, "it is not a JSON object")
     if any(key == "__metadata__" for key, _ in table.passed_over):
-        raise _twice(f"the header of {name}", "__metadata__")
+        raise twice(f"the header of {name}", "__metadata__")
     metadata, hidden = _metadata(table.pop("__metadata__", None), name)
     if len(table) + len(table.passed_over) > MAX_TENSORS:
         raise _unsound(name, f"it lists {len(table)} tensors, more than {MAX_TENSORS}")
@@ -211,14 +171,14 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     return Header(path, _tensors(table, 8 + length, size, name), metadata, size, tuple(hidden))
 
 
-def _hidden(table: "_Object", start: int, name: str) -> list[Hidden]:
+def _hidden(table: "JsonObject", start: int, name: str) -> list[Hidden]:
     """The tensors of `table` that were passed over, and the fields of tensors that mean nothing."""
     hidden = []
     for key, entry in table.passed_over:
         _tensor(key, entry, start, name)
         hidden.append(Hidden("tensor name", key, _dumped(entry)))
     for key, entry in (*table.items(), *table.passed_over):
-        if isinstance(entry, _Object) and len(entry) > len(_FIELDS):
+        if isinstance(entry, JsonObject) and len(entry) > len(_FIELDS):
             extra = {field: value for field, value in entry.items() if field not in _FIELDS}
             hidden.append(Hidden("tensor field", key, _dumped(extra)))
     return hidden
@@ -246,10 +206,10 @@ def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict
 
 
 def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
-    if not isinstance(entry, _Object) or not entry.keys() >= _FIELDS:
+    if not isinstance(entry, JsonObject) or not entry.keys() >= _FIELDS:
         raise _unsound_tensor(name, key, "does not have dtype, shape and data_offsets")
     if entry.passed_over:
-        raise _twice(f"the header of {name}", entry.passed_over[0][0])
+        raise twice(f"the header of {name}", entry.passed_over[0][0])
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _unsound_tensor(name, key, f"has the unknown dtype '{clean(str(dtype), 40)}'")
@@ -266,7 +226,7 @@ def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
 def _metadata(value: object, name: str) -> tuple[dict[str, str], list[Hidden]]:
     if value is None:
         return {}, []
-    if not isinstance(value, _Object):
+    if not isinstance(value, JsonObject):
         raise _unsound(name, "__metadata__ does not map text to text")
     hidden = [Hidden("metadata key", key, text) for key, text in value.passed_over]
     if not all(isinstance(text, str) for text in (*value.values(), *(item.text for item in hidden))):
@@ -312,37 +272,3 @@ def _unsound(name: str, why: str) -> NotScannable:
 
 def _unsound_tensor(name: str, key: str, why: str) -> NotScannable:
     return _unsound(name, f"tensor '{clean(key)}' {why}")
-
-
-def _twice(what: str, key: str) -> NotScannable:
-    return NotScannable(f"{what} holds the key '{clean(key)}' twice", "the file was tampered with or broken")
-
-
-class _Object(dict[str, Any]):
-    """A JSON object in which the last of equal keys wins, as in the reference parser."""
-
-    __slots__ = ("passed_over",)
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.passed_over: list[tuple[str, Any]] = []
-        if len(self) < len(pairs):
-            last = {key: at for at, (key, _) in enumerate(pairs)}
-            self.passed_over = [pair for at, pair in enumerate(pairs) if last[pair[0]] != at]
-
-
-class _DuplicateKeyError(Exception):
-    """A JSON object names one key twice."""
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise _DuplicateKeyError(key)
-        table[key] = value
-    return table
-
-
-def _no_constant(token: str) -> NoReturn:
-    raise ValueError(f"{token} is not allowed")
