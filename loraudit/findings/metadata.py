@@ -12,6 +12,8 @@ from loraudit.findings.vocabulary import Confidence, Finding, Severity
 __all__ = ["METADATA_RULES", "MetadataRule", "Trace", "judge_metadata"]
 
 _QUOTES = 8
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+"""As `Severity` compares, for thousands of captions."""
 _SCRUB = "Write a copy without it: loraudit scrub FILE -o OUT."
 
 
@@ -166,7 +168,7 @@ def judge_metadata(traces: Iterable[Trace]) -> tuple[Finding, ...]:
 
 
 def _finding(rule: MetadataRule, traces: list[Trace]) -> Finding:
-    worst = max(traces, key=lambda trace: trace.severity)
+    worst = max(traces, key=lambda trace: _RANK[trace.severity])
     sure = any(t.confidence is Confidence.HIGH for t in traces if t.severity is worst.severity)
     places = list(dict.fromkeys(trace.place for trace in traces))
     quotes = tuple(dict.fromkeys(trace.quote for trace in traces if trace.quote))
