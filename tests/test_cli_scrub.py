@@ -170,7 +170,7 @@ def test_the_allow_list_checks_values(key, said, kept) -> None:
     assert allowed_metadata({key: said}).get(key) == (said if kept is ... else kept)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(sorted(KEPT_KEYS | {"ss_tag_frequency", "x"})),

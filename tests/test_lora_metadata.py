@@ -84,6 +84,7 @@ def test_no_metadata_is_not_no_metadata(told) -> None:
             "ss_dataset_dirs": "{}",
             "ss_tag_frequency": "{}",
         },
+        {"ss_training_comment": "dimension is resized from 32 to 8; None"},
         {"ss_dataset_dirs": '{"5_woman": {}}', "ss_tag_frequency": '{"5_woman": {"woman": 20}}'},
         {
             "ss_sd_model_name": "runwayml/stable-diffusion-v1-5",
@@ -371,7 +372,9 @@ def test_any_metadata_is_read(tmp_path: Path, metadata) -> None:
 def test_long_text_takes_no_longer_than_its_length(told, text) -> None:
     start = time.perf_counter()
     told({"x": text})
-    assert time.perf_counter() - start < 2  # at most 0.5 s where nothing else runs
+    assert (
+        time.perf_counter() - start < 5
+    )  # at most 0.5 s where nothing else runs; a square of it would be hours
 
 
 def test_what_is_too_long_is_said(told) -> None:

@@ -40,6 +40,8 @@ _PLACES: Final = frozenset(
 _SECRET_KEYS: Final = re.compile(
     r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
 )
+_RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
+"""What kohya's `resize_lora.py` puts before a comment."""
 _PLAIN_NAME: Final = re.compile(r"[\w.]*")
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
 _SEARCHED: Final = 8_000_000
@@ -163,7 +165,7 @@ def _captions(values: list[_Value]) -> Iterator[Trace]:
         in_readme = value.said.place == README and key in {"instance_prompt", "text", "prompt"}
         in_header = value.said.place == "header" and key in (*_TRIGGERS, *_NOTES)
         if (in_readme or in_header) and patterns.picture_type(value.said.text) is None:
-            yield from _quoted("LA-CAPTION-002", Severity.LOW, place, value.said.text)
+            yield from _quoted("LA-CAPTION-002", Severity.LOW, place, _RESIZED.sub("", value.said.text))
 
 
 def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
