@@ -45,6 +45,14 @@ class TextOrJson(StrEnum):
     json = "json"
 
 
+class Depth(StrEnum):
+    """What `--depth` takes."""
+
+    metadata = "metadata"
+    weights = "weights"
+    attack = "attack"
+
+
 class AttackName(StrEnum):
     """What `--attack` takes."""
 
@@ -146,6 +154,9 @@ def scan(
     target: Annotated[
         list[str], typer.Argument(help="LoRA files, peft folders, or folders with one LoRA file.")
     ],
+    depth: Annotated[
+        Depth, typer.Option("--depth", help="Read the words, the matrices too, or attack as well.")
+    ] = Depth.attack,
     base: Annotated[
         str | None,
         typer.Option("--base", help="A base by name, or a diffusers folder. [default: the LoRA's own]"),
@@ -177,9 +188,9 @@ def scan(
         bool, typer.Option("--reveal", help="Show private words of the file in files and pipes too.")
     ] = False,
 ) -> None:
-    """Reconstruct the person that a LoRA file gives away."""
+    """Find whom a LoRA file gives away, in its words and in its weights."""
     from loraudit.findings import Severity, combine_exit_codes
-    from loraudit.lora import clean
+    from loraudit.lora.header import clean
     from loraudit.progress import progress
     from loraudit.report import FORMATS
     from loraudit.request import ATTACKS, Request
@@ -188,7 +199,10 @@ def scan(
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         # Said now and not after the work.
         raise LorauditError(f"cannot write {clean(str(output), 300)}", "choose another path with -o")
+    if depth is not Depth.attack and (reference or save_images):
+        raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
     request = Request(
+        depth=depth.value,
         base=base,
         attacks=ATTACKS if attack is None else tuple(name.value for name in attack),
         encoder=encoder,
@@ -217,6 +231,23 @@ def scan(
     raise typer.Exit(combine_exit_codes(one.exit_code(threshold) for one in scanned))
 
 
+@app.command()
+def scrub(
+    target: Annotated[Path, typer.Argument(help="A safetensors file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write the copy to this file.")],
+) -> None:
+    """Write a copy of a file without its metadata, all but what loaders need."""
+    from loraudit.findings import judge_metadata
+    from loraudit.lora.metadata import read_exposure, traces
+    from loraudit.lora.scrub import scrub as scrub_file
+    from loraudit.lora.source import find_source
+    from loraudit.scrubbing import scrub_text
+
+    scrubbed = scrub_file(target, output)
+    left = judge_metadata(traces(read_exposure(find_source(output))))
+    _emit(scrub_text(scrubbed, output, left), None)
+
+
 app.command()(finetune)
 app.command("train-encoder")(train_encoder)
 
@@ -227,7 +258,7 @@ def _emit(text: str, output: Path | None, mode: int = 0o666) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        from loraudit.lora.write import write_atomic
+        from loraudit.lora.atomic import write_atomic
 
         write_atomic(output, text.encode(), mode)
 

@@ -163,7 +163,10 @@ def test_without_an_encoder_the_scan_is_incomplete(scan, lora, monkeypatch, tmp_
     code, out, _ = scan(lora, *QUICK, "-f", "json", "--fail-on", "never")
     report = json.loads(out)
     assert code == 4
-    assert report["verdict"]["level"] == "inconclusive"
+    assert {finding["id"]: finding["severity"] for finding in report["findings"]} == {
+        "LA-CAPTION-002": "low",  # the trigger in the metadata: the attacks alone cannot tell
+        "LA-IDENTITY-003": "inconclusive",
+    }
     (gap,) = report["incomplete"]
     assert gap["what"] == "attack paper"
     assert "no encoder for the base tiny ships with loraudit; train one" in gap["why"]
@@ -192,7 +195,7 @@ def test_a_missing_face_model_leaves_the_rest(scan, lora, monkeypatch, tmp_path)
     jsonschema.validate(report, schema())
     assert code == 4
     assert report["incomplete"][0]["what"] == "face model"
-    assert (report["findings"], report["verdict"]["level"]) == ([], "inconclusive")
+    assert [finding["id"] for finding in report["findings"]] == ["LA-CAPTION-002"]
     assert (tmp_path / "out" / "sheet.png").exists()
 
 
@@ -296,7 +299,7 @@ def test_ctrl_c() -> None:
     script = (
         "import sys, time, loraudit.scan\n"
         "def wait(*a, **b): print('ready', flush=True); time.sleep(60)\n"
-        "loraudit.scan.load_lora = wait\n"
+        "loraudit.scan.find_source = wait\n"
         "sys.argv = ['loraudit', 'scan', 'x', '-o', 'report']\n"
         "from loraudit.cli import main; main()\n"
     )
