@@ -1,0 +1,70 @@
+"""Every spelling of a module path, enumerated from the known bases: a name is looked up, never taken apart.
+
+`to_out_0` and `time_emb_proj` hold underscores of their own, so a path with underscores for dots cannot be
+parsed; the table of all of them is small and free of collisions.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Final, Literal
+
+from loraudit.lora.compvis import compvis_paths
+from loraudit.lora.matrices import Site
+from loraudit.lora.topology import SD1_FAMILY, UNetShape, topologies
+
+__all__ = ["Naming", "sites_by_name"]
+
+Naming = Literal["dotted", "underscored", "processors", "compvis", "compvis underscored"]
+"""How a layout spells module paths: as diffusers does, that with underscores for dots, as the attention
+processors of diffusers 0.12 to 0.21 did, or as CompVis's code does."""
+
+# diffusers `utils/state_dict_utils.py`, UNET_TO_DIFFUSERS and DIFFUSERS_OLD_TO_PEFT.
+_PROCESSORS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "unet": tuple(
+        (leaf, f"processor.{name}_lora")
+        for leaf, name in (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out.0", "to_out"))
+    ),
+    "text_encoder": tuple((f"{name}_proj", f"to_{name}_lora") for name in ("q", "k", "v", "out")),
+}
+
+
+@cache
+def sites_by_name(component: str, naming: Naming) -> Mapping[str, Site]:
+    """Every module path of `component` (`unet` or `text_encoder`) in that spelling, to its site.
+
+    CompVis's numbers depend on the depth of the UNet; they are those of SD 1.x, the only base that files
+    with such names are made for.
+    """
+    names = dict(_names(component, naming))
+    return {name.replace(".", "_"): site for name, site in names.items()} if _joins(naming) else names
+
+
+def _joins(naming: Naming) -> bool:
+    return naming.endswith("underscored")
+
+
+def _names(component: str, naming: Naming) -> Iterator[tuple[str, Site]]:
+    if naming.startswith("compvis"):
+        if component == "unet":
+            sites = next(base for base in topologies() if base.family == SD1_FAMILY).shapes
+            for name, path in compvis_paths(UNetShape()).items():
+                if f"unet.{path}" in sites:
+                    yield name, f"unet.{path}"
+        return
+    for site in (site for topology in topologies() for site in topology.shapes):
+        owner, _, path = site.partition(".")
+        if owner != component:
+            continue
+        if naming == "processors":
+            for leaf, name in _PROCESSORS[component]:
+                if path.endswith(f".{leaf}"):
+                    yield from _both(component, path.removesuffix(leaf) + name, site)
+        else:
+            yield from _both(component, path, site)
+
+
+def _both(component: str, path: str, site: Site) -> Iterator[tuple[str, Site]]:
+    # transformers 5.6 dropped `text_model.` from the module paths of CLIPTextModel: both occur.
+    yield path, site
+    if component == "text_encoder":
+        yield f"text_model.{path}", site
