@@ -20,6 +20,7 @@ _CROSS_WIDTHS: Final = {1024: "SD 2.x", 1280: "the SDXL refiner", 2048: "SDXL"}
 _TEXT_WIDTHS: Final = {1024: "SD 2.x", 1280: "SDXL"}
 _CROSS: Final = ("attn2.to_k", "attn2.to_v")
 _TEXT: Final = ("q_proj", "k_proj", "v_proj")
+_PROJECTIONS: Final = (".proj_in", ".proj_out")
 _INPUTS: Final = {(320, 81): "SD 1.x inpainting", (320, 72): "InstructPix2Pix"}
 """Sizes of `conv_in` with more than a latent's 4 channels, by diffusers `loaders/single_file_utils.py`."""
 _STATED: Final = (
@@ -51,7 +52,7 @@ def recognise(name: str, updates: Sequence[Update], headers: Sequence[Header]) -
         if update.site == "unet.conv_in" and update.size.shape in _INPUTS:
             raise NotScannable(f"{name} is a LoRA for {_INPUTS[update.size.shape]}", HINT)
     if not any(update.site.endswith(_CROSS) for update in updates):
-        _refuse_undecided(name, headers)
+        _refuse_undecided(name, updates, headers)
     fits = [sum(base.fits(update.site, *update.size.shape) for update in updates) for base in bases]
     most = max(fits)
     if 2 * most <= len(updates):
@@ -61,8 +62,8 @@ def recognise(name: str, updates: Sequence[Update], headers: Sequence[Header]) -
     return tuple(base for base, count in zip(bases, fits, strict=True) if count == most)
 
 
-def _refuse_undecided(name: str, headers: Sequence[Header]) -> None:
-    """Without cross-attention the widths fit several families; the header may name another one."""
+def _refuse_undecided(name: str, updates: Sequence[Update], headers: Sequence[Header]) -> None:
+    """Without cross-attention the widths fit several families; the header or `proj_in` may show another."""
     for header in headers:
         stated = header.metadata.get("ss_base_model_version", "").lower()
         if header.metadata.get("ss_v2", "").lower() == "true":
@@ -71,6 +72,15 @@ def _refuse_undecided(name: str, headers: Sequence[Header]) -> None:
             for start, family in _STATED:
                 if text.startswith(start):
                     raise NotScannable(f"{name} is a LoRA for {family}, its header says", HINT)
+    for update in updates:
+        # Only plain matrices show whether their module has a kernel.
+        if update.site.endswith(_PROJECTIONS) and set(update.keys) == {"down", "up"}:
+            down = update.keys["down"]
+            if any(len(header.tensors[down].shape) == 2 for header in headers if down in header.tensors):
+                part = update.site.rpartition(".")[2]
+                raise NotScannable(
+                    f"{name} is a LoRA for SD 2.x or SDXL (its {part} is a linear layer)", HINT
+                )
 
 
 def _require(name: str, part: str, width: int, known: Mapping[int, str], others: Mapping[int, str]) -> None:
