@@ -16,7 +16,7 @@ from loraudit.lora.header import TensorInfo, parse_json
 from loraudit.lora.matrices import Site
 from loraudit.lora.topology import COMPONENTS, SD1_FAMILY, Topology, topologies
 
-__all__ = ["CLONEOFSIMO", "claims_index", "find_indices", "is_embedding"]
+__all__ = ["CLONEOFSIMO", "find_indices", "is_embedding", "is_index"]
 
 CLONEOFSIMO: Final = "cloneofsimo"
 
@@ -31,7 +31,7 @@ _FEED_FORWARD_FIRST: Final = ("attn1", "ff", "attn2")
 _FEED_FORWARD_LAST: Final = ("attn1", "attn2", "ff")
 
 
-def claims_index(key: str) -> bool:
+def is_index(key: str) -> bool:
     """Whether `key` is spelled as this layout spells its keys."""
     return _KEY.fullmatch(key) is not None
 

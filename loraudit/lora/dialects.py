@@ -8,6 +8,7 @@ and `models/cross_attention.py` of 0.14; kohya-ss/sd-scripts `networks/lora.py`;
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, TypeAlias
 
 from loraudit.lora.forms import Role
@@ -51,14 +52,18 @@ class Spelling:
 
     def find(self, key: str) -> Found | None:
         """The module that `key`, which starts with the prefix, belongs to."""
-        names = [sites_by_name(component, self.naming) for component in self.components]
-        # No module path has 16 parts, so a key of a million dots costs no more than any other.
-        parts = key[len(self.prefix) :].split(".", 16)
-        for end in range(len(parts) - 1, 0, -1):
-            module = ".".join(parts[:end])
-            for sites in names:
-                if module in sites:
-                    return Found(sites[module], module, self.suffixes.get(".".join(parts[end:])))
+        rest = key[len(self.prefix) :]
+        for component in self.components:
+            names = sites_by_name(component, self.naming)
+            # A file can hold many thousands of keys with many dots: no more is tried than the names have.
+            parts = rest.split(".", names.depth)
+            if parts[0] not in names.heads:
+                continue
+            for end in range(len(parts) - 1, 0, -1):
+                site = names.sites.get(".".join(parts[:end]))
+                if site is not None:
+                    module = ".".join(parts[:end])
+                    return Found(site, module, self.suffixes.get(rest[len(module) + 1 :]))
         return None
 
 
@@ -69,9 +74,10 @@ class Dialect:
     name: str
     spellings: tuple[Spelling, ...]
 
-    def claims(self, key: str) -> bool:
-        """Whether `key` starts with a prefix of this dialect."""
-        return any(spelling.prefix and key.startswith(spelling.prefix) for spelling in self.spellings)
+    @cached_property
+    def prefixes(self) -> tuple[str, ...]:
+        """What a key of this dialect starts with; empty prefixes, which say nothing, are left out."""
+        return tuple(spelling.prefix for spelling in self.spellings if spelling.prefix)
 
     def find(self, key: str) -> Found | None:
         """The module that `key` belongs to; None if no known base has one of that name."""

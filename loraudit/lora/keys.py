@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loraudit.lora.cloneofsimo import CLONEOFSIMO, claims_index, find_indices, is_embedding
+from loraudit.lora.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
 from loraudit.lora.dialects import ASIDE, DIALECTS, Found
 from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
 from loraudit.lora.header import TensorInfo, clean
@@ -20,6 +20,10 @@ from loraudit.lora.matrices import Site, Unread
 __all__ = ["Reading", "Update", "read_keys"]
 
 FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
+    dialect.name: dialect.prefixes for dialect in DIALECTS
+}
+_ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
 _EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
 
 
@@ -57,14 +61,13 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
         for dialect in DIALECTS
     }
     readings[CLONEOFSIMO] = dict(find_indices(tensors, metadata))
-    # Where nothing is understood, the prefixes decide what is said about it.
-    chosen = max(
-        readings,
-        key=lambda name: (
-            sum(found.part is not None for found in readings[name].values()),
-            sum(_claims(name, key) for key in tensors),
-        ),
-    )
+    scores = {
+        name: sum(found.part is not None for found in reading.values()) for name, reading in readings.items()
+    }
+    if not any(scores.values()):
+        # Where nothing is understood, the prefixes decide what is said about it.
+        scores = {name: sum(key.startswith(_PREFIXES[name]) for key in tensors) for name in readings}
+    chosen = max(scores, key=lambda name: scores[name])
     unread = [
         Unread(clean(key), _why_nowhere(key, chosen, readings, metadata))
         for key in tensors
@@ -123,12 +126,6 @@ def _update(
     return Update(site, members[0][1].module, keys, alpha, size)
 
 
-def _claims(name: str, key: str) -> bool:
-    if name == CLONEOFSIMO:
-        return claims_index(key)
-    return next(dialect for dialect in DIALECTS if dialect.name == name).claims(key)
-
-
 def _why_nowhere(
     key: str, chosen: str, readings: Mapping[str, Mapping[str, Found]], metadata: Mapping[str, str]
 ) -> str:
@@ -137,10 +134,10 @@ def _why_nowhere(
         return _EMBEDDING
     if key.endswith((".w_norm", ".b_norm")):
         return "an update of a normalisation layer, which is not low-rank"
-    if claims_index(key):
+    if is_index(key):
         return "the order of the modules cannot be told from their shapes"
-    if _claims(chosen, key):
+    if key.startswith(_PREFIXES[chosen]):
         return "no base has a module of this name"
-    if any(key in found or _claims(name, key) for name, found in readings.items()):
+    if key.startswith(_ALL_PREFIXES) or any(key in reading for reading in readings.values()):
         return "this layout differs from that of the rest of the file"
     return "no known layout names a tensor so"

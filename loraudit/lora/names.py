@@ -5,6 +5,7 @@ parsed; the table of all of them is small and free of collisions.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
@@ -12,7 +13,7 @@ from loraudit.lora.compvis import compvis_paths
 from loraudit.lora.matrices import Site
 from loraudit.lora.topology import SD1_FAMILY, UNetShape, topologies
 
-__all__ = ["Naming", "sites_by_name"]
+__all__ = ["Names", "Naming", "sites_by_name"]
 
 Naming = Literal["dotted", "underscored", "processors", "compvis", "compvis underscored"]
 """How a layout spells module paths: as diffusers does, that with underscores for dots, as the attention
@@ -28,19 +29,29 @@ _PROCESSORS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Names:
+    """The module paths of one component in one spelling."""
+
+    sites: Mapping[str, Site]
+    heads: frozenset[str]
+    """What comes before the first dot of any path."""
+    depth: int
+    """The most parts that a path has."""
+
+
 @cache
-def sites_by_name(component: str, naming: Naming) -> Mapping[str, Site]:
-    """Every module path of `component` (`unet` or `text_encoder`) in that spelling, to its site.
+def sites_by_name(component: str, naming: Naming) -> Names:
+    """Every module path of `component` (`unet` or `text_encoder`) in that spelling, with its site.
 
     CompVis's numbers depend on the depth of the UNet; they are those of SD 1.x, the only base that files
     with such names are made for.
     """
-    names = dict(_names(component, naming))
-    return {name.replace(".", "_"): site for name, site in names.items()} if _joins(naming) else names
-
-
-def _joins(naming: Naming) -> bool:
-    return naming.endswith("underscored")
+    sites = dict(_names(component, naming))
+    if naming.endswith("underscored"):
+        sites = {name.replace(".", "_"): site for name, site in sites.items()}
+    parts = [name.split(".") for name in sites]
+    return Names(sites, frozenset(head for head, *_ in parts), max(map(len, parts), default=0))
 
 
 def _names(component: str, naming: Naming) -> Iterator[tuple[str, Site]]:
