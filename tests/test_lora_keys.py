@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
-from loraudit.lora.header import TensorInfo
+from loraudit.lora.dialects import DIALECTS
+from loraudit.lora.header import TensorInfo, clean
 from loraudit.lora.keys import Reading, read_keys
 
 SITE = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
@@ -118,6 +121,48 @@ def test_matrices_that_make_no_pair(down: Sequence[int], up: Sequence[int], dtyp
     reading = read(tensors({f"{KOHYA}.lora_down.weight": down, f"{KOHYA}.lora_up.weight": up}, dtype))
     assert (reading.dialect, reading.updates) == ("", ())
     assert [words in item.why for item in reading.unread] == [True, True]
+
+
+_STARTS = (
+    "unet.conv_in.", "conv_in.", "lora_unet_conv_in.", "lora_unet_input_blocks_0_0.", "unet:0:",
+    "lora_unet_no.", "diffusion_model.out.2.", "lycoris_conv_out.", "text_encoder.encoder.layers.0.mlp.fc1.",
+    "base_model.model.conv_in.",
+)  # fmt: skip
+_SUFFIXES = sorted(
+    {suffix for dialect in DIALECTS for spelling in dialect.spellings for suffix in spelling.suffixes}
+)
+
+
+_SHAPES = ((4, 4), (4, 4, 1, 1), (4, 320), ())
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.sampled_from(_STARTS), st.text(max_size=9)),
+            st.one_of(
+                st.just(["lora_down.weight", "lora_up.weight", "alpha"]),
+                st.just(["lora_A.weight", "lora_B.weight"]),
+                st.lists(st.sampled_from([*_SUFFIXES, "up", "weight", "x.y"]), max_size=4),
+            ),
+            st.sampled_from(_SHAPES),
+            st.sampled_from(["F32", "BF16", "F8_E4M3", "I64"]),
+        ),
+        max_size=5,
+    )
+)
+def test_every_tensor_is_read_once_or_said_to_be_unread(modules: list) -> None:
+    file = {
+        f"{start}{suffix}": TensorInfo(dtype, () if suffix == "alpha" else shape, 0, 0)
+        for start, suffixes, shape, dtype in modules
+        for suffix in suffixes
+    }
+    reading = read(file)
+    used = [key for update in reading.updates for key in (*update.keys.values(), update.alpha) if key]
+    event(f"{len(reading.updates)} modules read")
+    assert len(set(used)) == len(used)
+    assert sorted(item.key for item in reading.unread) == sorted(clean(key) for key in set(file) - set(used))
 
 
 def test_a_module_given_twice_is_not_read() -> None:

@@ -4,21 +4,21 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import layouts
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from conftest import SD1_SITES
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-from layouts import LAYOUTS, WITH_ALPHA, holds
 from safetensors.numpy import save_file
 
 from loraudit.errors import NotScannable
 from loraudit.lora import Factors, LoRA, Site, load_lora
 from loraudit.lora.compvis import compvis_paths
 from loraudit.lora.topology import UNetShape, topologies
+from tests import layouts
+from tests.conftest import SD1_SITES
+from tests.layouts import LAYOUTS, WITH_ALPHA, holds
 
 ATTENTION_SITES = (
     "text_encoder.encoder.layers.7.self_attn.out_proj",

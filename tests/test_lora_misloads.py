@@ -6,15 +6,15 @@ Each test first shows what diffusers makes of the file, so that it speaks up onc
 from collections.abc import Mapping
 from pathlib import Path
 
-import layouts
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.numpy import save_file
-from test_lora_stock import ATTENTION, text_encoder, unet, updates
 
 from loraudit.lora import Factors, Site, load_lora
+from tests import layouts
+from tests.test_lora_stock import ATTENTION, text_encoder, unet, updates
 
 LEAVES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
@@ -116,3 +116,21 @@ def test_a_bundled_embedding(factors, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Invalid LoRA checkpoint"):
         in_diffusers(tmp_path)
     assert_ours_is_right(tmp_path / "x.safetensors", factors)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"lora_down.weight": (2, 64, 1, 1), "lora_mid.weight": (2, 2, 3, 3), "lora_up.weight": (64, 2, 1, 1)},
+        {"hada_w1_a": (64, 2), "hada_w1_b": (2, 576), "hada_w2_a": (64, 2), "hada_w2_b": (2, 576)},
+        {"lokr_w1": (8, 8), "lokr_w2_a": (8, 2), "lokr_w2_b": (2, 72)},
+    ],
+    ids=["tucker", "loha", "lokr"],
+)
+def test_matrices_that_diffusers_cannot_read(shapes: dict, tmp_path: Path) -> None:
+    name = "lora_unet_down_blocks_0_resnets_0_conv1"
+    tensors = {f"{name}.{key}": np.ones(shape, np.float32) for key, shape in shapes.items()}
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"not been correctly renamed|Invalid LoRA checkpoint"):
+        in_diffusers(tmp_path)
+    assert load_lora(tmp_path / "x.safetensors").unread == ()

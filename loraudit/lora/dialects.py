@@ -103,19 +103,23 @@ _LYCORIS: Final[Mapping[str, Part]] = {
     "alpha": "alpha",
     "dora_scale": "dora",
 }  # fmt: skip
+_AB: Final[Mapping[str, Part]] = {
+    "lora_A.weight": "down",
+    "lora_B.weight": "up",
+    "lora_A": "down",
+    "lora_B": "up",
+    "lora_B.bias": "bias",
+    # peft writes the first, OneTrainer the second.
+    "lora_magnitude_vector": "dora",
+    "lora_magnitude_vector.weight": "dora",
+}
+# What ComfyUI reads after any name, by `comfy/weight_adapter/lora.py`.
 _KOHYA: Final[Mapping[str, Part]] = {
     "lora_down.weight": "down",
     "lora_up.weight": "up",
     "lora_mid.weight": "mid",
     **_LYCORIS,
-}
-_AB: Final[Mapping[str, Part]] = {
-    "lora_A.weight": "down",
-    "lora_B.weight": "up",
-    "lora_B.bias": "bias",
-    # peft writes the first, OneTrainer the second.
-    "lora_magnitude_vector": "dora",
-    "lora_magnitude_vector.weight": "dora",
+    **_AB,
 }
 _DIFFUSERS: Final[Mapping[str, Part]] = {
     "lora.down.weight": "down",
@@ -138,7 +142,6 @@ _PEFT_RAW: Final[Mapping[str, Part]] = {
     "base_layer.bias": "base",
 }
 _PEFT: Final[Mapping[str, Part]] = {**_AB, **_LYCORIS, **_PEFT_RAW}
-_COMFY: Final[Mapping[str, Part]] = {**_KOHYA, **_AB}
 
 _UNET: Final = ("unet",)
 _TEXT: Final = ("text_encoder",)
@@ -147,7 +150,7 @@ _KOHYA_TEXT: Final = (
     Spelling("lora_te_", _TEXT, "underscored", _KOHYA),
     Spelling("lora_te1_", _TEXT, "underscored", _KOHYA),
 )
-_COMFY_TEXT: Final = Spelling("text_encoders.clip_l.transformer.", _TEXT, "dotted", _COMFY)
+_COMFY_TEXT: Final = Spelling("text_encoders.clip_l.transformer.", _TEXT, "dotted", _KOHYA)
 
 DIALECTS: Final[tuple[Dialect, ...]] = (
     Dialect(
@@ -179,8 +182,8 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
             Spelling("", _BOTH, "dotted", _PEFT_RAW),
         ),
     ),
-    Dialect("comfyui", (Spelling("diffusion_model.", _UNET, "compvis", _COMFY), _COMFY_TEXT)),
-    Dialect("compvis", (Spelling("", _UNET, "compvis", _COMFY), _COMFY_TEXT)),
+    Dialect("comfyui", (Spelling("diffusion_model.", _UNET, "compvis", _KOHYA), _COMFY_TEXT)),
+    Dialect("compvis", (Spelling("", _UNET, "compvis", _KOHYA), _COMFY_TEXT)),
     Dialect("lycoris", (Spelling("lycoris_", _BOTH, "underscored", _KOHYA),)),
     Dialect(
         "onetrainer",
