@@ -62,6 +62,7 @@ def write(path: Path, *pairs: tuple[str, Sequence[int], Sequence[int]]) -> Path:
         ("lora_unet_blocks_0_self_attn_q", 1536, "LoRA for a diffusion transformer"),
         ("lora_prior_unet_down_blocks_0_0_channelwise_0", 1536, "LoRA for Stable Cascade"),
         ("base_model.model.gpt_neox.layers.0.attention.query_key_value", 768, "LoRA for a language model"),
+        ("base_model.model.backbone.stack.0.mixer.q_proj", 4096, "LoRA for a language model"),
         ("base_model.model.model.vision_tower.x.q_proj", 1024, "LoRA for a language model"),
         ("oft_unet_down_blocks_0_attentions_0", 320, "an OFT adapter"),
         ("lora_unet_down_blocks_0_motion_modules_0_to_q", 320, "AnimateDiff motion LoRA"),

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from loraudit.errors import NotScannable
 from loraudit.lora import Factors, LoRA, Site, load_lora
 from loraudit.lora.compvis import compvis_paths
+from loraudit.lora.dialects import DIALECTS
 from loraudit.lora.topology import UNetShape, topologies
 from tests import layouts
 from tests.conftest import SD1_SITES
@@ -260,6 +261,23 @@ def test_cloneofsimo_in_no_known_order(make_factors, tmp_path: Path) -> None:
     for hostile in ("[", "{}", "[[]]", '"x"', "[1]"):
         with pytest.raises(NotScannable):
             load(tmp_path / "x.safetensors", cloneofsimo(factors, order[::-1], "unet"), {"unet": hostile})
+
+
+def test_a_number_of_cloneofsimo_has_one_spelling(make_factors, tmp_path: Path) -> None:
+    order = walk(("Attention", "GEGLU"))
+    factors = make_factors("sd14", order, (1,))
+    tensors = cloneofsimo(factors, order, "unet")
+    twins = {"unet:07:up": tensors["unet:7:up"] + 1, "unet:\u0667:up": tensors["unet:7:up"] + 2}
+    lora = load(tmp_path / "x.safetensors", tensors | twins)
+    assert_equal(lora, factors)
+    assert {item.key for item in lora.unread} == set(twins)
+
+
+def test_the_documentation_lists_every_layout() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")
+    for dialect in DIALECTS:
+        assert f"| `{dialect.name}` |" in text
+    assert "| `cloneofsimo` |" in text
 
 
 def test_every_underscored_name_is_free_of_collisions() -> None:

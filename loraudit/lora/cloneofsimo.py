@@ -20,7 +20,7 @@ __all__ = ["CLONEOFSIMO", "find_indices", "is_embedding", "is_index"]
 
 CLONEOFSIMO: Final = "cloneofsimo"
 
-_KEY: Final = re.compile(r"(unet|text_encoder):(\d{1,4}):(up|down)")
+_KEY: Final = re.compile(r"(unet|text_encoder):(0|[1-9][0-9]{0,3}):(up|down)")
 _ATTENTION: Final = frozenset({"CrossAttention", "Attention"})
 _DEFAULT: Final = frozenset({*_ATTENTION, "GEGLU", "CLIPAttention"})
 _BLOCKS: Final = ("down_blocks", "up_blocks", "mid_block")

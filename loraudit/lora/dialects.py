@@ -140,6 +140,8 @@ _PEFT_RAW: Final[Mapping[str, Part]] = {
     "lora_magnitude_vector.default.weight": "dora",
     "base_layer.weight": "base",
     "base_layer.bias": "base",
+    "weight": "base",
+    "bias": "base",
 }
 _PEFT: Final[Mapping[str, Part]] = {**_AB, **_LYCORIS, **_PEFT_RAW}
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from loraudit.errors import NotScannable
 from loraudit.lora.header import Header, TensorInfo
+from loraudit.lora.keys import NO_MODULE
 from loraudit.lora.matrices import Unread
 
 __all__ = ["HINT", "refuse_foreign", "refuse_unread"]
@@ -70,6 +71,7 @@ _FOREIGN: Final = _rules(
 """What a tensor's name says about the file; the first rule that any name meets wins."""
 
 _EMBEDDING: Final = re.compile(r"emb_params$|string_to_param|clip_[lg]$|<[^>]*>$")
+_ATTENTION: Final = re.compile(r"\.(q_proj|k_proj|v_proj|o_proj|qkv_proj|c_attn|query_key_value)\.")
 _NETWORK: Final = re.compile(
     r"(down_blocks|up_blocks|mid_block|encoder|decoder|text_model|vision_model|conv_in)\."
 )
@@ -96,4 +98,7 @@ def refuse_unread(name: str, headers: Sequence[Header], unread: Sequence[Unread]
             return NotScannable(f"{name} is a whole network, not a LoRA", HINT)
         if len(shapes) <= 2 and all(len(shape) <= 2 for shape in shapes.values()):
             return NotScannable(f"{name} is not a LoRA; it may be a textual inversion embedding", HINT)
+    # No rule can name every language model; what their attention is called is much the same in all.
+    if any(item.why == NO_MODULE and _ATTENTION.search(item.key) for item in unread):
+        return NotScannable(f"{name} is a LoRA for a language model", HINT)
     return NotScannable(f"{name} holds no LoRA matrices that can be read: {unread[0].why}", HINT)

@@ -17,13 +17,14 @@ from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
 from loraudit.lora.header import TensorInfo, clean
 from loraudit.lora.matrices import Site, Unread
 
-__all__ = ["Reading", "Update", "read_keys"]
+__all__ = ["NO_MODULE", "Reading", "Update", "read_keys"]
 
 FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
     dialect.name: dialect.prefixes for dialect in DIALECTS
 }
 _ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
+NO_MODULE: Final = "no base has a module of this name"
 _EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
 
 
@@ -137,7 +138,7 @@ def _why_nowhere(
     if is_index(key):
         return "the order of the modules cannot be told from their shapes"
     if key.startswith(_PREFIXES[chosen]):
-        return "no base has a module of this name"
+        return NO_MODULE
     if key.startswith(_ALL_PREFIXES) or any(key in reading for reading in readings.values()):
         return "this layout differs from that of the rest of the file"
     return "no known layout names a tensor so"
