@@ -47,6 +47,9 @@ CASES = {
     "plain": ({"up": (OUT, 4), "down": (4, IN)}, 4, 4),
     "plain kernel": ({"up": (OUT, 4, 1, 1), "down": (4, IN, K, K)}, 4, 4),
     "tucker": ({"up": (OUT, 4, 1, 1), "mid": (4, 5, K, K), "down": (5, IN, 1, 1)}, 5, 4),
+    "tucker of a high rank": (
+        {"up": (OUT, 300, 1, 1), "mid": (300, 2, K, K), "down": (2, IN, 1, 1)}, 2, OUT
+    ),
     "dense": ({"diff": (OUT, IN, K, K)}, None, OUT),
     "loha": (
         {"hada_w1_a": (OUT, 2), "hada_w1_b": (2, IN), "hada_w2_a": (OUT, 3), "hada_w2_b": (3, IN)}, 2, 6
@@ -85,6 +88,27 @@ def test_exactness(shapes: dict, divisor: int | None, rank: int, rng: np.random.
     assert up.dtype == down.dtype == np.float32
     assert (up.shape, down.shape) == ((OUT, rank), (rank, size.shape[1]))
     np.testing.assert_allclose(up.astype("f8") @ down, expected.reshape(OUT, -1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tucker", "loha tucker", "lokr tucker"])
+def test_a_small_file_makes_no_large_matrix(kind: str) -> None:
+    many = 100_000
+    core, left, right = (many, 1, 1, 1), (many, 4), (1, 9000)
+    shapes = {
+        "tucker": {"up": left[::-1], "mid": core, "down": right},
+        "loha tucker": {
+            "hada_w1_a": left,
+            "hada_t1": core,
+            "hada_w1_b": right,
+            "hada_w2_a": left,
+            "hada_t2": core,
+            "hada_w2_b": right,
+        },
+        "lokr tucker": {"lokr_w1": (1, 1), "lokr_w2_a": left, "lokr_t2": core, "lokr_w2_b": right},
+    }[kind]
+    assert measure(shapes).shape == (4, 9000)
+    up, down = factor({role: np.ones(shape, np.float32) for role, shape in shapes.items()})
+    assert (up.shape, down.shape) == ((4, 4), (4, 9000))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -25,6 +25,8 @@ def drawn(network: UNet2DConditionModel) -> torch.Tensor:
 
 def merge(network: UNet2DConditionModel, lora: LoRA) -> UNet2DConditionModel:
     for site, factors in lora.factors.items():
+        if site.startswith("text_encoder."):
+            continue
         weight = network.get_submodule(site.removeprefix("unet.")).weight
         weight.data += torch.from_numpy(factors.delta()).reshape(weight.shape)
     return network

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from loraudit.lora import Factors, Site, load_lora
 from tests import layouts
+from tests.test_lora_lycoris import drawn, merge
 from tests.test_lora_stock import ATTENTION, text_encoder, unet, updates
 
 LEAVES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -58,11 +59,23 @@ def assert_ours_is_right(path: Path, factors: Mapping[Site, Factors]) -> None:
         np.testing.assert_allclose(lora.factors[site].delta(), own.delta(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_layout_that_both_read(factors, tmp_path: Path) -> None:
-    """The control: the comparison finds nothing wrong where nothing is."""
-    save_file(layouts.write("D1", factors), tmp_path / "x.safetensors")
-    assert wrong(in_diffusers(tmp_path), factors) == set()
-    assert_ours_is_right(tmp_path / "x.safetensors", factors)
+@pytest.mark.parametrize("layout", ["D1", "D2", "D4", "K1", "K2"])
+def test_a_layout_that_both_read(layout: str, factors, tmp_path: Path) -> None:
+    """The control: the comparison finds nothing wrong where nothing is, and the UNet draws the same."""
+    sites = layouts.LAYOUTS[layout][2]
+    small = {
+        site: Factors(own.up * np.float32(0.1), own.down, 1.0)
+        for site, own in factors.items()
+        if layouts.holds(sites, site)
+    }
+    save_file(layouts.write(layout, small), tmp_path / "x.safetensors")
+    network, text = loaded(tmp_path)
+    assert wrong(updates(network, "unet") | updates(text, "text_encoder"), small) == set()
+    assert_ours_is_right(tmp_path / "x.safetensors", small)
+    ours, before = merge(unet(), load_lora(tmp_path / "x.safetensors")), drawn(unet())
+    change = (drawn(network) - before).abs().max()
+    assert change > 0.01
+    assert (drawn(ours) - drawn(network)).abs().max() < 1e-5 * max(1.0, float(change))
 
 
 @pytest.mark.filterwarnings("ignore:The following alpha_pattern keys")

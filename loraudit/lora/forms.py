@@ -154,7 +154,12 @@ def _khatri_rao(first: _Product, second: _Product) -> _Product:
 
 def _with_core(up: _Matrix, down: _Matrix, core: _Matrix) -> _Product:
     """`up [out, m]`, `down [n, in]` and a core `[m, n, k, k]`; the core goes into `down [m, in k k]`."""
-    return up, np.einsum("mnkl,nj->mjkl", core, down).reshape(core.shape[0], -1)
+    outputs, inputs = up.shape[0], down.shape[1] * core[0, 0].size
+    if up.shape[1] < min(outputs, inputs):
+        return up, np.einsum("mnkl,nj->mjkl", core, down).reshape(-1, inputs)
+    # A small file could ask for a `down` of any size; from the other side it is no larger than the module.
+    left = np.tensordot(up, core, 1)
+    return _whole(np.einsum("onkl,nj->ojkl", left, down).reshape(outputs, inputs))
 
 
 def _whole(matrix: _Matrix) -> _Product:
