@@ -1,14 +1,15 @@
-"""A LoRA on disk to its canonical form: open every part, agree on a base, fold each pair that fits it."""
+"""A LoRA on disk to its canonical form: open every part, agree on a base, fold each update that fits it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loraudit.errors import LorauditError, NotScannable
+from loraudit.errors import LorauditError
 from loraudit.lora.adapter import AdapterConfig
-from loraudit.lora.family import HINT, misfit, recognise, refuse_foreign
+from loraudit.lora.family import misfit, recognise
+from loraudit.lora.foreign import refuse_foreign, refuse_unread
 from loraudit.lora.header import Header, clean, file_sha256, read_header
-from loraudit.lora.keys import Pair, Reading, read_keys
+from loraudit.lora.keys import Reading, Update, read_keys
 from loraudit.lora.matrices import Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
 from loraudit.lora.reference import require_agreement
 from loraudit.lora.source import PEFT_CONFIG, Part, Source, find_source
@@ -26,25 +27,19 @@ class _Opened:
     configs: Mapping[str, AdapterConfig | None]
     """For `unet` and `text_encoder`, what the adapter's configuration says."""
 
-    def scale(self, pair: Pair) -> float:
-        """The factor on `B A`: the file's alpha or configuration over the rank; 1 where there is neither."""
-        if pair.alpha is not None:
-            alpha = read_tensor(self.header.path, pair.alpha, self.header.tensors[pair.alpha])
-            if alpha.size != 1:
-                raise NotScannable(
-                    f"'{clean(pair.alpha)}' holds {alpha.size} numbers, not one alpha", "export it again"
-                )
+    def scale(self, update: Update) -> float:
+        """The factor on the update: alpha (or the configuration's) over the rank, 1 where there is none."""
+        rank = update.size.rank
+        if update.alpha is not None:
+            alpha = read_tensor(self.header.path, update.alpha, self.header.tensors[update.alpha])
             # kohya-ss/sd-scripts `networks/lora.py`: alpha None or 0 means alpha = rank.
-            return (float(alpha.item()) or pair.rank) / pair.rank
-        config = self.configs[pair.site.partition(".")[0]]
-        return 1.0 if config is None else config.scale(pair.module, pair.rank)
+            return float(alpha.item()) / rank if rank is not None and alpha.item() else 1.0
+        config = self.configs[update.site.partition(".")[0]]
+        return 1.0 if config is None else config.scale(update.module, rank)
 
-    def fold(self, pair: Pair) -> Factors:
-        """The matrices of `pair`, scaled."""
-        tensors = self.header.tensors
-        return fold(
-            self.header.path, pair.up, tensors[pair.up], pair.down, tensors[pair.down], self.scale(pair)
-        )
+    def fold(self, update: Update) -> Factors:
+        """The matrices of `update`, scaled."""
+        return fold(self.header.path, update.keys, self.header.tensors, self.scale(update))
 
 
 def load_lora(target: str | Path) -> LoRA:
@@ -62,23 +57,24 @@ def load_lora(target: str | Path) -> LoRA:
 
 
 def _load(source: Source) -> LoRA:
-    """Open every part, agree on a base, and fold each pair that fits it."""
+    """Open every part, agree on a base, and fold each update that fits it."""
     opened = [_open(part) for part in source.parts]
     unread = [item for part in opened for item in part.reading.unread]
-    pairs = [pair for part in opened for pair in part.reading.pairs]
-    if not pairs:
-        raise NotScannable(f"{source.name} holds no LoRA matrices that can be read: {unread[0].why}", HINT)
-    bases = recognise(source.name, pairs)
+    updates = [update for part in opened for update in part.reading.updates]
+    if not updates:
+        raise refuse_unread(source.name, [part.header for part in opened], unread)
+    bases = recognise(source.name, updates, [part.header for part in opened])
     factors: dict[Site, Factors] = {}
     for part in opened:
-        for pair in part.reading.pairs:
-            why = misfit(bases[0], pair) or ("this module is given twice" if pair.site in factors else None)
+        for update in part.reading.updates:
+            why = misfit(bases[0], update) or (
+                "this module is given twice" if update.site in factors else None
+            )
             if why is None:
-                factors[pair.site] = part.fold(pair)
+                factors[update.site] = part.fold(update)
             else:
-                unread += [
-                    Unread(clean(key), why) for key in (pair.down, pair.up, pair.alpha) if key is not None
-                ]
+                keys = (*update.keys.values(), update.alpha)
+                unread += [Unread(clean(key), why) for key in keys if key is not None]
     paths = [part.weights for part in source.parts]
     return LoRA(
         file=LoRAFile(
@@ -90,7 +86,7 @@ def _load(source: Source) -> LoRA:
         ),
         family=bases[0].family,
         base=bases[0].base if len(bases) == 1 else None,
-        dialect=next(part.reading.dialect for part in opened if part.reading.pairs),
+        dialect=next(part.reading.dialect for part in opened if part.reading.updates),
         factors=dict(sorted(factors.items())),
         unread=tuple(sorted(unread, key=lambda item: item.key)),
     )
@@ -100,7 +96,7 @@ def _open(part: Part) -> _Opened:
     header = read_header(part.weights)
     require_agreement(header)
     refuse_foreign(clean(part.weights.name), header.tensors)
-    reading = read_keys(header.tensors)
+    reading = read_keys(header.tensors, header.metadata)
     configs: dict[str, AdapterConfig | None] = dict.fromkeys(COMPONENTS)
     if reading.dialect == "diffusers":
         configs = {
