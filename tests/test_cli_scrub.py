@@ -162,6 +162,7 @@ ARGS, ADAPTER = "ss_network_args", "lora_adapter_metadata"
         (ADAPTER, '{"unet.target_modules": ["/home/jane"]}', "{}"),
         (ADAPTER, '{"unet.alpha_pattern": {"to_q": {"jane": 1}}}', "{}"),
         (ADAPTER, '{\n  "unet.alpha_pattern": {\n    "^mid_block.to_q": 8\n  }\n}', ...),
+        (ADAPTER, '{"unet.target_modules": ["to_q", "hf_' + "A1" * 20 + '"]}', None),  # found by fuzzing
         (ADAPTER, "[" * 5000, None),
         ("ss_training_comment", "None", None),
     ],

@@ -19,6 +19,7 @@ from typing import Any, Final
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.atomic import write_atomic
 from loraudit.lora.header import Header, clean, parse_json, read_header
+from loraudit.lora.metadata.patterns import addresses, paths, secrets
 
 __all__ = ["KEPT_KEYS", "Removed", "Scrubbed", "allowed_metadata", "scrub"]
 
@@ -117,7 +118,9 @@ def allowed_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
         if re.fullmatch(pattern, metadata.get(key, ""), re.ASCII)
     }
     for key, rebuild in ((_NETWORK_ARGS, _network_args), (_ADAPTER, _adapter)):
-        if key in metadata and (text := rebuild(metadata[key])) is not None:
+        text = rebuild(metadata[key]) if key in metadata else None
+        # A module's name is free enough to spell a token.
+        if text is not None and not (secrets(text) or addresses(text) or paths(text)):
             kept[key] = text
     return kept
 
