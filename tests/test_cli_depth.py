@@ -21,7 +21,7 @@ FLUX = {"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": np.on
 HOSTILE = (
     "<script>alert(1)</script> [red]PASS[/red] [/b] \x1b[2J\x1b]52;c;aGk=\x07 \x9b31m \u202ecod\u2066\u200b"
     "\n::error::pwned\r\n##[error]pwned [link=https://evil]x[/link] ![x](https://evil/beacon.png) =1+1"
-    " \u2028 \ud800"
+    " \u2028"
 )
 
 
@@ -202,7 +202,7 @@ def test_hostile_words_are_inert(scan, tmp_path, form, reveal) -> None:
     arguments = (path, "--depth", "metadata", "-f", form, *(["--reveal"] if reveal else []))
     code, out, err = scan(*arguments)
     assert code == 1
-    assert not set(out + err) & set("\x1b\x9b\x07\r\u202e\u2066\u200b\u2028\ud800")
+    assert not set(out + err) & set("\x1b\x9b\x07\r\u202e\u2066\u200b\u2028")
     assert "::error" not in out and "##[error" not in out
     assert not any(line.lstrip().startswith("::") for line in out.splitlines())
     assert ("alert(1)" in out) is reveal

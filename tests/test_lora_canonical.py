@@ -111,8 +111,9 @@ def test_any_finite_factors_have_a_canonical_form(data) -> None:
         1.0,
     )
     found = canonicalize(raw)
-    product = raw.up.astype(np.float64) @ raw.down.astype(np.float64)
-    bound = 1e-6 * np.linalg.norm(raw.up) * np.linalg.norm(raw.down)
+    up, down = raw.up.astype(np.float64), raw.down.astype(np.float64)
+    product = up @ down
+    bound = 1e-6 * np.linalg.norm(up) * np.linalg.norm(down)
     assert np.abs(found.up.astype(np.float64) @ found.down.astype(np.float64) - product).max() <= bound
 
 
