@@ -110,8 +110,9 @@ def _root(
 @app.command()
 def inspect(
     target: Annotated[
-        Path, typer.Argument(help="A LoRA file, a peft folder, or a folder with one LoRA file.")
+        str, typer.Argument(help="A LoRA file, a folder with one, or one on the Hub: hf://ns/name/path.")
     ],
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     format: Annotated[TextOrJson, typer.Option("--format", "-f", help="What to print.")] = TextOrJson.text,  # noqa: A002
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
 ) -> None:
@@ -119,7 +120,7 @@ def inspect(
     from loraudit.inspection import inspection_json, inspection_text
     from loraudit.lora import load_lora
 
-    lora = load_lora(target)
+    lora = load_lora(target, offline)
     if format is TextOrJson.json:
         _emit(inspection_json(lora), output)
     else:
@@ -129,7 +130,7 @@ def inspect(
 @app.command()
 def scan(
     target: Annotated[
-        list[str], typer.Argument(help="LoRA files, peft folders, or folders with one LoRA file.")
+        list[str], typer.Argument(help="LoRA files, folders with one, or on the Hub: hf://ns/name/path.")
     ],
     base: Annotated[
         str | None,

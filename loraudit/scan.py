@@ -58,7 +58,7 @@ def scan(
     done = []
     for number, target in enumerate(targets, 1):
         try:
-            lora = load_lora(target)
+            lora = load_lora(target, request.offline)
         except LorauditError as error:
             if len(targets) == 1 and error.exit_code == Exit.ERROR:
                 raise

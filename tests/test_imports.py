@@ -57,7 +57,10 @@ TORCH_FREE = (
     "errors", "cards", "findings", "lora", "inspection", "report", "audit", "scan", "request", "progress",
     "cli",
 )  # fmt: skip
-HEAVY = ("torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib")
+HEAVY = (
+    "torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib",
+    "huggingface_hub",
+)  # fmt: skip
 
 
 def part_of(file: Path) -> str:

@@ -83,6 +83,8 @@ def _header(report: Report) -> RenderableType:
     rows = [("File", _text(target.name, _NAME_LIMIT, "bold"))]
     if target.sha256 is not None:
         rows.append(("SHA-256", _text(f"{target.sha256[:16]}…  {_size(target.size_bytes)}")))
+    if target.origin is not None:
+        rows.append(("Origin", _text(target.origin, _QUOTED_LIMIT)))
     if report.scanned:
         rows.append(("Base model", _text(target.base or "not recognised")))
         rows.append(("Contents", _text(_contents(target))))
