@@ -1,7 +1,9 @@
 """A Hub of our own on 127.0.0.1, and beside it the host that it sends downloads to."""
 
+import gzip
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +23,10 @@ class Hub:
     """Of the one repository, `ns/name`."""
     url: str = ""
     storage: str = ""
-    ranges: bool = True
+    ranges: float = math.inf
+    """How many requests for a range are honoured."""
+    gzip: bool = False
+    """Bodies are compressed for who takes that."""
     redirect: bool = False
     """Files are in LFS and lie on the other host."""
     claimed_size: int | None = None
@@ -107,8 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _file(self, data: bytes, headers: dict[str, str] | None = None) -> None:
-        wanted = self.headers.get("Range") if self.hub.ranges else None
+        wanted = self.headers.get("Range") if self.hub.ranges > 0 else None
+        self.hub.ranges -= wanted is not None
         total, start = len(data), 0
+        if self.hub.gzip and self.command == "GET" and "gzip" in self.headers.get("Accept-Encoding", ""):
+            data, headers = gzip.compress(data, 1), (headers or {}) | {"Content-Encoding": "gzip"}
         if wanted is not None:
             first, last = wanted.removeprefix("bytes=").split("-")
             start, data = int(first), data[int(first) : int(last) + 1 if last else None]

@@ -1,11 +1,10 @@
-"""LoRAs on the Hugging Face Hub: what an address means, the whole file, or no more of it than its header.
+"""LoRAs on the Hugging Face Hub: the whole file, or no more of it than its header.
 
 `huggingface_hub` does the talking, so `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE` and `HF_ENDPOINT` mean what
 they mean everywhere; it is imported only once an address of the Hub is met. Names, revisions and answers that
 come from the Hub are as hostile as the file.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,32 +13,18 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.address import PICKLES, WEIGHTS, HubSpec, sound_path
 from loraudit.lora.header import MAX_HEADER_BYTES, clean
-from loraudit.lora.source import PEFT_CONFIG, PEFT_WEIGHTS, PICKLES
+from loraudit.lora.source import PEFT_CONFIG, PEFT_WEIGHTS
 
-__all__ = ["HubFile", "HubHeader", "HubSpec", "fetch_file", "fetch_header", "parse_spec"]
+__all__ = ["HubFile", "HubHeader", "fetch_file", "fetch_header"]
 
-_ENDING: Final = ".safetensors"
-_BARE: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_REVISION: Final = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _FIRST: Final = 1 << 18
 """Bytes of the first request; the header of a kohya file with 264 modules fits."""
 _MAGIC: Final = 512
 """Bytes that tell what a file is that has no sound header."""
-
-
-@dataclass(frozen=True)
-class HubSpec:
-    """A file on the Hub, as asked for."""
-
-    repo: str
-    """`namespace/name`."""
-    revision: str | None = None
-    """A branch, tag or commit; None: the default branch."""
-    path: str = ""
-    """Within the repository; empty: the one LoRA in it."""
 
 
 @dataclass(frozen=True)
@@ -76,39 +61,6 @@ class _Known:
     commit: str
     size_bytes: int
     sha256: str | None
-
-
-def parse_spec(target: str) -> HubSpec | None:
-    """What `target` means on the Hub; None if it is a local path.
-
-    `hf://ns/name[@revision][/path]`, a page or download link of the Hub, or `ns/name` where there is no such
-    local path. Raises `LorauditError` if an address is not sound, `NotScannable` if it cannot be a LoRA.
-    """
-    bare = _BARE.fullmatch(target) is not None
-    if bare:
-        # A mistyped local path is nobody's business.
-        local = os.path.lexists(target) or Path(target).parent.exists()
-        if local or target.lower().endswith((_ENDING, *PICKLES)):
-            return None
-    elif not target.lower().startswith(("hf://", "https://", "http://")):
-        return None
-    from huggingface_hub import constants, parse_hf_uri
-    from huggingface_hub.errors import HfUriError
-
-    shown = clean(target, 300)
-    try:
-        uri = parse_hf_uri(f"hf://{target}" if bare else target, endpoint=constants.ENDPOINT)
-    except HfUriError:
-        raise LorauditError(
-            f"not an address of a repository on the Hub: {shown}",
-            "give hf://namespace/name[@revision]/path, or download the file first",
-        ) from None
-    if uri.type != "model":
-        raise LorauditError(f"not a model repository: {shown}", "loraudit reads models of the Hub")
-    revision = uri.revision
-    if revision is not None and (".." in revision or not _REVISION.fullmatch(revision)):
-        raise LorauditError(f"not a revision: {clean(revision)}", "give a branch, a tag or a commit")
-    return HubSpec(uri.id, revision, _sound_path(uri.path_in_repo) if uri.path_in_repo else "")
 
 
 def fetch_file(spec: HubSpec, offline: bool = False) -> HubFile:
@@ -187,20 +139,20 @@ def _with_path(spec: HubSpec, offline: bool) -> HubSpec:
     names = _names(spec, offline)
     if "model_index.json" in names:
         raise NotScannable(f"{spec.repo} is a whole diffusion model, not a LoRA", "give a LoRA trained on it")
-    files = sorted(name for name in names if name.lower().endswith(_ENDING))
+    files = sorted(name for name in names if name.lower().endswith(WEIGHTS))
     if len(files) > 1:
         listed = clean(", ".join(files), 300)
         raise LorauditError(
-            f"{spec.repo} holds {len(files)} {_ENDING} files", f"name one, hf://{spec.repo}/PATH: {listed}"
+            f"{spec.repo} holds {len(files)} {WEIGHTS} files", f"name one, hf://{spec.repo}/PATH: {listed}"
         )
     if files:
-        return replace(spec, path=_sound_path(files[0]))
+        return replace(spec, path=sound_path(files[0]))
     if any(name.lower().endswith(PICKLES) for name in names):
         raise NotScannable(
-            f"{spec.repo} holds pickle files and no {_ENDING} file",
+            f"{spec.repo} holds pickle files and no {WEIGHTS} file",
             "loraudit never unpickles; ask for the .safetensors file",
         )
-    raise NotScannable(f"{spec.repo} holds no LoRA file", f"give a repository with a {_ENDING} file")
+    raise NotScannable(f"{spec.repo} holds no LoRA file", f"give a repository with a {WEIGHTS} file")
 
 
 def _names(spec: HubSpec, offline: bool) -> list[str]:
@@ -214,19 +166,6 @@ def _names(spec: HubSpec, offline: bool) -> list[str]:
             return [file.rfilename for file in info.siblings or ()]
     folder = Path(snapshot_download(spec.repo, revision=spec.revision, local_files_only=True))
     return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-
-
-def _sound_path(path: str) -> str:
-    shown = clean(path, 300)
-    if any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or clean(path, 1000) != path:
-        raise LorauditError(f"not a path within a repository: {shown}", "give one without . and ..")
-    if path.lower().endswith(PICKLES):
-        raise NotScannable(
-            f"{shown} is a pickle by its name", "loraudit never unpickles; ask for the .safetensors file"
-        )
-    if not path.lower().endswith(_ENDING):
-        raise NotScannable(f"{shown} is not a {_ENDING} file by its name", f"name the {_ENDING} file")
-    return path
 
 
 def _from_cache(spec: HubSpec) -> HubHeader | None:
@@ -248,7 +187,6 @@ def _from_cache(spec: HubSpec) -> HubHeader | None:
 
 def _start(url: str, size: int) -> bytes:
     """The first bytes of the file at `url`, of `size` bytes, to the end of its header."""
-    import httpx2
     from huggingface_hub import constants, get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
@@ -269,9 +207,9 @@ def _start(url: str, size: int) -> bytes:
         ) as response:
             hf_raise_for_status(response)
             if begin and not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
-                raise httpx2.RemoteProtocolError("another range than the one asked for")
+                raise LorauditError("the Hub answers, but not with the bytes asked for", "try again later")
             for block in response.iter_raw():
-                data += block[: max(0, 8 + MAX_HEADER_BYTES - len(data))]
+                data += block
                 if len(data) >= _wanted(data, size):
                     break
     return bytes(data[: _wanted(data, size)])

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Final
 
 from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.address import PICKLES, parse_spec
 from loraudit.lora.header import clean
 
-__all__ = ["PEFT_CONFIG", "PEFT_WEIGHTS", "PICKLES", "Part", "Source", "find_source"]
+__all__ = ["PEFT_CONFIG", "PEFT_WEIGHTS", "Part", "Source", "find_source"]
 
 PEFT_WEIGHTS: Final = "adapter_model.safetensors"
 PEFT_CONFIG: Final = "adapter_config.json"
-PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-"""Endings of files that are never opened."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,18 @@ class Source:
 def find_source(target: str | Path, offline: bool = False) -> Source:
     """The LoRA at `target`: a file, a peft folder (or `unet/` and `text_encoder/`), a folder with one file.
 
-    A `str` may also be an address on the Hub (`loraudit.lora.hub.parse_spec`); `offline`, the Hub cache alone
+    A `str` may also be an address on the Hub (`loraudit.lora.address`); `offline`, the Hub cache alone
     is asked.
 
     Raises `LorauditError` if there is nothing or the folder holds several, `NotScannable` if it holds none;
     an `OSError` of the file system passes through.
     """
-    if isinstance(target, str):
-        # Here, since it needs the names above.
-        from loraudit.lora.hub import fetch_file, parse_spec
+    spec = parse_spec(target) if isinstance(target, str) else None
+    if spec is not None:
+        from loraudit.lora.hub import fetch_file
 
-        spec = parse_spec(target)
-        if spec is not None:
-            file = fetch_file(spec, offline)
-            return Source(clean(file.path.name), file.path, (_part(file.path),), file.origin)
+        file = fetch_file(spec, offline)
+        return Source(clean(file.path.name), file.path, (_part(file.path),), file.origin)
     path = Path(target)
     if not str(target) or not path.exists():
         hint = "check the path; a broken link counts as missing" if path.is_symlink() else "check the path"
