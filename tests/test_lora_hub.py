@@ -354,6 +354,20 @@ def test_a_size_that_is_not_true(hub: fake.Hub) -> None:
         parse_header(got.data, Path("ada"), got.size_bytes)
 
 
+def test_a_download_that_breaks_off(hub: fake.Hub, kohya: bytes) -> None:
+    hub.files, hub.redirect, hub.claimed_size = {"ada.safetensors": kohya}, True, len(kohya) + 1
+    with pytest.raises(LorauditError, match="did not come through") as caught:
+        load_lora(ADDRESS)
+    assert caught.value.exit_code == 2
+
+
+def test_a_cache_that_cannot_be_written(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    hub.files = {"ada.safetensors": kohya}
+    with pytest.raises(LorauditError, match=f"cannot read {ADDRESS}: Not a directory"):
+        load_lora(ADDRESS)
+
+
 def test_the_cache_spares_the_request(hub: fake.Hub, kohya: bytes) -> None:
     hub.files, hub.redirect = {"ada.safetensors": kohya}, True
     spec = HubSpec("ns/name", None, "ada.safetensors")

@@ -249,7 +249,7 @@ def _not_cached(spec: HubSpec) -> LorauditError:
 def _plain_errors(spec: HubSpec, offline: bool) -> Iterator[None]:
     """What the Hub's client raises, in one line."""
     import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, XetDownloadError
     from huggingface_hub.utils import logging
 
     # It warns of every try before it gives up, which then is one error of ours.
@@ -260,6 +260,10 @@ def _plain_errors(spec: HubSpec, offline: bool) -> Iterator[None]:
         raise (_not_cached(spec) if offline else _explained(spec, error.__cause__)) from None
     except (HfHubHTTPError, httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise _explained(spec, error) from None
+    except (OSError, XetDownloadError) as error:
+        if isinstance(error, OSError) and error.strerror is not None:
+            raise
+        raise LorauditError(f"the download from {spec.repo} did not come through", "try again") from None
     except (ValueError, KeyError, TypeError):
         raise _not_a_hub() from None
 
