@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from loraudit.base import Base
     from loraudit.lora import LoRA
 
-__all__ = ["audit_lora", "gap", "target_of"]
+__all__ = ["audit_lora", "gap", "target_of", "unread_gaps"]
 
 
 def audit_lora(
@@ -44,7 +44,7 @@ def audit_lora(
     receives the pictures, `on_step` hears how many are done of how many. Raises `NotScannable` if the LoRA
     does not fit the base.
     """
-    missing = [*gaps, *_unread(lora)]
+    missing = [*gaps, *unread_gaps(lora)]
     aims: list[Aim] = []
     for attack in attacks:
         try:
@@ -96,7 +96,7 @@ def gap(what: str, error: LorauditError) -> Gap:
     return Gap(what, f"{error}; {error.hint}" if error.hint else str(error))
 
 
-def _unread(lora: LoRA) -> list[Gap]:
+def unread_gaps(lora: LoRA) -> list[Gap]:
     """What the file holds besides what was read: an attack on half a file proves nothing about the rest."""
     if not lora.unread:
         return []

@@ -15,9 +15,9 @@ from typing import Annotated, Final
 import typer
 
 from loraudit import __version__
-from loraudit.errors import LorauditError
+from loraudit.errors import Incomplete, LorauditError
 from loraudit.interrupt import interruptible
-from loraudit.training.commands import finetune, train_encoder
+from loraudit.training.commands import Layout, finetune, train_encoder
 
 __all__ = ["app", "main"]
 
@@ -43,6 +43,14 @@ class TextOrJson(StrEnum):
 
     text = "text"
     json = "json"
+
+
+class Depth(StrEnum):
+    """What `--depth` takes."""
+
+    metadata = "metadata"
+    weights = "weights"
+    attack = "attack"
 
 
 class AttackName(StrEnum):
@@ -114,17 +122,32 @@ def inspect(
     ],
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     format: Annotated[TextOrJson, typer.Option("--format", "-f", help="What to print.")] = TextOrJson.text,  # noqa: A002
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    export: Annotated[
+        Layout | None,
+        typer.Option("--export", help="Write the LoRA to -o in this layout."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file; with --export, the LoRA (peft: a folder)."),
+    ] = None,
 ) -> None:
     """Say what a LoRA file is and what could not be read."""
-    from loraudit.inspection import inspection_json, inspection_text
-    from loraudit.lora import load_lora
+    from loraudit.inspection import export_line, inspection_json, inspection_text
+    from loraudit.lora import export_lora, load_lora
 
+    if export is not None and output is None:
+        raise LorauditError("--export writes a file", "name a new one with -o")
     lora = load_lora(target, offline)
+    if export is not None and output is not None:
+        export_lora(lora, export.value, output)
+        _say(export_line(lora, export.value, output))
+        output = None
     if format is TextOrJson.json:
         _emit(inspection_json(lora), output)
     else:
         _emit(inspection_text(lora, width=_width(output), colour=_colour(output)), output)
+    if export is not None and lora.unread:
+        raise typer.Exit(Incomplete.exit_code)
 
 
 @app.command()
@@ -132,6 +155,9 @@ def scan(
     target: Annotated[
         list[str], typer.Argument(help="LoRA files, folders with one, or on the Hub: hf://ns/name/path.")
     ],
+    depth: Annotated[
+        Depth, typer.Option("--depth", help="Read the words, the matrices too, or attack as well.")
+    ] = Depth.attack,
     base: Annotated[
         str | None,
         typer.Option("--base", help="A base by name, or a diffusers folder. [default: the LoRA's own]"),
@@ -163,9 +189,9 @@ def scan(
         bool, typer.Option("--reveal", help="Show private words of the file in files and pipes too.")
     ] = False,
 ) -> None:
-    """Reconstruct the person that a LoRA file gives away."""
+    """Find whom a LoRA file gives away, in its words and in its weights."""
     from loraudit.findings import Severity, combine_exit_codes
-    from loraudit.lora import clean
+    from loraudit.lora.header import clean
     from loraudit.progress import progress
     from loraudit.report import FORMATS
     from loraudit.request import ATTACKS, Request
@@ -174,7 +200,10 @@ def scan(
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         # Said now and not after the work.
         raise LorauditError(f"cannot write {clean(str(output), 300)}", "choose another path with -o")
+    if depth is not Depth.attack and (reference or save_images):
+        raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
     request = Request(
+        depth=depth.value,
         base=base,
         attacks=ATTACKS if attack is None else tuple(name.value for name in attack),
         encoder=encoder,
@@ -203,6 +232,23 @@ def scan(
     raise typer.Exit(combine_exit_codes(one.exit_code(threshold) for one in scanned))
 
 
+@app.command()
+def scrub(
+    target: Annotated[Path, typer.Argument(help="A safetensors file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write the copy to this file.")],
+) -> None:
+    """Write a copy of a file without its metadata, all but what loaders need."""
+    from loraudit.findings import judge_metadata
+    from loraudit.lora.metadata import read_exposure, traces
+    from loraudit.lora.scrub import scrub as scrub_file
+    from loraudit.lora.source import find_source
+    from loraudit.scrubbing import scrub_text
+
+    scrubbed = scrub_file(target, output)
+    left = judge_metadata(traces(read_exposure(find_source(output))))
+    _emit(scrub_text(scrubbed, output, left), None)
+
+
 app.command()(finetune)
 app.command("train-encoder")(train_encoder)
 
@@ -213,7 +259,7 @@ def _emit(text: str, output: Path | None, mode: int = 0o666) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        from loraudit.lora.write import write_atomic
+        from loraudit.lora.atomic import write_atomic
 
         write_atomic(output, text.encode(), mode)
 

@@ -1,18 +1,19 @@
-"""`loraudit inspect`: what a LoRA file is, as text or as JSON, without running anything."""
+"""`loraudit inspect`: what a LoRA file is, as text or as JSON, and what an export of it holds."""
 
 import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from loraudit.lora import Factors, LoRA, Site
+from loraudit.lora import Factors, LoRA, Site, clean
 
-__all__ = ["inspection_json", "inspection_text"]
+__all__ = ["export_line", "inspection_json", "inspection_text"]
 
 SCHEMA: Final = "loraudit.inspect/1"
 SHOWN_UNREAD: Final = 10
@@ -54,6 +55,19 @@ def inspection_text(lora: LoRA, *, width: int, colour: bool) -> str:
     with console.capture() as capture:
         console.print(Group(*_facts(lora), "", _modules(lora), *_unread(lora)))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def export_line(lora: LoRA, layout: str, path: Path) -> str:
+    """In one line, what an export of `lora` to `path` holds and what it does not."""
+    modules = "1 module" if len(lora.factors) == 1 else f"{len(lora.factors)} modules"
+    line = (
+        f"wrote {clean(str(path), 300)}: {modules} in {layout} layout, float32, scale folded in, no metadata"
+    )
+    if lora.unread:
+        first = lora.unread[0]
+        more = f" and {len(lora.unread) - 1} more" if len(lora.unread) > 1 else ""
+        line += f"; not in it, because unread: {first.key} ({first.why}){more}"
+    return line
 
 
 def _facts(lora: LoRA) -> Iterable[Text]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from loraudit.errors import LorauditError
 from loraudit.lora import clean
-from loraudit.lora.write import write_atomic
+from loraudit.lora.atomic import write_atomic
 
 __all__ = ["Album", "Row", "contact_sheet", "read_photos"]
 

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ATTACKS", "Request"]
+__all__ = ["ATTACKS", "DEPTHS", "Request"]
+
+DEPTHS: Final = ("metadata", "weights", "attack")
+"""Names of `--depth`, each a step further than the one before."""
 
 ATTACKS: Final = ("paper", "prompts")
 """Names of `--attack`, in the order they run."""
@@ -14,6 +17,8 @@ ATTACKS: Final = ("paper", "prompts")
 class Request:
     """What was asked for."""
 
+    depth: str = "attack"
+    """One of `DEPTHS`."""
     base: str | None = None
     """A name or a folder; None: the base that the LoRA was made for."""
     attacks: tuple[str, ...] = ATTACKS

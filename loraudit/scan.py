@@ -1,24 +1,43 @@
 """`loraudit scan`: every target to a report; one that cannot be scanned, or only in part, says so.
 
-Importing this loads neither torch nor diffusers, so that an installation without them can say what it lacks.
+    target --metadata--> findings --weights--> LoRA --attack--> more findings, scores
+
+What the file says is part of every report, whether or not its weights can be attacked. Importing this loads
+neither numpy nor torch: a scan of the metadata needs none, and an installation without them can say what it
+lacks.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from loraudit import __version__
-from loraudit.audit import gap, target_of
+from loraudit.audit import gap, target_of, unread_gaps
 from loraudit.errors import Incomplete, LorauditError, NotScannable
-from loraudit.findings import Exit, Gap, Report, Severity, exit_code, unscannable
-from loraudit.lora import LoRA, clean, load_lora
+from loraudit.findings import (
+    Exit,
+    Finding,
+    Gap,
+    Report,
+    Settings,
+    Severity,
+    Target,
+    combine_exit_codes,
+    exit_code,
+    judge_metadata,
+    unscannable,
+)
+from loraudit.lora.header import clean
+from loraudit.lora.metadata import read_exposure, traces
+from loraudit.lora.source import Source, find_source
 from loraudit.request import Request
 
 if TYPE_CHECKING:
+    from loraudit.lora import LoRA
     from loraudit.workbench import Workbench
 
 __all__ = ["Scanned", "scan"]
@@ -38,8 +57,20 @@ class Scanned:
     """Why it could not be scanned at all."""
 
     def exit_code(self, fail_on: Severity | None) -> int:
-        """That of the error, if there is one, otherwise of the report."""
-        return self.error.exit_code if self.error else exit_code(self.report, fail_on)
+        """That of the report; of the error, if there is one and what the file says is not worse."""
+        code = exit_code(self.report, fail_on)
+        if self.error is None:
+            return code
+        return combine_exit_codes([self.error.exit_code, *([code] if code is Exit.FOUND else [])])
+
+
+@dataclass(frozen=True)
+class _Words:
+    """One target as far as its metadata: all that a scan without numpy can say."""
+
+    source: Source
+    target: Target
+    findings: tuple[Finding, ...]
 
 
 def scan(
@@ -53,19 +84,27 @@ def scan(
     Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
     reference photos, a folder for pictures that is not empty, a single target that does not exist.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     bench: Workbench | None = None
     done = []
     for number, target in enumerate(targets, 1):
+        name, words = Target(clean(Path(target).name or target)), None
         try:
-            lora = load_lora(target, request.offline)
+            words = _read_words(target, request.offline)
+            if request.depth == "metadata":
+                done.append(_no_deeper(words.target, request.depth, words.findings))
+                continue
+            lora = _read_weights(words.source)
         except LorauditError as error:
             if len(targets) == 1 and error.exit_code == Exit.ERROR:
                 raise
-            done.append(_failed(target, error))
+            done.append(_failed(words, name, error))
             continue
-        if missing:
-            done.append(_in_part(lora, Gap("any attack", f"{missing[0]} is not installed; {_INSTALL}")))
+        if request.depth == "weights":
+            done.append(_no_deeper(target_of(lora), request.depth, words.findings, unread_gaps(lora)))
+            continue
+        if missing := _missing():
+            why = Gap("any attack", f"{missing} is not installed; {_INSTALL}")
+            done.append(_no_deeper(target_of(lora), request.depth, words.findings, [why]))
             continue
         if bench is None:
             from loraudit.workbench import Workbench
@@ -73,19 +112,48 @@ def scan(
             bench = Workbench(request, say, on_step)
         try:
             within = f"{number:02d}" if len(targets) > 1 else None
-            done.append(Scanned(bench.audit(lora, within)))
+            report = bench.audit(lora, within)
+            done.append(Scanned(replace(report, findings=(*report.findings, *words.findings))))
         except NotScannable as error:
-            done.append(_failed(target, error))
+            done.append(_failed(words, name, error))
         except Incomplete as error:
-            done.append(_in_part(lora, gap("any attack", error)))
+            why = gap("any attack", error)
+            done.append(_no_deeper(target_of(lora), request.depth, words.findings, [why]))
     return done
 
 
-def _failed(target: str, error: LorauditError) -> Scanned:
+def _read_words(target: str, offline: bool) -> _Words:
+    try:
+        source = find_source(target, offline)
+    except OSError as error:
+        raise LorauditError(
+            f"cannot read {clean(target, 300)}: {error.strerror}", "check its permissions"
+        ) from None
+    exposure = read_exposure(source)
+    findings = judge_metadata(traces(exposure))
+    return _Words(source, Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin), findings)
+
+
+def _read_weights(source: Source) -> LoRA:
+    from loraudit.lora import load_lora
+
+    return load_lora(source)
+
+
+def _missing() -> str | None:
+    """The first package that attacks need and that is not installed."""
+    return next((name for name in _NEEDED if importlib.util.find_spec(name) is None), None)
+
+
+def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:
+    """Not attacked at all; what it says still counts."""
     why = gap("target", error).why
-    return Scanned(unscannable(__version__, clean(Path(target).name or target), why), error)
+    target, findings = (words.target, words.findings) if words else (name, ())
+    return Scanned(unscannable(__version__, target, why, findings), error)
 
 
-def _in_part(lora: LoRA, why: Gap) -> Scanned:
-    """Read, but not attacked."""
-    return Scanned(Report(__version__, target_of(lora), incomplete=(why,)))
+def _no_deeper(target: Target, depth: str, findings: Sequence[Finding], gaps: Sequence[Gap] = ()) -> Scanned:
+    """Read, but not attacked, be it that this was not asked for or that it cannot be."""
+    return Scanned(
+        Report(__version__, target, tuple(findings), settings=Settings(depth=depth), incomplete=tuple(gaps))
+    )

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from loraudit import __version__
 from loraudit.cli import main
 from loraudit.lora import write_diffusers, write_kohya, write_peft
+from loraudit.lora.dialects import DIALECTS
 
 SCHEMA = {
     "type": "object",
@@ -35,7 +36,7 @@ SCHEMA = {
         },
         "family": {"type": "string"},
         "base": {"enum": ["tiny", "sd14", None]},
-        "dialect": {"enum": ["diffusers", "kohya", "peft"]},
+        "dialect": {"enum": [*(dialect.name for dialect in DIALECTS), "cloneofsimo"]},
         "modules": {
             "type": "array",
             "items": {

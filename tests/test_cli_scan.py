@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from loraudit.base import Base, load_base
 from loraudit.cli import main
@@ -163,7 +164,10 @@ def test_without_an_encoder_the_scan_is_incomplete(scan, lora, monkeypatch, tmp_
     code, out, _ = scan(lora, *QUICK, "-f", "json", "--fail-on", "never")
     report = json.loads(out)
     assert code == 4
-    assert report["verdict"]["level"] == "inconclusive"
+    assert {finding["id"]: finding["severity"] for finding in report["findings"]} == {
+        "LA-CAPTION-002": "low",  # the trigger in the metadata: the attacks alone cannot tell
+        "LA-IDENTITY-003": "inconclusive",
+    }
     (gap,) = report["incomplete"]
     assert gap["what"] == "attack paper"
     assert "no encoder for the base tiny ships with loraudit; train one" in gap["why"]
@@ -192,7 +196,7 @@ def test_a_missing_face_model_leaves_the_rest(scan, lora, monkeypatch, tmp_path)
     jsonschema.validate(report, schema())
     assert code == 4
     assert report["incomplete"][0]["what"] == "face model"
-    assert (report["findings"], report["verdict"]["level"]) == ([], "inconclusive")
+    assert [finding["id"] for finding in report["findings"]] == ["LA-CAPTION-002"]
     assert (tmp_path / "out" / "sheet.png").exists()
 
 
@@ -234,6 +238,17 @@ def test_a_target_that_is_no_lora(scan, tmp_path) -> None:
     assert "NOT SCANNED" in out
     first, hint = err.splitlines()
     assert first.startswith("loraudit: error: ") and "Git LFS pointer" in first and hint.strip()
+
+
+def test_a_target_of_another_family(scan, tmp_path) -> None:
+    tensors = {"lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": torch.ones(4, 4)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    code, _, err = scan(tmp_path / "x.safetensors")
+    assert code == 3
+    assert err.splitlines() == [
+        "loraudit: error: x.safetensors is a LoRA for FLUX or HunyuanVideo",
+        "  loraudit audits LoRAs for SD 1.x",
+    ]
 
 
 def test_the_wrong_base(scan, tmp_path, sd1_factors) -> None:
@@ -296,7 +311,7 @@ def test_ctrl_c() -> None:
     script = (
         "import sys, time, loraudit.scan\n"
         "def wait(*a, **b): print('ready', flush=True); time.sleep(60)\n"
-        "loraudit.scan.load_lora = wait\n"
+        "loraudit.scan.find_source = wait\n"
         "sys.argv = ['loraudit', 'scan', 'x', '-o', 'report']\n"
         "from loraudit.cli import main; main()\n"
     )

@@ -340,7 +340,7 @@ GAP = (Gap("attack paper", "no encoder"),)
         (report(Severity.NONE, incomplete=GAP), Severity.HIGH, Exit.INCOMPLETE),
         (report(Severity.NONE, incomplete=GAP), None, Exit.INCOMPLETE),
         (report(), Severity.HIGH, Exit.INCOMPLETE),
-        (unscannable("0", "a", "not a LoRA"), Severity.HIGH, Exit.NOTHING),
+        (unscannable("0", Target("a"), "not a LoRA"), Severity.HIGH, Exit.NOTHING),
     ],
 )
 def test_exit_code(made, fail_on, code):

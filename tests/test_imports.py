@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "errors": set(),
     "cards": {"errors"},
     "findings": {"errors"},
-    "lora": {"errors", "cards"},
+    "lora": {"errors", "cards", "findings"},
     "inspection": {"errors", "lora"},
+    "scrubbing": {"findings", "lora"},
     "base": {"errors", "cards", "lora", "lowrank"},
     "lowrank": {"errors", "cards", "lora"},
     "encoder": {"errors", "cards", "lora", "base", "lowrank"},
@@ -54,9 +55,10 @@ MAY_IMPORT = {
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "experiments"}
 TORCH_FREE = (
-    "errors", "cards", "findings", "lora", "inspection", "report", "audit", "scan", "request", "progress",
-    "cli",
+    "errors", "cards", "findings", "lora", "inspection", "scrubbing", "report", "audit", "scan", "request",
+    "progress", "cli",
 )  # fmt: skip
+LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")
 HEAVY = (
     "torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib",
     "huggingface_hub",
@@ -129,22 +131,36 @@ def test_the_rules_notice() -> None:
     assert late["loraudit.errors"] is True
 
 
+def command(*arguments: str) -> str:
+    return f"import sys; sys.argv = {['loraudit', *arguments]!r}; from loraudit.cli import main; main()"
+
+
 @pytest.mark.parametrize(
-    "code",
+    ("code", "heavy"),
     [
-        "import loraudit",
-        "import loraudit.lora, loraudit.inspection",
-        "import sys; sys.argv = ['loraudit', '--help']; from loraudit.cli import main; main()",
-        "import sys; sys.argv = ['loraudit', 'inspect', sys.argv[1]]; from loraudit.cli import main; main()",
+        ("import loraudit", LIGHTEST),
+        ("import loraudit.lora.metadata, loraudit.lora.scrub, loraudit.scan, loraudit.report", LIGHTEST),
+        ("import loraudit.lora, loraudit.inspection", HEAVY),
+        (command("--help"), LIGHTEST),
+        (command("inspect", "FILE"), HEAVY),
+        (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never"), LIGHTEST),
+        (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never", "-o", "REPORT"), LIGHTEST),
+        (command("scan", "FILE", "--depth", "weights", "--fail-on", "never"), HEAVY),
+        (command("scrub", "FILE", "-o", "COPY"), LIGHTEST),
     ],
-    ids=["package", "lora", "help", "inspect"],
+    ids=["package", "words", "lora", "help", "inspect", "metadata", "metadata-o", "weights", "scrub"],
 )
-def test_light_commands_load_nothing_heavy(code: str, tmp_path: Path, sd1_factors) -> None:
+def test_light_commands_load_nothing_heavy(
+    code: str, heavy: tuple[str, ...], tmp_path: Path, sd1_factors
+) -> None:
     from loraudit.lora import write_kohya
 
     write_kohya(sd1_factors, tmp_path / "x.safetensors")
-    loaded = f"sorted(set(sys.modules) & set({HEAVY!r}))"
+    for name, path in (("FILE", "x.safetensors"), ("REPORT", "report"), ("COPY", "copy.safetensors")):
+        code = code.replace(f"'{name}'", repr(str(tmp_path / path)))
+    loaded = f"sorted(set(sys.modules) & set({heavy!r}))"
     report = f"import atexit, sys; atexit.register(lambda: print('LOADED', *{loaded}))"
-    command = [sys.executable, "-c", f"{report}\n{code}", str(tmp_path / "x.safetensors")]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", f"{report}\n{code}"], capture_output=True, text=True, check=True
+    )
     assert result.stdout.splitlines()[-1] == "LOADED"

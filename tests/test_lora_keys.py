@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
-from loraudit.lora.header import TensorInfo
-from loraudit.lora.keys import Pair, read_keys
+from loraudit.lora.dialects import DIALECTS
+from loraudit.lora.header import TensorInfo, clean
+from loraudit.lora.keys import Reading, read_keys
 
 SITE = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
 TEXT = "text_encoder.encoder.layers.3.self_attn.out_proj"
@@ -14,6 +17,10 @@ KOHYA = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0"
 
 def tensors(shapes: Mapping[str, Sequence[int]], dtype: str = "F32") -> dict[str, TensorInfo]:
     return {key: TensorInfo(dtype, tuple(shape), 0, 0) for key, shape in shapes.items()}
+
+
+def read(file: Mapping[str, TensorInfo]) -> Reading:
+    return read_keys(file, {})
 
 
 def pair_of(down: str, up: str) -> dict[str, TensorInfo]:
@@ -60,21 +67,28 @@ def pair_of(down: str, up: str) -> dict[str, TensorInfo]:
     ],
 )
 def test_every_spelling_names_its_site(dialect: str, down: str, up: str, site: str) -> None:
-    reading = read_keys(pair_of(down, up))
+    reading = read(pair_of(down, up))
     assert reading.dialect == dialect
-    assert [(pair.site, pair.down, pair.up, pair.rank) for pair in reading.pairs] == [(site, down, up, 4)]
+    (update,) = reading.updates
+    assert (update.site, update.keys, update.size.rank) == (site, {"down": down, "up": up}, 4)
     assert reading.unread == ()
 
 
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({f"{KOHYA}.lora_mid.weight": (4, 4, 3, 3)}, "more than a plain LoRA pair"),
-        ({f"{KOHYA}.dora_scale": (1280, 1)}, "more than a plain LoRA pair"),
+        ({f"{KOHYA}.lora_mid.weight": (4, 5, 3, 3)}, "do not multiply"),
+        ({f"{KOHYA}.scalar": ()}, "more than a plain LoRA pair"),
+        ({f"{KOHYA}.hada_w1_a": (1280, 4)}, "mixes the matrices of several kinds"),
+        ({f"{KOHYA}.dora_scale": (1280, 1)}, "DoRA needs the base's weights"),
+        ({f"{KOHYA}.diff_b": (1280,)}, "an update of the bias"),
+        ({"lora_unet_mid_block_resnets_0_norm1.w_norm": (1280,)}, "normalisation layer"),
+        ({"lora_unet_conv_in.hada_w1_a": (320, 4)}, "lacks one of its matrices"),
         ({"lora_unet_nowhere.lora_down.weight": (4, 8)}, "no base has a module of this name"),
         ({"lora_unet_conv_in.alpha": ()}, "lacks one of its two matrices"),
         ({"lora_unet_conv_in.lora_up.weight": (320, 4)}, "lacks one of its two matrices"),
-        ({"bundle_emb.ada.clip_l": (2, 768)}, "no known layout"),
+        ({"bundle_emb.ada.clip_l": (2, 768)}, "textual inversion embedding that rides along"),
+        ({"anything": (2, 768)}, "no known layout"),
         ({f"{SITE}.lora.down.weight": (4, 1280)}, "differs from that of the rest"),
         ({"": (1,)}, "no known layout"),
         ({"lora_unet_" + "a." * 100_000: (1,)}, "no base has a module"),
@@ -87,10 +101,10 @@ def test_what_is_not_understood_is_said(extra: Mapping[str, Sequence[int]], word
         | {f"{plain}.lora_down.weight": (4, 320, 3, 3), f"{plain}.lora_up.weight": (4, 4, 1, 1)}
         | dict(extra)
     )
-    reading = read_keys(file)
+    reading = read(file)
     assert any(words in item.why for item in reading.unread)
-    read = {key for pair in reading.pairs for key in (pair.down, pair.up, pair.alpha) if key is not None}
-    assert len(read) + len(reading.unread) == len(file), "every tensor is read or said to be unread"
+    used = {key for update in reading.updates for key in (*update.keys.values(), update.alpha) if key}
+    assert len(used) + len(reading.unread) == len(file), "every tensor is read or said to be unread"
 
 
 @pytest.mark.parametrize(
@@ -98,29 +112,70 @@ def test_what_is_not_understood_is_said(extra: Mapping[str, Sequence[int]], word
     [
         ((4, 1280), (1280, 8), "F32", "do not multiply"),
         ((0, 1280), (1280, 0), "F32", "do not multiply"),
-        ((4,), (1280, 4), "F32", "not those of a LoRA pair"),
-        ((4, 1280), (1280, 4, 3, 3), "F32", "not those of a LoRA pair"),
-        ((4, 1280), (1280, 4), "I32", "not floating point"),
+        ((4,), (1280, 4), "F32", "do not multiply"),
+        ((4, 1280), (1280, 4, 3, 3), "F32", "do not multiply"),
+        ((4, 1280), (1280, 4), "I32", "matrices are I32, not floating point"),
     ],
 )
 def test_matrices_that_make_no_pair(down: Sequence[int], up: Sequence[int], dtype: str, words: str) -> None:
-    reading = read_keys(tensors({f"{KOHYA}.lora_down.weight": down, f"{KOHYA}.lora_up.weight": up}, dtype))
-    assert (reading.dialect, reading.pairs) == ("", ())
+    reading = read(tensors({f"{KOHYA}.lora_down.weight": down, f"{KOHYA}.lora_up.weight": up}, dtype))
+    assert (reading.dialect, reading.updates) == ("", ())
     assert [words in item.why for item in reading.unread] == [True, True]
+
+
+_STARTS = (
+    "unet.conv_in.", "conv_in.", "lora_unet_conv_in.", "lora_unet_input_blocks_0_0.", "unet:0:",
+    "lora_unet_no.", "diffusion_model.out.2.", "lycoris_conv_out.", "text_encoder.encoder.layers.0.mlp.fc1.",
+    "base_model.model.conv_in.",
+)  # fmt: skip
+_SUFFIXES = sorted(
+    {suffix for dialect in DIALECTS for spelling in dialect.spellings for suffix in spelling.suffixes}
+)
+
+
+_SHAPES = ((4, 4), (4, 4, 1, 1), (4, 320), ())
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.sampled_from(_STARTS), st.text(max_size=9)),
+            st.one_of(
+                st.just(["lora_down.weight", "lora_up.weight", "alpha"]),
+                st.just(["lora_A.weight", "lora_B.weight"]),
+                st.lists(st.sampled_from([*_SUFFIXES, "up", "weight", "x.y"]), max_size=4),
+            ),
+            st.sampled_from(_SHAPES),
+            st.sampled_from(["F32", "BF16", "F8_E4M3", "I64"]),
+        ),
+        max_size=5,
+    )
+)
+def test_every_tensor_is_read_once_or_said_to_be_unread(modules: list) -> None:
+    file = {
+        f"{start}{suffix}": TensorInfo(dtype, () if suffix == "alpha" else shape, 0, 0)
+        for start, suffixes, shape, dtype in modules
+        for suffix in suffixes
+    }
+    reading = read(file)
+    used = [key for update in reading.updates for key in (*update.keys.values(), update.alpha) if key]
+    event(f"{len(reading.updates)} modules read")
+    assert len(set(used)) == len(used)
+    assert sorted(item.key for item in reading.unread) == sorted(clean(key) for key in set(file) - set(used))
 
 
 def test_a_module_given_twice_is_not_read() -> None:
     once = pair_of(f"{TEXT}.lora_A.weight", f"{TEXT}.lora_B.weight")
     again = pair_of(*(key.replace("encoder.layers", "text_model.encoder.layers", 1) for key in once))
-    assert len(read_keys(once).pairs) == 1
-    both = read_keys(once | again)
-    assert both.pairs == ()
+    assert len(read(once).updates) == 1
+    both = read(once | again)
+    assert both.updates == ()
     assert {item.why for item in both.unread} == {"this module is given twice"}
 
 
 def test_a_convolution_flattens() -> None:
     name = "lora_unet_conv_in"
     shapes = {f"{name}.lora_down.weight": (2, 4, 3, 3), f"{name}.lora_up.weight": (320, 2, 1, 1)}
-    (pair,) = read_keys(tensors(shapes)).pairs
-    assert isinstance(pair, Pair)
-    assert pair.shape == (320, 36)
+    (update,) = read(tensors(shapes)).updates
+    assert (update.size.shape, update.size.inputs) == ((320, 36), (4, 3, 3))

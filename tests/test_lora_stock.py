@@ -12,10 +12,13 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, inject_adapter_in_model
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from loraudit.cards import models_dir
+from loraudit.errors import NotScannable
 from loraudit.lora import LoRA, load_lora, write_diffusers, write_kohya, write_peft
+from loraudit.lora.dialects import ASIDE
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT = ["q_proj", "v_proj"]
@@ -74,6 +77,33 @@ def test_a_folder_that_peft_wrote(stabilised: bool, tmp_path: Path) -> None:
     randomise(network)
     network.save_pretrained(str(tmp_path))
     assert_reads(load_lora(tmp_path), updates(network, "unet"))
+
+
+def test_dora_of_peft_is_named(tmp_path: Path) -> None:
+    network = get_peft_model(unet(), LoraConfig(r=3, use_dora=True, target_modules=ATTENTION))
+    network.save_pretrained(str(tmp_path))
+    with pytest.raises(NotScannable, match="DoRA needs the base's weights"):
+        load_lora(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed")
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_raw_state_dict_with_the_base_in_it(wrapped: bool, tmp_path: Path) -> None:
+    config = LoraConfig(r=3, lora_alpha=3, lora_bias=True, target_modules=[*ATTENTION, "proj_in", "conv1"])
+    network = get_peft_model(unet(), config)
+    randomise(network)
+    saved = network if wrapped else network.base_model.model
+    save_file(saved.state_dict(), tmp_path / "x.safetensors")
+    lora = load_lora(tmp_path / "x.safetensors")
+    expected = updates(network, "unet")
+    assert lora.dialect == "peft"
+    assert set(lora.factors) == set(expected)
+    for site, delta in expected.items():
+        np.testing.assert_allclose(lora.factors[site].delta(), delta, rtol=1e-4, atol=1e-6)
+    assert {item.why for item in lora.unread if "norm" not in item.key} == {
+        "missing, so the scale of every module is unknown and taken as 1",
+        *ASIDE.values(),
+    }
 
 
 def test_a_file_that_diffusers_saved(tmp_path: Path) -> None:

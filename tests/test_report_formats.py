@@ -115,7 +115,7 @@ CLEAN = dataclasses.replace(
     scores=(),
     incomplete=(),
 )
-SEVERAL = (REPORT, CLEAN, unscannable("0.1.0", "notes.txt", "this is not a safetensors file"))
+SEVERAL = (REPORT, CLEAN, unscannable("0.1.0", Target("notes.txt"), "this is not a safetensors file"))
 
 RENDERED = {
     "report-80.txt": lambda: FORMATS["text"]([REPORT]),

@@ -2,7 +2,7 @@
 see.
 
 `evidence` is what an attack brought back and its statistics, `policy` judges it, `rules` words it, `table`
-lists every number, `vocabulary` is what they are all put in.
+lists every number, `metadata` judges and words what a file says, `vocabulary` is what they are all put in.
 """
 
 from loraudit.findings.evidence import (
@@ -19,6 +19,7 @@ from loraudit.findings.evidence import (
     quantile,
     wilson_interval,
 )
+from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
 from loraudit.findings.policy import Policy, judge
 from loraudit.findings.rules import Rule
 from loraudit.findings.table import score_table
@@ -41,6 +42,7 @@ from loraudit.findings.vocabulary import (
 )
 
 __all__ = [
+    "METADATA_RULES",
     "AttackEvidence",
     "Comparison",
     "Confidence",
@@ -49,6 +51,7 @@ __all__ = [
     "Faces",
     "Finding",
     "Gap",
+    "MetadataRule",
     "Modules",
     "Policy",
     "Reading",
@@ -59,6 +62,7 @@ __all__ = [
     "Severity",
     "Share",
     "Target",
+    "Trace",
     "Verdict",
     "accepted_share",
     "accepted_test",
@@ -67,6 +71,7 @@ __all__ = [
     "combine_exit_codes",
     "exit_code",
     "judge",
+    "judge_metadata",
     "mean_interval",
     "quantile",
     "score_table",

@@ -51,7 +51,7 @@ class Severity(Enum):
 
 
 class Confidence(Enum):
-    """How far to trust a finding, apart from its severity; `high` needs calibration data for the attack."""
+    """How far to trust a finding, apart from its severity; `high` of an attack needs calibration data."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -126,6 +126,11 @@ class Finding:
     quotes: tuple[str, ...] = ()
     """Private words of the file (names, captions, triggers), hidden unless asked for."""
 
+    @property
+    def anchor(self) -> str:
+        """Where the rule is explained."""
+        return f"docs/rules.md#{self.id.lower()}"
+
     def told(self, reveal: bool) -> str:
         """`detail`, followed by the quotes, or by how many are hidden."""
         if not self.quotes:
@@ -153,11 +158,12 @@ class Modules:
 
 @dataclass(frozen=True)
 class Target:
-    """The audited file. All but the name are None when it could not be read as a LoRA."""
+    """The audited file. What could not be read, or was not asked for, is None."""
 
     name: str
     """As shown, made harmless and without its folder."""
     sha256: str | None = None
+    """Of the weights; None where only the header was read."""
     size_bytes: int | None = None
     family: str | None = None
     base: str | None = None
@@ -180,7 +186,7 @@ class EncoderUsed:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that, with the file, decides the pictures."""
+    """All that, with the file, decides what a scan sees."""
 
     base: str | None = None
     encoder: EncoderUsed | None = None
@@ -189,6 +195,8 @@ class Settings:
     budget: str | None = None
     """In words: `16 samples, 20 steps, guidance 3`."""
     device: str | None = None
+    depth: str = "attack"
+    """How far it looked: `metadata` (words only), `weights` (every matrix is read too), `attack`."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +214,12 @@ class Verdict:
 
     level: Severity
     reasons: tuple[str, ...]
+
+
+_NOT_LOOKED = "Nothing was looked at."
+_NOTHING_FOUND = (
+    "Nothing in the metadata gives anybody away. Whether the weights do was not tried (--depth attack)."
+)
 
 
 @dataclass(frozen=True)
@@ -227,24 +241,31 @@ class Report:
 
     @property
     def scanned(self) -> bool:
-        """Whether the target could be read as a LoRA at all."""
+        """Whether the target could be read as deep as was asked: as a LoRA, or as far as its header."""
+        if self.settings.depth == "metadata":
+            return self.target.size_bytes is not None
         return self.target.family is not None
 
     @property
     def verdict(self) -> Verdict:
         """Level of the worst finding, but never clean when nothing, or not everything, was looked at."""
-        level = max((finding.severity for finding in self.findings), default=Severity.INCONCLUSIVE)
+        attacked = self.settings.depth == "attack"
+        nothing = Severity.INCONCLUSIVE if attacked or not self.scanned else Severity.NONE
+        level = max((finding.severity for finding in self.findings), default=nothing)
         if self.incomplete:
             level = max(level, Severity.INCONCLUSIVE)
         reasons = [finding.summary or finding.title for finding in self.findings if finding.severity is level]
         if level is Severity.INCONCLUSIVE:
             reasons += [f"Could not look at {gap.what}: {gap.why}" for gap in self.incomplete]
-        return Verdict(level, tuple(reasons) or ("Nothing was looked at.",))
+        return Verdict(level, tuple(reasons) or (_NOTHING_FOUND if level is Severity.NONE else _NOT_LOOKED,))
 
 
-def unscannable(version: str, name: str, why: str) -> Report:
-    """The report of a target that is not a LoRA loraudit can read: nothing found, exit code 3."""
-    return Report(version, Target(name), incomplete=(Gap("target", why),))
+def unscannable(version: str, target: Target, why: str, findings: Iterable[Finding] = ()) -> Report:
+    """The report of a `target` that is not a LoRA loraudit can attack; `findings` are what its words say.
+
+    Exit code 3, unless one of them is severe enough.
+    """
+    return Report(version, target, tuple(findings), incomplete=(Gap("target", why),))
 
 
 def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
@@ -254,10 +275,10 @@ def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
     """
     if fail_on is not None and fail_on < Severity.LOW:
         raise ValueError(f"cannot fail on {fail_on.value!r}: choose low, medium, high, critical or never")
-    if not report.scanned:
-        return Exit.NOTHING
     if fail_on is not None and report.verdict.level >= fail_on:
         return Exit.FOUND
+    if not report.scanned:
+        return Exit.NOTHING
     open_questions = any(finding.severity is Severity.INCONCLUSIVE for finding in report.findings)
     if open_questions or report.incomplete or report.verdict.level is Severity.INCONCLUSIVE:
         return Exit.INCOMPLETE

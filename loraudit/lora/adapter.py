@@ -8,7 +8,7 @@ The configuration is `adapter_config.json` beside peft's weights, or the JSON te
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ __all__ = ["DIFFUSERS_KEY", "AdapterConfig"]
 
 DIFFUSERS_KEY: Final = "lora_adapter_metadata"
 MAX_CONFIG_BYTES: Final = 1_000_000
+# The types of adapter that are read, and what each calls its alpha.
+_ALPHA: Final = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class AdapterConfig:
     """`use_rslora`."""
     alphas: Mapping[str, float]
     """`alpha_pattern`: a module path, or the end of one, to its own alpha."""
+    rank: float = 8
+    """`r`, needed only where the shapes do not tell it."""
+    ranks: Mapping[str, float] = field(default_factory=dict)
+    """`rank_pattern`, as `alphas`."""
 
     @classmethod
     def from_file(cls, path: Path) -> "AdapterConfig":
@@ -68,25 +74,40 @@ class AdapterConfig:
         if not isinstance(table, dict):
             raise _unsound(where, "it is not a JSON object")
         kind = table.get("peft_type") or "LORA"
-        if kind != "LORA" or table.get("use_dora"):
-            name = "DORA" if kind == "LORA" else clean(str(kind), 40)
+        if kind not in _ALPHA or table.get("use_dora"):
+            name = "DORA, which needs the base's weights" if kind in _ALPHA else clean(str(kind), 40)
             raise NotScannable(
-                f"{where} describes an adapter of type {name}, not a plain LoRA", "loraudit audits LoRAs"
+                f"{where} describes an adapter of type {name}", "loraudit audits LoRAs, LoHas and LoKrs"
             )
-        patterns = table.get("alpha_pattern") or {}
-        if not isinstance(patterns, dict):
-            raise _unsound(where, "alpha_pattern is not a JSON object")
-        alphas = {_literal(pattern, where): _number(alpha, where) for pattern, alpha in patterns.items()}
-        # A LoraConfig without lora_alpha has peft's default, 8.
-        return cls(_number(table.get("lora_alpha", 8), where), bool(table.get("use_rslora")), alphas)
-
-    def scale(self, module: str, rank: int) -> float:
-        """The factor on `B A` of the module at the dotted path `module`."""
-        # The first match wins, as in peft `utils/other.py`, `get_pattern_key`.
-        alpha = next(
-            (value for pattern, value in self.alphas.items() if _matches(pattern, module)), self.alpha
+        # A configuration without alpha or rank has peft's defaults, 8.
+        return cls(
+            _number(table.get(_ALPHA[kind], 8), where),
+            bool(table.get("use_rslora")),
+            _pattern(table, "alpha_pattern", where),
+            _number(table.get("r", 8), where) or 8,
+            _pattern(table, "rank_pattern", where),
         )
-        return alpha / math.sqrt(rank) if self.rank_stabilised else alpha / rank
+
+    def scale(self, module: str, rank: int | None) -> float:
+        """The factor on the update of the module at the dotted path `module`.
+
+        `rank` is that of its matrices, None where their shapes do not tell it.
+        """
+        alpha = _first(self.alphas, module, self.alpha)
+        over = rank if rank is not None else _first(self.ranks, module, self.rank)
+        return alpha / math.sqrt(over) if self.rank_stabilised else alpha / over
+
+
+def _pattern(table: Mapping[str, Any], key: str, where: str) -> dict[str, float]:
+    patterns = table.get(key) or {}
+    if not isinstance(patterns, dict):
+        raise _unsound(where, f"{key} is not a JSON object")
+    return {_literal(pattern, where): _number(value, where) for pattern, value in patterns.items()}
+
+
+def _first(patterns: Mapping[str, float], module: str, default: float) -> float:
+    # The first match wins, as in peft `utils/other.py`, `get_pattern_key`.
+    return next((value for pattern, value in patterns.items() if _matches(pattern, module)), default)
 
 
 def _matches(pattern: str, module: str) -> bool:
@@ -99,7 +120,7 @@ def _literal(pattern: str, where: str) -> str:
     if not re.fullmatch(r"\^?[\w.-]+", path):
         raise NotScannable(
             f"{where} selects modules by the regular expression '{clean(pattern)}'",
-            "loraudit runs no expression from a file; save the adapter with plain names in alpha_pattern",
+            "loraudit runs no expression from a file; save the adapter with plain names in its patterns",
         )
     return path
 

@@ -5,91 +5,82 @@ differ in their names already.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from loraudit.errors import NotScannable
-from loraudit.lora.header import TensorInfo
-from loraudit.lora.keys import Pair
+from loraudit.lora.foreign import HINT
+from loraudit.lora.header import Header
+from loraudit.lora.keys import Update
 from loraudit.lora.topology import Topology, topologies
 
-__all__ = ["HINT", "misfit", "recognise", "refuse_foreign"]
-
-HINT: Final = "loraudit audits LoRAs for SD 1.x"
-
-_NAMES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
-    (re.compile(pattern), what)
-    for pattern, what in (
-        (
-            r"(^|[._])(double_blocks|single_blocks|single_transformer_blocks)[._]",
-            "a LoRA for FLUX or HunyuanVideo",
-        ),
-        (r"joint_blocks|add_q_proj|^lora_te3_", "a LoRA for SD 3"),
-        (
-            r"^(base_model\.model\.)?(transformer\.transformer_blocks\.|lora_transformer_)",
-            "a LoRA for a diffusion transformer",
-        ),
-        (r"^(diffusion_model\.(layers|blocks)\.|lora_unet_blocks_)", "a LoRA for a diffusion transformer"),
-        (
-            r"(^|\.)(model\.layers|transformer\.h|gpt_neox\.layers|decoder\.layers)\.\d",
-            "a LoRA for a language model",
-        ),
-        (r"^(lora_te2_|text_encoder_2\.)", "a LoRA for SDXL"),
-        (r"attentions[._]\d[._]transformer_blocks[._][1-9]", "a LoRA for SDXL"),
-        (r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.", "a full checkpoint, not a LoRA"),
-        (r"^(emb_params$|string_to_param|clip_[lg]$|<[^>]*>$)", "a textual inversion embedding, not a LoRA"),
-    )
-)
-"""What a tensor's name says about the file; the first rule that any name meets wins."""
+__all__ = ["misfit", "recognise"]
 
 _CROSS_WIDTHS: Final = {1024: "SD 2.x", 1280: "the SDXL refiner", 2048: "SDXL"}
 _TEXT_WIDTHS: Final = {1024: "SD 2.x", 1280: "SDXL"}
+_CROSS: Final = ("attn2.to_k", "attn2.to_v")
+_TEXT: Final = ("q_proj", "k_proj", "v_proj")
+_PROJECTIONS: Final = (".proj_in", ".proj_out")
+_INPUTS: Final = {(320, 81): "SD 1.x inpainting", (320, 72): "InstructPix2Pix"}
+"""Sizes of `conv_in` with more than a latent's 4 channels, by diffusers `loaders/single_file_utils.py`."""
+_STATED: Final = (
+    ("sd_v2", "SD 2.x"),
+    ("sdxl", "SDXL"),
+    ("sd3", "SD 3"),
+    ("flux", "FLUX"),
+    ("stable-diffusion-v2", "SD 2.x"),
+    ("stable-diffusion-xl", "SDXL"),
+    ("stable-diffusion-3", "SD 3"),
+)
+"""How `ss_base_model_version` and `modelspec.architecture` start for other families."""
 
 
-def refuse_foreign(name: str, tensors: Mapping[str, TensorInfo]) -> None:
-    """Raise `NotScannable` if a tensor's name gives the file called `name` away as something else."""
-    if not tensors:
-        raise NotScannable(f"{name} holds no tensors", HINT)
-    # No name that a trainer writes is longer; the end of a longer one would say nothing.
-    keys = [key[:200] for key in tensors]
-    for pattern, what in _NAMES:
-        if any(pattern.search(key) for key in keys):
-            raise NotScannable(f"{name} is {what}", HINT)
-    if not any("lora" in key.lower() for key in keys):
-        if any(key.startswith(("down_blocks.", "encoder.", "text_model.")) for key in keys):
-            raise NotScannable(f"{name} is a whole network, not a LoRA", HINT)
-        if len(tensors) <= 2 and all(len(info.shape) <= 2 for info in tensors.values()):
-            raise NotScannable(f"{name} is not a LoRA; it may be a textual inversion embedding", HINT)
-
-
-def recognise(name: str, pairs: Sequence[Pair]) -> tuple[Topology, ...]:
-    """The bases that the sizes of `pairs` fit best: one, or several that fit equally well.
+def recognise(name: str, updates: Sequence[Update], headers: Sequence[Header]) -> tuple[Topology, ...]:
+    """The bases that the sizes of `updates` fit best: one, or several that fit equally well.
 
     Raises `NotScannable` if they belong to another family or fit no base.
     """
     bases = topologies()
-    for pair in pairs:
-        inputs = pair.shape[1]
-        if pair.site.endswith(("attn2.to_k", "attn2.to_v")):
-            _require(
-                name,
-                "cross-attention",
-                inputs,
-                {base.cross_width: base.family for base in bases},
-                _CROSS_WIDTHS,
-            )
-        if pair.site.endswith(("q_proj", "k_proj", "v_proj")):
-            _require(
-                name, "text encoder", inputs, {base.text_width: base.family for base in bases}, _TEXT_WIDTHS
-            )
-    fits = [sum(base.fits(pair.site, *pair.shape) for pair in pairs) for base in bases]
+    for update in updates:
+        inputs = update.size.shape[1]
+        if update.site.endswith(_CROSS):
+            widths = {base.cross_width: base.family for base in bases}
+            _require(name, "cross-attention", inputs, widths, _CROSS_WIDTHS)
+        if update.site.endswith(_TEXT):
+            widths = {base.text_width: base.family for base in bases}
+            _require(name, "text encoder", inputs, widths, _TEXT_WIDTHS)
+        if update.site == "unet.conv_in" and update.size.shape in _INPUTS:
+            raise NotScannable(f"{name} is a LoRA for {_INPUTS[update.size.shape]}", HINT)
+    if not any(update.site.endswith(_CROSS) for update in updates):
+        _refuse_undecided(name, updates, headers)
+    fits = [sum(base.fits(update.site, *update.size.shape) for update in updates) for base in bases]
     most = max(fits)
-    if 2 * most <= len(pairs):
+    if 2 * most <= len(updates):
         raise NotScannable(
-            f"the sizes of the matrices in {name} fit no base: {most} of {len(pairs)} at best", HINT
+            f"the sizes of the matrices in {name} fit no base: {most} of {len(updates)} at best", HINT
         )
     return tuple(base for base, count in zip(bases, fits, strict=True) if count == most)
+
+
+def _refuse_undecided(name: str, updates: Sequence[Update], headers: Sequence[Header]) -> None:
+    """Without cross-attention the widths fit several families; the header or `proj_in` may show another."""
+    for header in headers:
+        stated = header.metadata.get("ss_base_model_version", "").lower()
+        if header.metadata.get("ss_v2", "").lower() == "true":
+            stated = "sd_v2"
+        for text in (stated, header.metadata.get("modelspec.architecture", "").lower()):
+            for start, family in _STATED:
+                if text.startswith(start):
+                    raise NotScannable(f"{name} is a LoRA for {family}, its header says", HINT)
+    for update in updates:
+        # Only plain matrices show whether their module has a kernel.
+        if update.site.endswith(_PROJECTIONS) and set(update.keys) == {"down", "up"}:
+            down = update.keys["down"]
+            if any(len(header.tensors[down].shape) == 2 for header in headers if down in header.tensors):
+                part = update.site.rpartition(".")[2]
+                raise NotScannable(
+                    f"{name} is a LoRA for SD 2.x or SDXL (its {part} is a linear layer)", HINT
+                )
 
 
 def _require(name: str, part: str, width: int, known: Mapping[int, str], others: Mapping[int, str]) -> None:
@@ -101,10 +92,14 @@ def _require(name: str, part: str, width: int, known: Mapping[int, str], others:
     raise NotScannable(f"{name} has {part} width {width}, which fits no base ({widths})", HINT)
 
 
-def misfit(base: Topology, pair: Pair) -> str | None:
-    """Why the pair cannot be added to the weight of its module in `base`; None if it can."""
-    shape = base.shapes.get(pair.site)
+def misfit(base: Topology, update: Update) -> str | None:
+    """Why the update cannot be added to the weight of its module in `base`; None if it can."""
+    shape = base.shapes.get(update.site)
     if shape is None:
         return f"{base.family} has no such module"
-    size = [shape[0], math.prod(shape[1:])]
-    return None if size == list(pair.shape) else f"its size {list(pair.shape)} is not the module's {size}"
+    outputs, inputs = update.size.outputs, update.size.inputs
+    # Matrices that show no kernel have it flattened into their columns.
+    wanted = shape[1:] if len(inputs) > 1 else (math.prod(shape[1:]),)
+    if (outputs, inputs) == (shape[0], wanted):
+        return None
+    return f"its size {[outputs, *inputs]} is not the module's {[shape[0], *wanted]}"

@@ -6,26 +6,30 @@ JSON maps each tensor's name to `dtype`, `shape` and `data_offsets` `[begin, end
 (https://github.com/huggingface/safetensors, "Format")
 
 The reference parser lets the last of two equal keys win and drops unknown fields, so a file can carry text
-that no loader shows; here both are refused. Nothing is ever unpickled, and nothing is allocated before it has
-been compared with the size of the file.
+that no loader shows. Here the last wins too, and what was passed over is kept in `Header.hidden`. Where the
+reference would refuse (two `__metadata__`, two of one field of a tensor), so does this. Nothing is ever
+unpickled, and nothing is allocated before it has been compared with the size of the file.
 """
 
 import hashlib
 import io
 import json
 import math
+import re
 import stat
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final, Literal, NoReturn
 
 from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.text import JsonObject, clean, decode, parse_json, twice
 
 __all__ = [
     "ITEM_BYTES",
     "Header",
+    "Hidden",
     "TensorInfo",
     "clean",
     "file_sha256",
@@ -38,12 +42,19 @@ MAX_HEADER_BYTES: Final = 25_000_000
 MAX_TENSORS: Final = 50_000
 MAX_METADATA: Final = 10_000
 MAX_DIMENSIONS: Final = 8
+# A tensor has 5 strings, 4 colons, 3 opening brackets and commas between fields, offsets and dimensions; a
+# metadata key 4 tokens.
+MAX_TOKENS: Final = (15 + MAX_DIMENSIONS) * MAX_TENSORS + 4 * MAX_METADATA + 8
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[:,\[{]', re.DOTALL)
 
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
 """Bytes of one element, for each dtype name of the format that a LoRA can hold."""
+
+_FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
+"""Of a tensor, in the header."""
 
 # What a file that is no safetensors file is, told from its first bytes.
 _LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
@@ -84,6 +95,18 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """Something in the header that no loader shows."""
+
+    kind: Literal["metadata key", "tensor name", "tensor field", "padding"]
+    """A metadata key or a tensor named twice, an unknown field of a tensor, white space around the JSON."""
+    key: str
+    """Of the metadata or the tensor; empty for padding."""
+    text: str
+    """The value that was passed over; JSON unless it is one of the metadata."""
+
+
+@dataclass(frozen=True)
 class Header:
     """The whole header of one safetensors file, in the file's own order."""
 
@@ -92,24 +115,7 @@ class Header:
     metadata: Mapping[str, str]
     size_bytes: int
     """Of the whole file."""
-
-
-def clean(text: str, limit: int = 120) -> str:
-    r"""`text` made harmless for a terminal, a log and a one-line message, at most `limit` characters.
-
-    Control characters (ANSI escapes, new lines, C1), format characters (bidirectional overrides, zero width),
-    line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and `\u202e`.
-    """
-    out = ""
-    for char in text[: limit + 1]:
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-            code = ord(char)
-            out += (
-                f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-            )
-        else:
-            out += char
-    return out if len(out) <= limit else out[: limit - 1] + "…"
+    hidden: tuple[Hidden, ...] = ()
 
 
 def file_sha256(*paths: Path) -> str:
@@ -120,23 +126,6 @@ def file_sha256(*paths: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401
-    """JSON from a file, strictly: no equal keys, no NaN, no bottomless nesting.
-
-    `what` names the source in the message. Raises `NotScannable`.
-    """
-    try:
-        return json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-    except _DuplicateKeyError as error:
-        raise NotScannable(
-            f"{what} holds the key '{clean(str(error))}' twice", "the file was tampered with or broken"
-        ) from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise NotScannable(
-            f"{what} is not valid JSON: {clean(str(error))}", "download or export it again"
-        ) from None
 
 
 def read_header(path: Path) -> Header:
@@ -183,13 +172,49 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     text = file.read(length)
     if len(text) != length:
         raise _truncated(name, 8 + len(text), 8 + length)
-    table = parse_json(text, f"the header of {name}")
-    if not isinstance(table, dict):
+    if _has_too_many_tokens(text):
+        raise _unsound(name, f"it holds more than {MAX_TENSORS} tensors and {MAX_METADATA} metadata keys")
+    table = decode(text, f"the header of {name}", JsonObject)
+    if not isinstance(table, JsonObject):
         raise _unsound(name, "it is not a JSON object")
-    metadata = _metadata(table.pop("__metadata__", None), name)
-    if len(table) > MAX_TENSORS:
+    if any(key == "__metadata__" for key, _ in table.passed_over):
+        raise twice(f"the header of {name}", "__metadata__")
+    metadata, hidden = _metadata(table.pop("__metadata__", None), name)
+    if len(table) + len(table.passed_over) > MAX_TENSORS:
         raise _unsound(name, f"it lists {len(table)} tensors, more than {MAX_TENSORS}")
-    return Header(path, _tensors(table, 8 + length, size, name), metadata, size)
+    hidden += _hidden(table, 8 + length, name)
+    stripped = text.strip(b" \t\r\n")
+    if text.rstrip(b" ") != stripped:
+        hidden.append(Hidden("padding", "", f"{len(text) - len(stripped)} bytes"))
+    return Header(path, _tensors(table, 8 + length, size, name), metadata, size, tuple(hidden))
+
+
+def _hidden(table: "JsonObject", start: int, name: str) -> list[Hidden]:
+    """The tensors of `table` that were passed over, and the fields of tensors that mean nothing."""
+    hidden = []
+    for key, entry in table.passed_over:
+        _tensor(key, entry, start, name)
+        hidden.append(Hidden("tensor name", key, _dumped(entry)))
+    for key, entry in (*table.items(), *table.passed_over):
+        if isinstance(entry, JsonObject) and len(entry) > len(_FIELDS):
+            extra = {field: value for field, value in entry.items() if field not in _FIELDS}
+            hidden.append(Hidden("tensor field", key, _dumped(extra)))
+    return hidden
+
+
+def _dumped(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # the parser may bear a little more depth than the writer
+        return "nested too deeply to show"
+
+
+def _has_too_many_tokens(text: bytes) -> bool:
+    """Whether JSON would make more objects of `text` than of the largest header within the limits."""
+    # At least as many as there are tokens; marks inside strings count here.
+    if text.count(b'"') // 2 + sum(text.count(mark) for mark in (b":", b",", b"[", b"{")) <= MAX_TOKENS:
+        return False
+    return next(islice(_TOKEN.finditer(text), MAX_TOKENS, None), None) is not None
 
 
 def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict[str, TensorInfo]:
@@ -207,35 +232,44 @@ def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict
 
 
 def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
-    what = f"tensor '{clean(key)}'"
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _unsound(name, f"{what} does not have exactly dtype, shape and data_offsets")
+    if not isinstance(entry, JsonObject) or not entry.keys() >= _FIELDS:
+        raise _unsound_tensor(name, key, "does not have dtype, shape and data_offsets")
+    if entry.passed_over:
+        raise twice(f"the header of {name}", entry.passed_over[0][0])
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise _unsound(name, f"{what} has the unknown dtype '{clean(str(dtype), 40)}'")
+        raise _unsound_tensor(name, key, f"has the unknown dtype '{clean(str(dtype), 40)}'")
     if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS:
-        raise _unsound(name, f"{what} has no sound shape")
+        raise _unsound_tensor(name, key, "has no sound shape")
     if not _is_sizes(offsets) or len(offsets) != 2:
-        raise _unsound(name, f"{what} has no sound data_offsets")
+        raise _unsound_tensor(name, key, "has no sound data_offsets")
     begin, end = offsets
     if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
-        raise _unsound(name, f"{what} has data_offsets that do not fit its shape")
+        raise _unsound_tensor(name, key, "has data_offsets that do not fit its shape")
     return TensorInfo(dtype, tuple(shape), start + begin, end - begin)
 
 
-def _metadata(value: object, name: str) -> dict[str, str]:
+def _metadata(value: object, name: str) -> tuple[dict[str, str], list[Hidden]]:
     if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        return {}, []
+    if not isinstance(value, JsonObject):
         raise _unsound(name, "__metadata__ does not map text to text")
-    if len(value) > MAX_METADATA:
+    hidden = [Hidden("metadata key", key, text) for key, text in value.passed_over]
+    if not all(isinstance(text, str) for text in (*value.values(), *(item.text for item in hidden))):
+        raise _unsound(name, "__metadata__ does not map text to text")
+    if len(value) + len(hidden) > MAX_METADATA:
         raise _unsound(name, f"__metadata__ has {len(value)} keys, more than {MAX_METADATA}")
-    return value
+    return dict(value), hidden
 
 
 def _is_sizes(value: object) -> bool:
     # bool is an int to Python; 48 bits is the limit of the format's own JSON schema.
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 48 for item in value)
+    if not isinstance(value, list):
+        return False
+    for item in value:  # noqa: SIM110 (a generator is half as fast, and a folder holds millions of sizes)
+        if type(item) is not int or not 0 <= item < 1 << 48:
+            return False
+    return True
 
 
 def _refuse(start: bytes, name: str, size: int) -> NoReturn:
@@ -262,18 +296,5 @@ def _unsound(name: str, why: str) -> NotScannable:
     return NotScannable(f"the header of {name} is not sound: {why}", "download or export it again")
 
 
-class _DuplicateKeyError(Exception):
-    """A JSON object names one key twice."""
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise _DuplicateKeyError(key)
-        table[key] = value
-    return table
-
-
-def _no_constant(token: str) -> NoReturn:
-    raise ValueError(f"{token} is not allowed")
+def _unsound_tensor(name: str, key: str, why: str) -> NotScannable:
+    return _unsound(name, f"tensor '{clean(key)}' {why}")

@@ -1,93 +1,45 @@
-"""Tensor names to sites: the layouts ("dialects") in which trainers write a LoRA; no values are read.
+"""Tensor names to sites: the tensors of a file, grouped by the module they update; no values are read.
 
-A dialect is data: the prefixes that name a component, how the module path is spelled, and what the suffixes
-mean. The module path is looked up among the modules of the known bases and never taken apart: `to_out_0` and
-`time_emb_proj` hold underscores of their own. A tensor that no rule explains ends in `Reading.unread` with
-the reason, and so does the whole module it belongs to, because a module read in part would be a different
-update.
-
-Sources: diffusers `state_dict_utils.py` (PEFT_TO_DIFFUSERS), kohya-ss/sd-scripts `networks/lora.py`, peft
-`utils/save_and_load.py`.
+A file is read in the one dialect that explains most of its names. A tensor that no rule explains ends in
+`Reading.unread` with the reason, and so does the whole module it belongs to, because a module read in part
+would be a different update.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Final, Literal
+from typing import Final
 
+from loraudit.lora.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
+from loraudit.lora.dialects import ASIDE, DIALECTS, Found
+from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
 from loraudit.lora.header import TensorInfo, clean
 from loraudit.lora.matrices import Site, Unread
-from loraudit.lora.topology import topologies
 
-__all__ = ["DIALECTS", "Dialect", "Pair", "Reading", "read_keys"]
+__all__ = ["NO_MODULE", "Reading", "Update", "read_keys"]
 
-Role = Literal["down", "up", "alpha"]
 FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
+    dialect.name: dialect.prefixes for dialect in DIALECTS
+}
+_ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
+NO_MODULE: Final = "no base has a module of this name"
+_EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """One layout of tensor names: prefix, module path, suffix."""
-
-    name: str
-    prefixes: Mapping[str, tuple[str, ...]]
-    """What a key starts with, and the components (`unet`, `text_encoder`) that it may belong to."""
-    suffixes: Mapping[str, Role]
-    """What follows the module path and its dot."""
-    underscored: bool = False
-    """Whether the dots of the module path are written as underscores."""
-
-    def claims(self, key: str) -> bool:
-        """Whether `key` is spelled as this dialect spells its keys, by the prefix."""
-        return key.startswith(tuple(self.prefixes))
-
-
-DIALECTS: Final[tuple[Dialect, ...]] = (
-    Dialect(
-        "diffusers",
-        {"unet.": ("unet",), "text_encoder.": ("text_encoder",)},
-        {
-            "lora.down.weight": "down",
-            "lora.up.weight": "up",
-            "lora_linear_layer.down.weight": "down",
-            "lora_linear_layer.up.weight": "up",
-            "lora_A.weight": "down",
-            "lora_B.weight": "up",
-        },
-    ),
-    Dialect(
-        "kohya",
-        {"lora_unet_": ("unet",), "lora_te_": ("text_encoder",), "lora_te1_": ("text_encoder",)},
-        {"lora_down.weight": "down", "lora_up.weight": "up", "alpha": "alpha"},
-        underscored=True,
-    ),
-    Dialect(
-        "peft",
-        {"base_model.model.": ("unet", "text_encoder")},
-        {"lora_A.weight": "down", "lora_B.weight": "up"},
-    ),
-)
-"""The layouts that are read. They share no prefix, so their order does not matter."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The tensors of one adapted module."""
+class Update:
+    """The tensors that update one module."""
 
     site: Site
     module: str
     """The module path as the file spells it, without the prefix."""
-    down: str
-    """Key of A."""
-    up: str
-    """Key of B."""
+    keys: Mapping[Role, str]
+    """The tensors that make up the update, of one of the forms in `forms.FORMS`."""
     alpha: str | None
-    """Key of alpha, where the layout has one."""
-    rank: int
-    shape: tuple[int, int]
-    """`(out, in)` of the update, a convolution's `in`, `k`, `k` flattened into one."""
+    """Key of alpha, where there is one."""
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -95,100 +47,98 @@ class Reading:
     """What the names of one file say."""
 
     dialect: str
-    """Of the pairs; empty if there are none."""
-    pairs: tuple[Pair, ...]
+    """Of the updates; empty if there are none."""
+    updates: tuple[Update, ...]
     unread: tuple[Unread, ...]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """One key, understood as far as its module."""
+def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> Reading:
+    """Group the tensors of a file by module, in the dialect that explains most of them.
 
-    key: str
-    module: str
-    role: Role | None
-
-
-def read_keys(tensors: Mapping[str, TensorInfo]) -> Reading:
-    """Group the tensors of a file into pairs, by the dialect that explains most of them."""
-    counts = [sum(dialect.claims(key) for key in tensors) for dialect in DIALECTS]
-    dialect = DIALECTS[counts.index(max(counts))]
-    unread: list[Unread] = []
-    by_site: defaultdict[Site, list[_Found]] = defaultdict(list)
-    for key in tensors:
-        if not dialect.claims(key):
-            unread.append(Unread(clean(key), _why_foreign(key)))
-            continue
-        site, found = _locate(dialect, key)
-        if site is None:
-            unread.append(Unread(clean(key), "no base has a module of this name"))
+    `metadata` is the header's own text: cloneofsimo's layout names the kinds of module there.
+    """
+    readings = {
+        dialect.name: {key: found for key in tensors if (found := dialect.find(key)) is not None}
+        for dialect in DIALECTS
+    }
+    readings[CLONEOFSIMO] = dict(find_indices(tensors, metadata))
+    scores = {
+        name: sum(found.part is not None for found in reading.values()) for name, reading in readings.items()
+    }
+    if not any(scores.values()):
+        # Where nothing is understood, the prefixes decide what is said about it.
+        scores = {name: sum(key.startswith(_PREFIXES[name]) for key in tensors) for name in readings}
+    chosen = max(scores, key=lambda name: scores[name])
+    unread = [
+        Unread(clean(key), _why_nowhere(key, chosen, readings, metadata))
+        for key in tensors
+        if key not in readings[chosen]
+    ]
+    by_site: defaultdict[Site, list[tuple[str, Found]]] = defaultdict(list)
+    for key, found in readings[chosen].items():
+        if found.part is not None and found.part in ASIDE:
+            unread.append(Unread(clean(key), ASIDE[found.part]))
         else:
-            by_site[site].append(found)
-    pairs = []
-    for site, found_keys in by_site.items():
-        pair = _pair(site, found_keys, tensors)
-        if isinstance(pair, Pair):
-            pairs.append(pair)
+            by_site[found.site].append((key, found))
+    updates = []
+    for site, members in by_site.items():
+        update = _update(site, members, tensors)
+        if isinstance(update, Update):
+            updates.append(update)
         else:
-            unread += [Unread(clean(found.key), pair) for found in found_keys]
-    return Reading(dialect.name if pairs else "", tuple(pairs), tuple(unread))
+            unread += [Unread(clean(key), update) for key, _ in members]
+    return Reading(chosen if updates else "", tuple(updates), tuple(unread))
 
 
-def _pair(site: Site, found: Sequence[_Found], tensors: Mapping[str, TensorInfo]) -> Pair | str:
-    """The pair of one module, or why there is none."""
+def _update(
+    site: Site, members: Sequence[tuple[str, Found]], tensors: Mapping[str, TensorInfo]
+) -> Update | str:
+    """The update of one module, or why there is none."""
+    if any(found.part == "dora" for _, found in members):
+        return "DoRA needs the base's weights"
     keys: dict[Role, str] = {}
-    for item in found:
-        if item.role is None:
-            return f"this module holds '{clean(item.key[-40:])}', which is more than a plain LoRA pair"
-        if item.role in keys:
+    alpha = None
+    for key, found in members:
+        if found.part == "alpha":
+            if alpha is not None:
+                return "this module is given twice"
+            alpha = key
+        elif found.part is None or found.part == "dora" or found.part == "bias" or found.part == "base":
+            return f"this module holds '{clean(key[-40:])}', which is more than a plain LoRA pair"
+        elif found.part in keys:
             return "this module is given twice"
-        keys[item.role] = item.key
-    if "down" not in keys or "up" not in keys:
-        return "this module lacks one of its two matrices"
-    down, up = tensors[keys["down"]], tensors[keys["up"]]
-    if not {down.dtype, up.dtype} <= FLOATS:
-        return f"the matrices are {down.dtype} and {up.dtype}, not floating point"
-    if (
-        len(down.shape) not in (2, 4)
-        or len(up.shape) not in (2, 4)
-        or any(size != 1 for size in up.shape[2:])
-    ):
-        return f"shapes {list(down.shape)} and {list(up.shape)} are not those of a LoRA pair"
-    if 0 in down.shape + up.shape or down.shape[0] != up.shape[1]:
-        return f"shapes {list(down.shape)} and {list(up.shape)} do not multiply"
-    shape = (up.shape[0], math.prod(down.shape[1:]))
-    return Pair(site, found[0].module, keys["down"], keys["up"], keys.get("alpha"), down.shape[0], shape)
+        else:
+            keys[found.part] = key
+    roles = frozenset(keys)
+    if form_of(roles) is None:
+        if any(roles < form for form in FORMS):
+            return f"this module lacks one of its {'two ' * (roles <= {'up', 'down'})}matrices"
+        return "this module mixes the matrices of several kinds of adapter"
+    infos = {role: tensors[key] for role, key in keys.items()}
+    dtypes = sorted({info.dtype for info in infos.values()} - FLOATS)
+    if dtypes:
+        return f"the matrices are {', '.join(dtypes)}, not floating point"
+    if alpha is not None and math.prod(tensors[alpha].shape) != 1:
+        return f"its alpha holds {math.prod(tensors[alpha].shape)} numbers, not one"
+    size = measure({role: info.shape for role, info in infos.items()})
+    if size is None:
+        shapes = " and ".join(str(list(info.shape)) for info in infos.values())
+        return f"shapes {shapes} do not multiply"
+    return Update(site, members[0][1].module, keys, alpha, size)
 
 
-def _locate(dialect: Dialect, key: str) -> tuple[Site | None, _Found]:
-    prefix = next(
-        prefix for prefix in sorted(dialect.prefixes, key=len, reverse=True) if key.startswith(prefix)
-    )
-    names = [_modules(component, dialect.underscored) for component in dialect.prefixes[prefix]]
-    # No module path has 16 parts, so a key of a million dots costs no more than any other.
-    parts = key[len(prefix) :].split(".", 16)
-    for end in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:end])
-        for sites in names:
-            if module in sites:
-                return sites[module], _Found(key, module, dialect.suffixes.get(".".join(parts[end:])))
-    return None, _Found(key, "", None)
-
-
-def _why_foreign(key: str) -> str:
-    if any(dialect.claims(key) for dialect in DIALECTS):
+def _why_nowhere(
+    key: str, chosen: str, readings: Mapping[str, Mapping[str, Found]], metadata: Mapping[str, str]
+) -> str:
+    """Why the chosen dialect does not place `key`."""
+    if key.startswith("bundle_emb.") or (chosen == CLONEOFSIMO and is_embedding(key, metadata)):
+        return _EMBEDDING
+    if key.endswith((".w_norm", ".b_norm")):
+        return "an update of a normalisation layer, which is not low-rank"
+    if is_index(key):
+        return "the order of the modules cannot be told from their shapes"
+    if key.startswith(_PREFIXES[chosen]):
+        return NO_MODULE
+    if key.startswith(_ALL_PREFIXES) or any(key in reading for reading in readings.values()):
         return "this layout differs from that of the rest of the file"
     return "no known layout names a tensor so"
-
-
-@cache
-def _modules(component: str, underscored: bool) -> Mapping[str, Site]:
-    """Every spelling of a module path of `component`, in any known base, to its site."""
-    spelled: dict[str, Site] = {}
-    for site in (site for topology in topologies() for site in topology.shapes):
-        owner, _, path = site.partition(".")
-        if owner == component:
-            # transformers 5.6 dropped `text_model.` from the module paths of CLIPTextModel: both occur.
-            for name in (path, f"text_model.{path}") if owner == "text_encoder" else (path,):
-                spelled[name.replace(".", "_") if underscored else name] = site
-    return spelled

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loraudit.errors import NotScannable
+from loraudit.lora.forms import Role, factor
 from loraudit.lora.header import TensorInfo, clean
 
 __all__ = ["Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
@@ -101,7 +102,7 @@ class LoRA:
     base: str | None
     """The base that the names and widths fit (`tiny`, `sd14`), or None where more than one fits."""
     dialect: str
-    """The layout of the file: `diffusers`, `kohya` or `peft`."""
+    """The layout of the file: the name of one of `dialects.DIALECTS`, or `cloneofsimo`."""
     factors: Mapping[Site, Factors]
     """Sorted by site, never empty."""
     unread: tuple[Unread, ...]
@@ -133,18 +134,18 @@ def read_tensor(path: Path, key: str, info: TensorInfo) -> NDArray[np.float32]:
     return values
 
 
-def fold(path: Path, up_key: str, up: TensorInfo, down_key: str, down: TensorInfo, scale: float) -> Factors:
-    """Read the two tensors of a module from the file at `path` and fold `scale` into `up`.
+def fold(path: Path, keys: Mapping[Role, str], tensors: Mapping[str, TensorInfo], scale: float) -> Factors:
+    """Read the tensors `keys` of one module from the file at `path`, factor them and fold `scale` into `up`.
 
-    `up` is `[out, r]` or `[out, r, 1, 1]`, `down` is `[r, in]` or `[r, in, k, k]`. Raises `NotScannable` as
-    `read_tensor` does, and if the scaled values overflow float32.
+    Their shapes must have passed `forms.measure`. Raises `NotScannable` as `read_tensor` does, and if the
+    factors overflow float32.
     """
-    left = read_tensor(path, up_key, up).reshape(up.shape[0], -1)
-    right = read_tensor(path, down_key, down).reshape(down.shape[0], -1)
+    up, down = factor({role: read_tensor(path, key, tensors[key]) for role, key in keys.items()})
     with np.errstate(over="ignore"):
-        left = (left.astype(np.float64) * scale).astype(np.float32)
-    _require_finite(left, up_key, path)
-    return Factors(left, right, scale)
+        up = (up.astype(np.float64) * scale).astype(np.float32)
+    for values in (up, down):
+        _require_finite(values, next(iter(keys.values())), path)
+    return Factors(up, down, scale)
 
 
 def _require_finite(values: NDArray[np.float32], key: str, path: Path) -> None:

@@ -5,11 +5,7 @@ alpha and peft's `lora_alpha` are the rank. Weights are float32. The bytes are a
 keys and metadata are sorted.
 """
 
-import contextlib
-import errno
 import json
-import os
-import secrets
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +14,12 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from loraudit.errors import LorauditError
-from loraudit.lora.header import clean
+from loraudit.lora.atomic import unwritable, write_atomic
 from loraudit.lora.matrices import Factors, Site
 from loraudit.lora.source import PEFT_CONFIG, PEFT_WEIGHTS
 from loraudit.lora.topology import COMPONENTS, topologies
 
-__all__ = ["serialize", "write_atomic", "write_diffusers", "write_kohya", "write_peft"]
+__all__ = ["serialize", "write_diffusers", "write_kohya", "write_peft"]
 
 _Tensors: TypeAlias = dict[str, NDArray[np.float32]]
 
@@ -82,7 +77,7 @@ def write_peft(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(folder, error) from None
+            raise unwritable(folder, error) from None
         tensors: _Tensors = {}
         for module, pair in own.items():
             up, down = _kernels(f"{component}.{module}", pair)
@@ -111,38 +106,6 @@ def serialize(tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str,
     # Spaces up to a multiple of 8 align the buffer, as the reference writer does.
     header += b" " * (-len(header) % 8)
     return b"".join([len(header).to_bytes(8, "little"), header, *blocks])
-
-
-def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write `data` to `path` by way of a temporary file beside it, so that no half of it is ever seen there.
-
-    `mode` are the permissions before the umask. A link is followed; a device or pipe is written to as it is.
-    Raises `LorauditError` if that fails.
-    """
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _unwritable(path: Path, error: OSError) -> LorauditError:
-    return LorauditError(
-        f"cannot write {clean(str(path), 300)}: {error.strerror}", "choose another path with -o"
-    )
 
 
 def _old_spelling(site: Site) -> tuple[str, str]:

@@ -90,6 +90,7 @@ def _score(score: Score) -> dict[str, Any]:
 
 def _settings(settings: Settings) -> dict[str, Any]:
     return {
+        "depth": plain(settings.depth),
         "base": _text(settings.base),
         "encoder": None if settings.encoder is None else _encoder(settings.encoder),
         "attacks": [plain(attack) for attack in settings.attacks],

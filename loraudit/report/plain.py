@@ -16,7 +16,9 @@ def plain(text: str, limit: int | None = None) -> str:
 
     Text that `loraudit.lora.header.clean` has been through stays as it is; a report does not rely on it.
     """
-    shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
+    shown = text
+    if not text.isprintable():
+        shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
     for command, harmless in _COMMANDS.items():
         shown = shown.replace(command, harmless)
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"

@@ -37,6 +37,9 @@ _BOUND = (
     "An audit is a lower bound: a stronger attack, or more time, may get back more. A report without "
     "findings means that these attacks, at this budget, found nothing. It never means that the file is safe."
 )
+_WORDS_ONLY = (
+    "This scan read what the file says and attacked nothing. It says nothing about the person in the weights."
+)
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
@@ -66,7 +69,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, 
 
 def _report(report: Report, reveal: bool, width: int) -> Group:
     parts: list[RenderableType] = [_header(report), _below(_verdict(report))]
-    if not report.scanned:
+    if not report.scanned and not report.findings:
         return Group(*parts)
     if report.findings:
         parts.append(_title("Findings"))
@@ -75,7 +78,8 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
     if report.scores:
         parts += [_title("Scores"), _scores(report.scores, every_column=width >= _ALL_COLUMNS)]
     parts += [_title("Settings"), _settings(report), _title("Not looked at"), _gaps(report)]
-    return Group(*parts, _below(Text(_BOUND, style="dim")))
+    bound = _BOUND if report.settings.depth == "attack" and report.scanned else _WORDS_ONLY
+    return Group(*parts, _below(Text(bound, style="dim")))
 
 
 def _header(report: Report) -> RenderableType:
@@ -83,9 +87,11 @@ def _header(report: Report) -> RenderableType:
     rows = [("File", _text(target.name, _NAME_LIMIT, "bold"))]
     if target.sha256 is not None:
         rows.append(("SHA-256", _text(f"{target.sha256[:16]}…  {_size(target.size_bytes)}")))
+    elif target.size_bytes is not None:
+        rows.append(("Size", _text(_size(target.size_bytes))))
     if target.origin is not None:
         rows.append(("Origin", _text(target.origin, _QUOTED_LIMIT)))
-    if report.scanned:
+    if target.family is not None:
         rows.append(("Base model", _text(target.base or "not recognised")))
         rows.append(("Contents", _text(_contents(target))))
     return Group(
@@ -120,7 +126,7 @@ def _verdict(report: Report) -> RenderableType:
 
 def _level(report: Report) -> str:
     level = report.verdict.level
-    if not report.scanned:
+    if not report.scanned and level is Severity.INCONCLUSIVE:
         return "NOT SCANNED"
     return "NOTHING FOUND" if level is Severity.NONE else level.value.upper()
 
@@ -131,7 +137,10 @@ def _finding(finding: Finding, reveal: bool) -> RenderableType:
         ("  " + plain(finding.title), "bold"),
     )
     rows = [
-        ("Rule", _text(f"{finding.id}, {finding.confidence.value} confidence", style="dim")),
+        (
+            "Rule",
+            _text(f"{finding.id}, {finding.confidence.value} confidence, see {finding.anchor}", style="dim"),
+        ),
         ("Seen", _text(finding.told(reveal), _QUOTED_LIMIT)),
         ("Numbers", _text(_numbers(finding), style="dim")),
         ("To do", _text(finding.remedy, style="bold")),
@@ -179,6 +188,7 @@ def _settings(report: Report) -> RenderableType:
     settings = report.settings
     encoder = settings.encoder
     rows = [
+        ("Depth", settings.depth),
         ("Base model", settings.base),
         ("Encoder", encoder and f"{encoder.name} (sha256 {encoder.sha256[:16]}…)"),
         ("Attacks", ", ".join(settings.attacks)),

@@ -12,7 +12,7 @@ import numpy as np
 from loraudit.encoder.checkpoint import save_encoder
 from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.encoder.paper import PaperEncoder
-from loraudit.lora.write import write_atomic
+from loraudit.lora.atomic import write_atomic
 
 __all__ = ["finish", "shown_command"]
 

@@ -1,0 +1,49 @@
+"""A file that is there whole or not at all."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from loraudit.errors import LorauditError
+from loraudit.lora.header import clean
+
+__all__ = ["unwritable", "write_atomic"]
+
+
+def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
+    """Write `data` to `path` by way of a temporary file beside it, so that no half of it is ever seen there.
+
+    An error that the blocks of `data` raise leaves nothing behind either. `mode` are the permissions before
+    the umask. A link is followed; a device or pipe is written to as it is. Raises `LorauditError` if that
+    fails.
+    """
+    path = Path(os.path.realpath(path))
+    blocks = (data,) if isinstance(data, bytes) else data
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if path.exists() and not path.is_file():
+            with path.open("wb") as device:
+                device.writelines(blocks)
+            return
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.writelines(blocks)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def unwritable(path: Path, error: OSError) -> LorauditError:
+    """Why `path` was not written, as an error that names another way."""
+    return LorauditError(
+        f"cannot write {clean(str(path), 300)}: {error.strerror}", "choose another path with -o"
+    )

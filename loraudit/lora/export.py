@@ -1,0 +1,59 @@
+"""A LoRA that was read, written again in the layout of choice, so that other programs can load it."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from loraudit.errors import LorauditError
+from loraudit.lora.header import clean
+from loraudit.lora.matrices import Factors, LoRA, Site
+from loraudit.lora.write import write_diffusers, write_kohya, write_peft
+
+__all__ = ["LAYOUTS", "export_lora"]
+
+_Writer: TypeAlias = Callable[[Mapping[Site, Factors], Path], None]
+
+LAYOUTS: Final[Mapping[str, _Writer]] = {
+    "diffusers": write_diffusers,
+    "kohya": write_kohya,
+    "peft": write_peft,
+}
+"""What `export_lora` writes: a file, for peft a folder."""
+
+
+def export_lora(lora: LoRA, layout: str, path: Path) -> None:
+    """Write every module of `lora` to the new file (peft: folder) `path` in `layout`, a key of `LAYOUTS`.
+
+    The factors are those that were read, in float32, with the scale folded in. Nothing else of the source is
+    written: not its metadata, which may name people and may state a scale that no longer holds, and no
+    unread tensor. Raises `LorauditError` if `path` is there already (so never over the source) or cannot be
+    written; then nothing is left behind.
+    """
+    shown = clean(str(path), 300)
+    if os.path.lexists(path):
+        raise LorauditError(f"{shown} exists already", "remove it, or choose another path with -o")
+    if not path.absolute().parent.is_dir():
+        raise LorauditError(
+            f"there is no folder for {shown}", "make it first, or choose another path with -o"
+        )
+    if layout == "peft":
+        _write_folder(lora, path)
+    else:
+        LAYOUTS[layout](lora.factors, path)
+
+
+def _write_folder(lora: LoRA, path: Path) -> None:
+    """The peft folder by way of one beside it, so that no half of it is ever seen at `path`."""
+    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    try:
+        write_peft(lora.factors, partial)
+        partial.rename(path)
+    except OSError as error:
+        raise LorauditError(
+            f"cannot write {clean(str(path), 300)}: {error.strerror}", "choose another path with -o"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""A LoRA on disk to its canonical form: open every part, agree on a base, fold each update that fits it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loraudit.errors import LorauditError
+from loraudit.lora.adapter import AdapterConfig
+from loraudit.lora.family import misfit, recognise
+from loraudit.lora.foreign import refuse_foreign, refuse_unread
+from loraudit.lora.header import Header, clean, file_sha256, read_header
+from loraudit.lora.keys import Reading, Update, read_keys
+from loraudit.lora.matrices import Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
+from loraudit.lora.reference import require_agreement
+from loraudit.lora.source import PEFT_CONFIG, Part, Source, find_source
+from loraudit.lora.topology import COMPONENTS
+
+__all__ = ["load_lora"]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """One weight file as far as its names are understood."""
+
+    header: Header
+    reading: Reading
+    configs: Mapping[str, AdapterConfig | None]
+    """For `unet` and `text_encoder`, what the adapter's configuration says."""
+
+    def scale(self, update: Update) -> float:
+        """The factor on the update: alpha (or the configuration's) over the rank, 1 where there is none."""
+        rank = update.size.rank
+        if update.alpha is not None:
+            alpha = read_tensor(self.header.path, update.alpha, self.header.tensors[update.alpha])
+            # kohya-ss/sd-scripts `networks/lora.py`: alpha None or 0 means alpha = rank.
+            return float(alpha.item()) / rank if rank is not None and alpha.item() else 1.0
+        config = self.configs[update.site.partition(".")[0]]
+        return 1.0 if config is None else config.scale(update.module, rank)
+
+    def fold(self, update: Update) -> Factors:
+        """The matrices of `update`, scaled."""
+        return fold(self.header.path, update.keys, self.header.tensors, self.scale(update))
+
+
+def load_lora(target: str | Path | Source, offline: bool = False) -> LoRA:
+    """The LoRA at `target`: a file, a peft folder, a folder with exactly one LoRA file, or one on the Hub.
+
+    On the Hub: `hf://ns/name[@revision]/path`, a link, or `ns/name` with one LoRA in it; `offline`, only what
+    the Hub cache holds. Raises `LorauditError` if there is no such file, it cannot be read or fetched, or a
+    folder or repository holds several;
+    `NotScannable` if it is not a sound LoRA file for a known base or holds values that are not finite.
+    """
+    shown = target.path if isinstance(target, Source) else target
+    try:
+        return _load(target if isinstance(target, Source) else find_source(target, offline))
+    except OSError as error:
+        raise LorauditError(
+            f"cannot read {clean(str(shown), 300)}: {error.strerror}", "check its permissions"
+        ) from None
+
+
+def _load(source: Source) -> LoRA:
+    """Open every part, agree on a base, and fold each update that fits it."""
+    opened = [_open(part) for part in source.parts]
+    unread = [item for part in opened for item in part.reading.unread]
+    updates = [update for part in opened for update in part.reading.updates]
+    if not updates:
+        raise refuse_unread(source.name, [part.header for part in opened], unread)
+    bases = recognise(source.name, updates, [part.header for part in opened])
+    factors: dict[Site, Factors] = {}
+    for part in opened:
+        for update in part.reading.updates:
+            why = misfit(bases[0], update) or (
+                "this module is given twice" if update.site in factors else None
+            )
+            if why is None:
+                factors[update.site] = part.fold(update)
+            else:
+                keys = (*update.keys.values(), update.alpha)
+                unread += [Unread(clean(key), why) for key in keys if key is not None]
+    paths = [part.weights for part in source.parts]
+    return LoRA(
+        file=LoRAFile(
+            name=source.name,
+            path=source.path,
+            sha256=file_sha256(*paths),
+            size_bytes=sum(part.header.size_bytes for part in opened),
+            metadata={key: value for part in opened for key, value in part.header.metadata.items()},
+            origin=source.origin,
+        ),
+        family=bases[0].family,
+        base=bases[0].base if len(bases) == 1 else None,
+        dialect=next(part.reading.dialect for part in opened if part.reading.updates),
+        factors=dict(sorted(factors.items())),
+        unread=tuple(sorted(unread, key=lambda item: item.key)),
+    )
+
+
+def _open(part: Part) -> _Opened:
+    header = read_header(part.weights)
+    require_agreement(header)
+    refuse_foreign(clean(part.weights.name), header.tensors)
+    reading = read_keys(header.tensors, header.metadata)
+    configs: dict[str, AdapterConfig | None] = dict.fromkeys(COMPONENTS)
+    if reading.dialect == "diffusers":
+        configs = {
+            component: AdapterConfig.from_metadata(header.metadata, component) for component in COMPONENTS
+        }
+    elif reading.dialect == "peft" and part.config is not None:
+        configs = dict.fromkeys(COMPONENTS, AdapterConfig.from_file(part.config))
+    elif reading.dialect == "peft":
+        missing = Unread(PEFT_CONFIG, "missing, so the scale of every module is unknown and taken as 1")
+        reading = replace(reading, unread=(*reading.unread, missing))
+    return _Opened(header, reading, configs)

@@ -1,0 +1,47 @@
+"""JSON inside a metadata value: as members and texts, whatever its shape, equal keys included."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+__all__ = ["Members", "NotReadError", "members", "parse", "texts"]
+
+MAX_CHARACTERS: Final = 8_000_000
+
+
+class NotReadError(Exception):
+    """The text is no JSON, or too much of it."""
+
+
+class Members(list[tuple[str, Any]]):
+    """A JSON object as its members in order: equal keys lose nothing."""
+
+
+def parse(text: str) -> Any:  # noqa: ANN401
+    """The value that `text` stands for, its objects as `Members`. Raises `NotReadError`."""
+    if len(text) > MAX_CHARACTERS:
+        raise NotReadError
+    try:
+        return json.loads(text, object_pairs_hook=Members)
+    except (ValueError, RecursionError, MemoryError):
+        raise NotReadError from None
+
+
+def members(value: object) -> Members:
+    """The members of an object; none of anything else."""
+    return value if isinstance(value, Members) else Members()
+
+
+def texts(value: object) -> Iterator[tuple[str, str]]:
+    """Every text in `value` with the key it stands under, and every key (under itself)."""
+    waiting: list[tuple[str, object]] = [("", value)]
+    while waiting:
+        key, item = waiting.pop()
+        if isinstance(item, Members):
+            for name, inner in reversed(item):
+                waiting.append((name, inner))
+                yield "", name
+        elif isinstance(item, list):
+            waiting += [(key, inner) for inner in reversed(item)]
+        elif isinstance(item, str):
+            yield key, item

@@ -1,0 +1,102 @@
+"""What can be told from the spelling of a text alone: paths, addresses, secrets, pictures.
+
+Every expression starts with fixed characters, looks back a few and ahead no further than a bound, so that a
+text is searched in time linear in its length, whoever wrote it.
+"""
+
+import re
+from typing import Final
+
+__all__ = ["addresses", "is_home", "is_opaque", "paths", "picture_type", "secrets"]
+
+_REST: Final = r"[^\"'<>|*?:,;\r\n]{1,250}"
+_DRIVE: Final = re.compile(
+    rf":(?<=[A-Za-z]:)(?<![A-Za-z0-9][A-Za-z]:)(?:\\{{1,2}}|(?<=[A-Z]:)/)(?=[\w.$]){_REST}"
+)
+_SHARE: Final = re.compile(rf"\\\\(?<![\\\w]\\\\)\\{{0,2}}[\w.$-]{{1,64}}\\{{1,2}}{_REST}")
+_UNIX: Final = re.compile(
+    r"/(?<![\w.:/~*-]/)(?:Users|app|content|data|export|gpfs|home|kaggle|lustre|media|mnt|nfs|notebooks|opt|private|"
+    rf"projects?|root|runpod-volume|scratch|srv|storage|teamspace|tmp|usr|var|volumes?|workspaces?)/{_REST}"
+)
+_TILDE: Final = re.compile(rf"~(?<![\w.:/~-]~)[\w.-]{{0,32}}/(?=[\w.-]){_REST}")
+_HOME: Final = re.compile(
+    r"[\\/](?:Users|home|Documents and Settings)[\\/]{1,2}"
+    r"(?!(?:Shared|Public|Default|All Users|user|ubuntu)\b)[^\\/]|^\\\\"
+)
+_DOMAIN: Final = re.compile(r"@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.([A-Za-z]{2,24})\b")
+_LOCAL: Final = re.compile(r"[\w.%+-]{1,64}$")
+_FILE_ENDINGS: Final = frozenset({"png", "jpg", "jpeg", "webp", "gif", "safetensors", "ckpt", "json", "txt"})
+_PROFILES: Final = (
+    "instagram.com/", "facebook.com/", "twitter.com/", "x.com/", "tiktok.com/@", "linkedin.com/in/",
+    "patreon.com/", "ko-fi.com/", "t.me/", "discord.gg/", "onlyfans.com/", "vk.com/", "youtube.com/@",
+    "civitai.com/user/", "reddit.com/u/", "reddit.com/user/",
+)  # fmt: skip
+_SECRETS: Final = tuple(
+    (start, re.compile(rf"{start}(?<![A-Za-z0-9_-]{start}){rest}"))
+    for start, rest in (
+        ("hf_", "[A-Za-z0-9]{30,64}"), ("sk-", "[A-Za-z0-9_-]{20,200}"), ("ghp_", "[A-Za-z0-9]{36,255}"),
+        ("gho_", "[A-Za-z0-9]{36,255}"), ("ghs_", "[A-Za-z0-9]{36,255}"),
+        ("github_pat_", "[A-Za-z0-9_]{40,255}"),
+        ("AKIA", "[0-9A-Z]{16}"), ("AIza", "[0-9A-Za-z_-]{35}"), ("glpat-", "[A-Za-z0-9_-]{20,64}"),
+        ("xoxb-", "[A-Za-z0-9-]{10,250}"), ("xoxp-", "[A-Za-z0-9-]{10,250}"),
+    )
+)  # fmt: skip
+_PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----")
+_PASSWORD: Final = re.compile(r"://[^\s/@:\"']{1,100}:[^\s/@\"']{1,200}@")
+_BLOCK: Final = re.compile(r"[A-Za-z0-9+/=_-]{1024,}")
+
+# The first characters of base64, from the magic numbers of each type.
+_PICTURES: Final = (
+    ("/9j/", "JPEG"), ("iVBORw0KGgo", "PNG"), ("UklGR", "WebP"), ("R0lGOD", "GIF"), ("PHN2Zy", "SVG"),
+    ("PD94bW", "SVG"), ("Qk", "BMP"), ("SUkqAA", "TIFF"), ("TU0AKg", "TIFF"),
+)  # fmt: skip
+
+
+def paths(text: str) -> list[str]:
+    """Absolute paths of a computer's disks and shares in `text`."""
+    found = [text[match.start() - 1 : match.end()] for match in _DRIVE.finditer(text)]
+    found += [match[0] for pattern in (_SHARE, _UNIX, _TILDE) for match in pattern.finditer(text)]
+    return [path.strip() for path in found]
+
+
+def is_home(path: str) -> bool:
+    """Whether `path` names an account or another computer."""
+    return _HOME.search(path) is not None or (path.startswith("~") and not path.startswith("~/"))
+
+
+def addresses(text: str) -> list[str]:
+    """E-mail addresses and profiles on social networks in `text`."""
+    found = []
+    for match in _DOMAIN.finditer(text):
+        local = _LOCAL.search(text[max(0, match.start() - 64) : match.start()])
+        # git@ is how repositories are cloned; photo@2x.png is a file.
+        if local and local[0] != "git" and match[1].lower() not in _FILE_ENDINGS:
+            found.append(local[0] + match[0])
+    lowered = text.lower()
+    for site in _PROFILES:
+        if site in lowered:
+            found += re.findall(rf"(?i){re.escape(site)}(?<![a-z0-9-]{re.escape(site)})[\w.@-]{{2,64}}", text)
+    return found
+
+
+def secrets(text: str) -> list[str]:
+    """Tokens, private keys and links with a password in `text`."""
+    found = [token for start, pattern in _SECRETS if start in text for token in pattern.findall(text)]
+    # A key is drawn at random; a word of hyphens is not.
+    found = [token for token in found if re.search(r"\d", token)]
+    return found + _PRIVATE_KEY.findall(text) + [f"https{link}" for link in _PASSWORD.findall(text)]
+
+
+def picture_type(text: str) -> str | None:
+    """Type of the picture that `text` holds as base64 or as a data URI, told from its first characters."""
+    if text[:11].lower() == "data:image/":
+        start = text[:200].partition(",")[2]
+        return next((kind for magic, kind in _PICTURES if start.startswith(magic)), "unknown type")
+    if len(text) < 200 or not re.fullmatch(r"[A-Za-z0-9+/=\s]{200}", text[:200]):
+        return None
+    return next((kind for magic, kind in _PICTURES if len(magic) > 3 and text.startswith(magic)), None)
+
+
+def is_opaque(text: str) -> bool:
+    """Whether `text` is one long block of characters that spells nothing."""
+    return _BLOCK.fullmatch(text) is not None
