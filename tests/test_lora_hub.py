@@ -407,6 +407,23 @@ def test_scan_reads_hub_targets_and_honours_offline(hub: fake.Hub, kohya: bytes,
     assert (code, "not in the Hub cache" in err, hub.seen) == (2, True, [])
 
 
+def test_a_metadata_scan_downloads_no_weights(hub: fake.Hub, monkeypatch, capsys, tmp_path: Path) -> None:
+    tensor = {"dtype": "U8", "shape": [1 << 24], "data_offsets": [0, 1 << 24]}
+    header = {"__metadata__": {"modelspec.trigger_phrase": "sks ada"}, "x": tensor}
+    data = with_header(json.dumps(header).encode(), 1 << 24)
+    (tmp_path / "ada.safetensors").write_bytes(data)
+    hub.files, hub.redirect = {"ada.safetensors": data}, True
+    options = ("--depth", "metadata", "-f", "json", "--reveal")
+    _, there, _ = run(monkeypatch, capsys, "scan", "ns/name", *options)
+    assert sum(hub.sent) <= 1 << 18
+    assert not (tmp_path / "cache").exists()
+    _, here, _ = run(monkeypatch, capsys, "scan", "ada.safetensors", *options)
+    there, here = json.loads(there), json.loads(here)
+    assert there["findings"] == here["findings"] != []
+    assert there["target"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert there["target"]["origin"] == f"hf://ns/name@{fake.COMMIT}/ada.safetensors"
+
+
 def test_the_environment_of_the_hub_client_counts(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
     hub.files, hub.redirect = {"ada.safetensors": kohya}, True
     environment = {key: value for key, value in os.environ.items() if "OFFLINE" not in key}
