@@ -87,6 +87,7 @@ def target_of(lora: LoRA) -> Target:
         dialect=lora.dialect,
         rank=lora.rank,
         modules=Modules(read=len(lora.factors), unread=len(lora.unread)),
+        origin=lora.file.origin,
     )
 
 

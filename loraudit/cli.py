@@ -118,8 +118,9 @@ def _root(
 @app.command()
 def inspect(
     target: Annotated[
-        Path, typer.Argument(help="A LoRA file, a peft folder, or a folder with one LoRA file.")
+        str, typer.Argument(help="A LoRA file, a folder with one, or one on the Hub: hf://ns/name/path.")
     ],
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
     format: Annotated[TextOrJson, typer.Option("--format", "-f", help="What to print.")] = TextOrJson.text,  # noqa: A002
     export: Annotated[
         Layout | None,
@@ -136,7 +137,7 @@ def inspect(
 
     if export is not None and output is None:
         raise LorauditError("--export writes a file", "name a new one with -o")
-    lora = load_lora(target)
+    lora = load_lora(target, offline)
     if export is not None and output is not None:
         export_lora(lora, export.value, output)
         _say(export_line(lora, export.value, output))
@@ -152,7 +153,7 @@ def inspect(
 @app.command()
 def scan(
     target: Annotated[
-        list[str], typer.Argument(help="LoRA files, peft folders, or folders with one LoRA file.")
+        list[str], typer.Argument(help="LoRA files, folders with one, or on the Hub: hf://ns/name/path.")
     ],
     depth: Annotated[
         Depth, typer.Option("--depth", help="Read the words, the matrices too, or attack as well.")

@@ -23,7 +23,12 @@ def inspection_json(lora: LoRA) -> str:
     """The document `loraudit.inspect/1`: every module, and every tensor that was not read."""
     document = {
         "schema": SCHEMA,
-        "file": {"name": lora.file.name, "sha256": lora.file.sha256, "size_bytes": lora.file.size_bytes},
+        "file": {
+            "name": lora.file.name,
+            "origin": lora.file.origin,
+            "sha256": lora.file.sha256,
+            "size_bytes": lora.file.size_bytes,
+        },
         "family": lora.family,
         "base": lora.base,
         "dialect": lora.dialect,
@@ -72,6 +77,8 @@ def _facts(lora: LoRA) -> Iterable[Text]:
     base = f"base {lora.base}" if lora.base is not None else "several bases fit"
     yield Text(f"{lora.family} LoRA, {base}, {lora.dialect} layout, rank {_span(lora.rank)}")
     yield Text(f"{file.size_bytes:,} bytes, sha256 {file.sha256}", overflow="fold")
+    if file.origin is not None:
+        yield Text(file.origin, overflow="fold")
 
 
 def _modules(lora: LoRA) -> Table:

@@ -31,8 +31,9 @@ from loraudit.findings import (
     judge_metadata,
     unscannable,
 )
-from loraudit.lora.header import clean
-from loraudit.lora.metadata import read_exposure, traces
+from loraudit.lora.address import HubSpec, parse_spec
+from loraudit.lora.header import clean, parse_header
+from loraudit.lora.metadata import header_exposure, read_exposure, traces
 from loraudit.lora.source import Source, find_source
 from loraudit.request import Request
 
@@ -89,7 +90,7 @@ def scan(
     for number, target in enumerate(targets, 1):
         name, words = Target(clean(Path(target).name or target)), None
         try:
-            words = _read_words(target)
+            words = _read_words(target, request)
             if request.depth == "metadata":
                 done.append(_no_deeper(words.target, request.depth, words.findings))
                 continue
@@ -122,22 +123,37 @@ def scan(
     return done
 
 
-def _read_words(target: str) -> _Words:
+def _read_words(target: str, request: Request) -> _Words:
+    # A file on the Hub whose weights are not asked for need not be downloaded.
+    spec = parse_spec(target) if request.depth == "metadata" else None
     try:
-        source = find_source(target)
+        if spec is not None:
+            return _read_hub_words(spec, request.offline)
+        source = find_source(target, request.offline)
     except OSError as error:
         raise LorauditError(
             f"cannot read {clean(target, 300)}: {error.strerror}", "check its permissions"
         ) from None
     exposure = read_exposure(source)
     findings = judge_metadata(traces(exposure))
-    return _Words(source, Target(source.name, size_bytes=exposure.size_bytes), findings)
+    return _Words(source, Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin), findings)
+
+
+def _read_hub_words(spec: HubSpec, offline: bool) -> _Words:
+    from loraudit.lora.hub import fetch_header
+
+    got = fetch_header(spec, offline)
+    path = Path(got.path)
+    findings = judge_metadata(traces(header_exposure(parse_header(got.data, path, got.size_bytes))))
+    name = clean(path.name)
+    target = Target(name, sha256=got.sha256, size_bytes=got.size_bytes, origin=got.origin)
+    return _Words(Source(name, path, (), got.origin), target, findings)
 
 
 def _read_weights(source: Source) -> LoRA:
     from loraudit.lora import load_lora
 
-    return load_lora(source.path)
+    return load_lora(source)
 
 
 def _missing() -> str | None:

@@ -26,9 +26,10 @@ SCHEMA = {
         "file": {
             "type": "object",
             "additionalProperties": False,
-            "required": ["name", "sha256", "size_bytes"],
+            "required": ["name", "origin", "sha256", "size_bytes"],
             "properties": {
                 "name": {"type": "string"},
+                "origin": {"type": "null"},
                 "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
                 "size_bytes": {"type": "integer"},
             },
@@ -176,7 +177,7 @@ def test_usage(loraudit) -> None:
 
 
 def test_an_internal_error_is_not_taken_for_findings(loraudit, monkeypatch) -> None:
-    monkeypatch.setattr("loraudit.lora.load_lora", lambda _target: 1 / 0)
+    monkeypatch.setattr("loraudit.lora.load_lora", lambda *_: 1 / 0)
     code, out, err = loraudit("inspect", "x")
     assert (code, out) == (2, "")
     assert err.splitlines()[-2] == "loraudit: error: internal error (ZeroDivisionError)"
@@ -185,7 +186,7 @@ def test_an_internal_error_is_not_taken_for_findings(loraudit, monkeypatch) -> N
 def test_ctrl_c() -> None:
     script = (
         "import time, loraudit.lora\n"
-        "def wait(target): print('ready', flush=True); time.sleep(60)\n"
+        "def wait(*_): print('ready', flush=True); time.sleep(60)\n"
         "loraudit.lora.load_lora = wait\n"
         "import sys; sys.argv = ['loraudit', 'inspect', 'x']\n"
         "from loraudit.cli import main; main()\n"

@@ -59,7 +59,10 @@ TORCH_FREE = (
     "progress", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")
-HEAVY = ("torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib")
+HEAVY = (
+    "torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib",
+    "huggingface_hub",
+)  # fmt: skip
 
 
 def part_of(file: Path) -> str:

@@ -136,7 +136,7 @@ def hostile() -> Report:
     """A report in which every free text is an attack on whoever prints it."""
     return Report(
         HOSTILE,
-        Target(HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE, (1, 1), Modules(1, 1)),
+        Target(HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE, (1, 1), Modules(1, 1), HOSTILE),
         (
             Finding(
                 HOSTILE,

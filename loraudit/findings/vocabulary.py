@@ -172,6 +172,8 @@ class Target:
     rank: tuple[int, int] | None = None
     """Smallest and largest rank among its sites."""
     modules: Modules | None = None
+    origin: str | None = None
+    """`hf://namespace/name@commit/path` of a file on the Hub, made harmless; None of a local one."""
 
 
 @dataclass(frozen=True)

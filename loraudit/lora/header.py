@@ -12,6 +12,7 @@ unpickled, and nothing is allocated before it has been compared with the size of
 """
 
 import hashlib
+import io
 import json
 import math
 import re
@@ -32,6 +33,7 @@ __all__ = [
     "TensorInfo",
     "clean",
     "file_sha256",
+    "parse_header",
     "parse_json",
     "read_header",
 ]
@@ -147,6 +149,14 @@ def read_header(path: Path) -> Header:
         raise LorauditError(
             f"cannot read {name}: {clean(str(error.strerror))}", "check its permissions"
         ) from None
+
+
+def parse_header(data: bytes, path: Path, size: int) -> Header:
+    """Check the header in `data`, the first bytes of a file of `size` bytes that may lie elsewhere.
+
+    `path` gives its name and is not opened. Raises like `read_header`.
+    """
+    return _read(io.BytesIO(data), path, clean(path.name), size)
 
 
 def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:

@@ -42,17 +42,20 @@ class _Opened:
         return fold(self.header.path, update.keys, self.header.tensors, self.scale(update))
 
 
-def load_lora(target: str | Path) -> LoRA:
-    """The LoRA at `target`: a file, a peft folder, or a folder with exactly one LoRA file.
+def load_lora(target: str | Path | Source, offline: bool = False) -> LoRA:
+    """The LoRA at `target`: a file, a peft folder, a folder with exactly one LoRA file, or one on the Hub.
 
-    Raises `LorauditError` if there is no such file, it cannot be read or a folder holds several;
+    On the Hub: `hf://ns/name[@revision]/path`, a link, or `ns/name` with one LoRA in it; `offline`, only what
+    the Hub cache holds. Raises `LorauditError` if there is no such file, it cannot be read or fetched, or a
+    folder or repository holds several;
     `NotScannable` if it is not a sound LoRA file for a known base or holds values that are not finite.
     """
+    shown = target.path if isinstance(target, Source) else target
     try:
-        return _load(find_source(target))
+        return _load(target if isinstance(target, Source) else find_source(target, offline))
     except OSError as error:
         raise LorauditError(
-            f"cannot read {clean(str(target), 300)}: {error.strerror}", "check its permissions"
+            f"cannot read {clean(str(shown), 300)}: {error.strerror}", "check its permissions"
         ) from None
 
 
@@ -83,6 +86,7 @@ def _load(source: Source) -> LoRA:
             sha256=file_sha256(*paths),
             size_bytes=sum(part.header.size_bytes for part in opened),
             metadata={key: value for part in opened for key, value in part.header.metadata.items()},
+            origin=source.origin,
         ),
         family=bases[0].family,
         base=bases[0].base if len(bases) == 1 else None,

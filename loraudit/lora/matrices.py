@@ -88,6 +88,8 @@ class LoRAFile:
     """Of the weights."""
     metadata: Mapping[str, str]
     """The header's own text, as it stands in the file: `clean` it before display."""
+    origin: str | None = None
+    """`hf://namespace/name@commit/path` of a file on the Hub, harmless for display; None of a local one."""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
-"""What the user typed to the local files that hold one LoRA."""
+"""What the user typed to the local files that hold one LoRA; one on the Hub is fetched first."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.address import PICKLES, parse_spec
 from loraudit.lora.header import clean
 
 __all__ = ["PEFT_CONFIG", "PEFT_WEIGHTS", "Part", "Source", "find_source"]
 
 PEFT_WEIGHTS: Final = "adapter_model.safetensors"
 PEFT_CONFIG: Final = "adapter_config.json"
-_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,25 @@ class Source:
     """For display, already harmless."""
     path: Path
     parts: tuple[Part, ...]
+    origin: str | None = None
+    """`hf://namespace/name@commit/path` of a file on the Hub, harmless for display; None of a local one."""
 
 
-def find_source(target: str | Path) -> Source:
+def find_source(target: str | Path, offline: bool = False) -> Source:
     """The LoRA at `target`: a file, a peft folder (or `unet/` and `text_encoder/`), a folder with one file.
+
+    A `str` may also be an address on the Hub (`loraudit.lora.address`); `offline`, the Hub cache alone
+    is asked.
 
     Raises `LorauditError` if there is nothing or the folder holds several, `NotScannable` if it holds none;
     an `OSError` of the file system passes through.
     """
+    spec = parse_spec(target) if isinstance(target, str) else None
+    if spec is not None:
+        from loraudit.lora.hub import fetch_file
+
+        file = fetch_file(spec, offline)
+        return Source(clean(file.path.name), file.path, (_part(file.path),), file.origin)
     path = Path(target)
     if not str(target) or not path.exists():
         hint = "check the path; a broken link counts as missing" if path.is_symlink() else "check the path"
@@ -60,7 +71,7 @@ def _folder(path: Path, name: str) -> tuple[Part, ...]:
     if files:
         listed = clean(", ".join(files), 300)
         raise LorauditError(f"the folder {name} holds {len(files)} .safetensors files", f"name one: {listed}")
-    if any(entry.endswith(_PICKLES) for entry in entries):
+    if any(entry.endswith(PICKLES) for entry in entries):
         raise NotScannable(
             f"the folder {name} holds pickle files and no .safetensors file",
             "loraudit never unpickles; ask for the .safetensors file",

@@ -89,6 +89,8 @@ def _header(report: Report) -> RenderableType:
         rows.append(("SHA-256", _text(f"{target.sha256[:16]}…  {_size(target.size_bytes)}")))
     elif target.size_bytes is not None:
         rows.append(("Size", _text(_size(target.size_bytes))))
+    if target.origin is not None:
+        rows.append(("Origin", _text(target.origin, _QUOTED_LIMIT)))
     if target.family is not None:
         rows.append(("Base model", _text(target.base or "not recognised")))
         rows.append(("Contents", _text(_contents(target))))

@@ -7,7 +7,7 @@ Keys and what trainers write under them: kohya-ss/sd-scripts `train_network.py` 
 SimpleTuner `save_hooks.py`, diffusers `loaders/lora_base.py`, sd-webui-additional-networks (`ssmd_`).
 """
 
-from loraudit.lora.metadata.exposure import Exposure, read_exposure
+from loraudit.lora.metadata.exposure import Exposure, header_exposure, read_exposure
 from loraudit.lora.metadata.rules import traces
 
-__all__ = ["Exposure", "read_exposure", "traces"]
+__all__ = ["Exposure", "header_exposure", "read_exposure", "traces"]

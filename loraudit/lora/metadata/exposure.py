@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from loraudit.errors import LorauditError
-from loraudit.lora.header import Hidden, clean, read_header
+from loraudit.lora.header import Header, Hidden, clean, read_header
 from loraudit.lora.source import Source
 
-__all__ = ["Exposure", "Said", "read_exposure"]
+__all__ = ["Exposure", "Said", "header_exposure", "read_exposure"]
 
 README: Final = "README.md"
 _README_CHARACTERS: Final = 65_536
@@ -76,6 +76,20 @@ def read_exposure(source: Source) -> Exposure:
         hidden=hidden,
         pictures=tuple(pictures),
         size_bytes=sum(header.size_bytes for header in headers),
+    )
+
+
+def header_exposure(header: Header) -> Exposure:
+    """What a file says whose header is at hand and nothing else: one on the Hub that was not downloaded."""
+    said = [Said("header", key, text) for key, text in header.metadata.items()]
+    said += [Said("header", item.key, item.text) for item in header.hidden if item.kind == "metadata key"]
+    return Exposure(
+        names=(header.path.stem,),
+        said=tuple(said),
+        tensors=tuple(header.tensors),
+        hidden=header.hidden,
+        pictures=(),
+        size_bytes=header.size_bytes,
     )
 
 

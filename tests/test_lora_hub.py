@@ -1,0 +1,450 @@
+"""LoRAs on the Hub, against a Hub of our own: addresses, whole files, headers only, and what goes wrong."""
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hub as fake
+import pytest
+
+from loraudit.audit import target_of
+from loraudit.cli import main
+from loraudit.errors import LorauditError, NotScannable
+from loraudit.findings import Report
+from loraudit.lora import load_lora, write_kohya, write_peft
+from loraudit.lora.address import HubSpec, parse_spec
+from loraudit.lora.header import MAX_HEADER_BYTES, parse_header, read_header
+from loraudit.lora.hub import fetch_header
+from loraudit.report import FORMATS
+
+ADDRESS = "hf://ns/name/ada.safetensors"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path: Path) -> Iterator[fake.Hub]:
+    from huggingface_hub import close_session, constants
+
+    with fake.serving() as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", fake.TOKEN)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.chdir(tmp_path)
+        close_session()
+        yield served
+        close_session()
+
+
+@pytest.fixture
+def kohya(tmp_path: Path, sd1_factors) -> bytes:
+    write_kohya(sd1_factors, tmp_path / "made.safetensors")
+    return (tmp_path / "made.safetensors").read_bytes()
+
+
+def with_header(header: bytes, rest: int = 0) -> bytes:
+    return len(header).to_bytes(8, "little") + header + bytes(rest)
+
+
+def a_tensor(size: int, padding: int = 0) -> bytes:
+    entry = {"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+    return json.dumps(entry).encode() + b" " * padding
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["loraudit", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("target", "spec"),
+    [
+        ("hf://ns/name/a/b.safetensors", HubSpec("ns/name", None, "a/b.safetensors")),
+        ("hf://ns/name@v1/b.safetensors", HubSpec("ns/name", "v1", "b.safetensors")),
+        ("hf://ns/name@refs/pr/3/b.safetensors", HubSpec("ns/name", "refs/pr/3", "b.safetensors")),
+        ("hf://ns/name", HubSpec("ns/name")),
+        ("ns/name", HubSpec("ns/name")),
+        (
+            "https://huggingface.co/ns/name/resolve/v1/b%20c.safetensors?download=true",
+            HubSpec("ns/name", "v1", "b c.safetensors"),
+        ),
+        (
+            "https://huggingface.co/ns/name/blob/main/b.safetensors",
+            HubSpec("ns/name", "main", "b.safetensors"),
+        ),
+        ("ENDPOINT/ns/name/blob/main/b.safetensors", HubSpec("ns/name", "main", "b.safetensors")),
+        ("name", None),
+        ("a/b/c", None),
+        ("../ns/name", None),
+        ("./ns/name", None),
+        ("/ns/name", None),
+        ("ns/name.safetensors", None),
+        ("made.here/typo", None),
+        ("", None),
+    ],
+)
+def test_addresses(hub: fake.Hub, tmp_path: Path, target: str, spec: HubSpec | None) -> None:
+    (tmp_path / "made.here").mkdir()
+    assert parse_spec(target.replace("ENDPOINT", hub.url)) == spec
+    assert hub.seen == []
+
+
+def test_what_is_here_is_not_looked_for_there(hub: fake.Hub, tmp_path: Path, sd1_factors) -> None:
+    (tmp_path / "ns").mkdir()
+    write_peft(sd1_factors, tmp_path / "ns" / "name")
+    assert load_lora("ns/name").file.origin is None
+    assert hub.seen == []
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("hf://ns/name/../../../etc/x.safetensors", 2),
+        ("hf://ns/name/a/./x.safetensors", 2),
+        ("hf://ns/name/a\\..\\x.safetensors", 2),
+        ("hf://ns/name/a\x1b[2J\n.safetensors", 2),
+        ("hf://ns/name/\u202ex.safetensors", 2),
+        ("hf://ns/name@../../x/x.safetensors", 2),
+        ("hf://ns/name@a b/x.safetensors", 2),
+        ("hf://ns/name@..%2F..%2Fx/x.safetensors", 2),
+        ("hf://ns", 2),
+        ("hf://", 2),
+        ("hf://datasets/ns/name/x.safetensors", 2),
+        ("https://example.com/ns/name/resolve/main/x.safetensors", 2),
+        ("https://huggingface.co/ns/name/settings", 2),
+        ("https://huggingface.co/ns/name/resolve/main/%2e%2e/x.safetensors", 2),
+        ("hf://ns/name/x.ckpt", 3),
+        ("hf://ns/name/x.png", 3),
+    ],
+)
+def test_hostile_addresses_reach_nothing(hub: fake.Hub, target: str, code: int) -> None:
+    with pytest.raises(LorauditError) as caught:
+        load_lora(target)
+    assert (caught.value.exit_code, hub.seen) == (code, [])
+    assert str(caught.value).isprintable() and caught.value.hint.isprintable()
+
+
+@pytest.mark.parametrize("redirect", [False, True])
+def test_a_whole_file(hub: fake.Hub, kohya: bytes, tmp_path: Path, redirect: bool) -> None:
+    hub.files, hub.redirect = {"sub/ada.safetensors": kohya}, redirect
+    local = load_lora(tmp_path / "made.safetensors")
+    lora = load_lora("hf://ns/name@v1/sub/ada.safetensors")
+    assert lora.file.origin == f"hf://ns/name@{fake.COMMIT}/sub/ada.safetensors"
+    assert (lora.file.name, lora.file.sha256) == ("ada.safetensors", local.file.sha256)
+    assert set(lora.factors) == set(local.factors)
+    assert all(auth is None for place, _, _, auth in hub.seen if place == "storage")
+    assert all(auth == f"Bearer {fake.TOKEN}" for place, _, _, auth in hub.seen if place == "hub")
+    report = Report("0", target_of(lora))
+    for render in FORMATS.values():
+        assert lora.file.origin in render([report], reveal=False, width=120, color=False)
+    # What is printed is an address, and the cache answers it without the network.
+    hub.seen.clear()
+    assert load_lora(lora.file.origin, offline=True).file == lora.file
+    assert hub.seen == []
+
+
+def test_a_repository_with_one(hub: fake.Hub, kohya: bytes) -> None:
+    hub.files = {"README.md": b"hi", "ada.safetensors": kohya, "x.png": b""}
+    assert load_lora("ns/name").file.origin == f"hf://ns/name@{fake.COMMIT}/ada.safetensors"
+    hub.seen.clear()
+    for target in ("ns/name", f"hf://ns/name@{fake.COMMIT}"):
+        assert load_lora(target, offline=True).file.name == "ada.safetensors"
+    with pytest.raises(LorauditError, match="not in the Hub cache"):
+        load_lora("hf://ns/name@v1", offline=True)
+    assert hub.seen == []
+
+
+def test_a_peft_file_brings_its_configuration(hub: fake.Hub, tmp_path: Path, sd1_factors) -> None:
+    write_peft(sd1_factors, tmp_path / "peft")
+    unet = tmp_path / "peft" / "unet"
+    hub.files = {f"unet/{file.name}": file.read_bytes() for file in unet.iterdir()}
+    there, here = load_lora("ns/name"), load_lora(unet)
+    assert there.unread == here.unread == ()
+    assert {s: f.scale for s, f in there.factors.items()} == {s: f.scale for s, f in here.factors.items()}
+
+
+def test_a_peft_file_without_one_says_so(hub: fake.Hub, tmp_path: Path, sd1_factors) -> None:
+    write_peft(sd1_factors, tmp_path / "peft")
+    hub.files = {"adapter_model.safetensors": (tmp_path / "peft/unet/adapter_model.safetensors").read_bytes()}
+    (missing,) = load_lora("ns/name").unread
+    assert missing.key == "adapter_config.json"
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "words"),
+    [
+        (["a.safetensors", "b\x1b[2J.safetensors"], 2, r"a.safetensors, b\x1b[2J.safetensors"),
+        (["../../x.safetensors"], 2, "not a path within a repository"),
+        ([], 3, "holds no LoRA file"),
+        (["x.bin", "README.md"], 3, "pickle"),
+        (["model_index.json", "unet/x.safetensors"], 3, "whole diffusion model"),
+    ],
+)
+def test_repositories_without_the_one(hub: fake.Hub, names: list[str], code: int, words: str) -> None:
+    hub.files = dict.fromkeys(names, b"")
+    with pytest.raises(LorauditError) as caught:
+        load_lora("ns/name")
+    assert caught.value.exit_code == code
+    assert words in f"{caught.value} {caught.value.hint}"
+    assert f"{caught.value}{caught.value.hint}".isprintable()
+    assert len(hub.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "error_code", "words"),
+    [
+        ("hf://ns/none/x.safetensors", 200, "", "no such repository on the Hub, nor a local path: ns/none"),
+        ("ns/none", 200, "", "check the name; a private repository needs HF_TOKEN"),
+        (ADDRESS, 403, "GatedRepo", "is gated"),
+        (ADDRESS, 401, "GatedRepo", "HF_TOKEN"),
+        ("ns/name", 403, "", "check HF_TOKEN"),
+        ("hf://ns/name@v9/ada.safetensors", 200, "", "has no revision v9"),
+        ("hf://ns/name@v9", 200, "", "has no revision v9"),
+        ("hf://ns/name/none.safetensors", 200, "", "ns/name has no file none.safetensors"),
+        (ADDRESS, 500, "", "cannot be reached"),
+        (ADDRESS, 429, "", "status 429"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_lora, lambda target: fetch_header(parse_spec(target))])
+def test_refusals(hub: fake.Hub, load, target: str, status: int, error_code: str, words: str) -> None:
+    hub.files, hub.status, hub.error_code = {"ada.safetensors": b"x"}, status, error_code
+    with pytest.raises(LorauditError) as caught:
+        load(target)
+    assert caught.value.exit_code == 2
+    assert words in f"{caught.value} {caught.value.hint}"
+    assert f"{caught.value}{caught.value.hint}".isprintable()
+    assert fake.TOKEN not in f"{caught.value}{caught.value.hint}"
+
+
+@pytest.mark.parametrize("commit", [None, "../../../x", "main"])
+def test_a_server_that_is_no_hub(hub: fake.Hub, commit: str | None) -> None:
+    hub.files, hub.commit = {"ada.safetensors": b"x"}, commit
+    for target in (ADDRESS, "ns/name"):
+        with pytest.raises(LorauditError, match="does not answer as the Hub does"):
+            fetch_header(parse_spec(target))
+    with pytest.raises(LorauditError, match="does not answer as the Hub does"):
+        load_lora(ADDRESS)
+    assert not list(Path.cwd().rglob("*"))
+
+
+@pytest.mark.usefixtures("hub")
+def test_no_network(monkeypatch) -> None:
+    from huggingface_hub import constants
+
+    spec = HubSpec("ns/name", None, "ada.safetensors")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    for load in (lambda: load_lora(ADDRESS), lambda: load_lora("ns/name"), lambda: fetch_header(spec)):
+        with pytest.raises(LorauditError, match="the Hub cannot be reached for ns/name") as caught:
+            load()
+        assert caught.value.exit_code == 2
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for load in (lambda: load_lora(ADDRESS), lambda: load_lora("ns/name"), lambda: fetch_header(spec)):
+        with pytest.raises(LorauditError, match="is not in the Hub cache") as caught:
+            load()
+        assert "HF_HUB_OFFLINE" in caught.value.hint
+
+
+@pytest.mark.parametrize("redirect", [False, True])
+@pytest.mark.parametrize("padding", [0, 300_000])
+def test_a_header_alone(hub: fake.Hub, redirect: bool, padding: int) -> None:
+    data = with_header(a_tensor(1 << 21, padding), 1 << 21)
+    hub.files, hub.redirect = {"ada.safetensors": data}, redirect
+    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
+    end = 8 + int.from_bytes(data[:8], "little")
+    assert (got.data, got.size_bytes, got.commit) == (data[:end], len(data), fake.COMMIT)
+    assert got.sha256 == (hashlib.sha256(data).hexdigest() if redirect else None)
+    assert got.origin == f"hf://ns/name@{fake.COMMIT}/ada.safetensors"
+    files = [entry for entry in hub.gets() if entry[0] == ("storage" if redirect else "hub")]
+    assert [entry[2] for entry in files] == ["bytes=0-262143", f"bytes=262144-{end - 1}"][: 1 + bool(padding)]
+    assert sum(hub.sent) <= max(1 << 18, end)
+    # The token goes to the Hub and nowhere else.
+    assert all(auth == (f"Bearer {fake.TOKEN}" if place == "hub" else None) for place, _, _, auth in hub.seen)
+    assert any(place == "storage" for place, *_ in hub.seen) is redirect
+
+
+def test_the_header_reads_as_that_of_the_file(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
+    hub.files = {"ada.safetensors": kohya}
+    got = fetch_header(HubSpec("ns/name"))
+    here, there = (
+        read_header(tmp_path / "made.safetensors"),
+        parse_header(got.data, Path("ada"), got.size_bytes),
+    )
+    assert (here.tensors, here.metadata, here.size_bytes) == (there.tensors, there.metadata, there.size_bytes)
+
+
+def test_a_server_that_ignores_ranges(hub: fake.Hub) -> None:
+    """It may send all it has; we stop reading where the header ends."""
+    size = 1 << 26
+    hub.files, hub.ranges = {"ada.safetensors": with_header(a_tensor(size, 300_000), size)}, 0
+    spec = HubSpec("ns/name", None, "ada.safetensors")
+    got = fetch_header(spec)
+    assert len(got.data) == 8 + int.from_bytes(got.data[:8], "little")
+    assert len(hub.gets()) == 1
+    # Whatever else it sent lies in the buffers of sockets.
+    assert hub.sent[0] < size // 4
+    # The control: a client that wants the whole file gets it from this server, byte for byte.
+    with pytest.raises(NotScannable):
+        load_lora(ADDRESS)
+    assert hub.sent[1] == len(hub.files["ada.safetensors"])
+
+
+def test_a_compressed_header_is_not_asked_for(hub: fake.Hub) -> None:
+    hub.files, hub.gzip = {"ada.safetensors": with_header(a_tensor(10), 10)}, True
+    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
+    assert hub.files["ada.safetensors"].startswith(got.data)
+
+
+def test_a_server_that_changes_its_mind_about_ranges(hub: fake.Hub) -> None:
+    """The second part of a header is not taken from another place of the file."""
+    hub.files = {"ada.safetensors": with_header(a_tensor(1 << 20, 300_000), 1 << 20)}
+    hub.ranges = 1
+    with pytest.raises(LorauditError, match="not with the bytes asked for"):
+        fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
+
+
+@pytest.mark.parametrize("ranges", [0, math.inf])
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_bound(hub: fake.Hub, ranges: float, excess: int) -> None:
+    """A header as long as is allowed is read to its end and not a byte further; a longer one is not read."""
+    length = MAX_HEADER_BYTES + excess
+    hub.files = {"ada.safetensors": length.to_bytes(8, "little") + b"{" + b" " * (length + 100_000)}
+    hub.ranges = ranges
+    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
+    assert len(got.data) == (512 if excess else 8 + MAX_HEADER_BYTES)
+    with pytest.raises(NotScannable):
+        parse_header(got.data, Path("ada"), got.size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"abc", "truncated"),
+        (b"<!DOCTYPE html>" + b" " * 2000, "web page"),
+        (b"\x80\x04" + bytes(2000), "pickle"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+    ],
+)
+def test_other_files_are_named(hub: fake.Hub, data: bytes, words: str) -> None:
+    hub.files = {"ada.safetensors": data}
+    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
+    with pytest.raises(NotScannable, match=words):
+        parse_header(got.data, Path("ada"), got.size_bytes)
+
+
+def test_a_size_that_is_not_true(hub: fake.Hub) -> None:
+    data = with_header(a_tensor(100), 100)
+    hub.files, hub.redirect, hub.claimed_size = {"ada.safetensors": data}, True, 1 << 40
+    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
+    assert len(got.data) < len(data)
+    with pytest.raises(NotScannable, match="bytes follow the last tensor"):
+        parse_header(got.data, Path("ada"), got.size_bytes)
+
+
+def test_a_download_that_breaks_off(hub: fake.Hub, kohya: bytes) -> None:
+    hub.files, hub.redirect, hub.claimed_size = {"ada.safetensors": kohya}, True, len(kohya) + 1
+    with pytest.raises(LorauditError, match="did not come through") as caught:
+        load_lora(ADDRESS)
+    assert caught.value.exit_code == 2
+
+
+def test_a_cache_that_cannot_be_written(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    hub.files = {"ada.safetensors": kohya}
+    with pytest.raises(LorauditError, match=f"cannot read {ADDRESS}: Not a directory"):
+        load_lora(ADDRESS)
+
+
+def test_the_cache_spares_the_request(hub: fake.Hub, kohya: bytes) -> None:
+    hub.files, hub.redirect = {"ada.safetensors": kohya}, True
+    spec = HubSpec("ns/name", None, "ada.safetensors")
+    fetched = fetch_header(spec)
+    load_lora(ADDRESS)
+    hub.seen.clear()
+    assert fetch_header(spec) == fetched
+    assert hub.gets() == []
+    hub.seen.clear()
+    assert fetch_header(spec, offline=True).data == fetched.data
+    assert fetch_header(spec, offline=True).sha256 == fetched.sha256
+    assert hub.seen == []
+
+
+def test_inspect(hub: fake.Hub, kohya: bytes, monkeypatch, capsys) -> None:
+    hub.files = {"ada.safetensors": kohya}
+    code, out, _ = run(monkeypatch, capsys, "inspect", "ns/name")
+    assert code == 0
+    assert f"hf://ns/name@{fake.COMMIT}/ada.safetensors" in out
+    assert hashlib.sha256(kohya).hexdigest() in out
+    code, out, _ = run(monkeypatch, capsys, "inspect", ADDRESS, "--offline", "-f", "json")
+    file = json.loads(out)["file"]
+    assert (code, file["origin"]) == (0, f"hf://ns/name@{fake.COMMIT}/ada.safetensors")
+    code, out, err = run(monkeypatch, capsys, "inspect", "ns/none")
+    assert (code, out, len(err.splitlines())) == (2, "", 2)
+    hub.files = {"page.safetensors": b"<html>" + b" " * 600}
+    code, _, err = run(monkeypatch, capsys, "inspect", "hf://ns/name@v1/page.safetensors")
+    assert (code, "web page" in err) == (3, True)
+
+
+def test_scan_reads_hub_targets_and_honours_offline(hub: fake.Hub, kohya: bytes, monkeypatch, capsys) -> None:
+    hub.files = {"ada.safetensors": b"<html>" + b" " * 600, "b.safetensors": kohya}
+    code, _, err = run(monkeypatch, capsys, "scan", ADDRESS)
+    assert (code, "web page" in err) == (3, True)
+    hub.seen.clear()
+    code, _, err = run(monkeypatch, capsys, "scan", "hf://ns/name/b.safetensors", "--offline")
+    assert (code, "not in the Hub cache" in err, hub.seen) == (2, True, [])
+
+
+def test_a_metadata_scan_downloads_no_weights(hub: fake.Hub, monkeypatch, capsys, tmp_path: Path) -> None:
+    tensor = {"dtype": "U8", "shape": [1 << 24], "data_offsets": [0, 1 << 24]}
+    header = {"__metadata__": {"modelspec.trigger_phrase": "sks ada"}, "x": tensor}
+    data = with_header(json.dumps(header).encode(), 1 << 24)
+    (tmp_path / "ada.safetensors").write_bytes(data)
+    hub.files, hub.redirect = {"ada.safetensors": data}, True
+    options = ("--depth", "metadata", "-f", "json", "--reveal")
+    _, there, _ = run(monkeypatch, capsys, "scan", "ns/name", *options)
+    assert sum(hub.sent) <= 1 << 18
+    assert not (tmp_path / "cache").exists()
+    _, here, _ = run(monkeypatch, capsys, "scan", "ada.safetensors", *options)
+    there, here = json.loads(there), json.loads(here)
+    assert there["findings"] == here["findings"] != []
+    assert there["target"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert there["target"]["origin"] == f"hf://ns/name@{fake.COMMIT}/ada.safetensors"
+
+
+def test_the_environment_of_the_hub_client_counts(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
+    hub.files, hub.redirect = {"ada.safetensors": kohya}, True
+    environment = {key: value for key, value in os.environ.items() if "OFFLINE" not in key}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_another"}
+    code = f"import sys; sys.argv = ['loraudit', 'inspect', '{hub.url}/ns/name/blob/main/ada.safetensors']\n"
+    code += "from loraudit.cli import main; main()"
+
+    def inspect(**extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment | extra,
+            cwd=Path(__file__).parent.parent,
+        )
+
+    first = inspect()
+    assert (first.returncode, first.stderr) == (0, "")
+    assert {auth for place, _, _, auth in hub.seen if place == "hub"} == {"Bearer hf_another"}
+    assert list((tmp_path / "home" / "hub").rglob("ada.safetensors"))
+    hub.seen.clear()
+    assert inspect(HF_HUB_OFFLINE="1").stdout == first.stdout
+    assert hub.seen == []
