@@ -13,13 +13,13 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.numpy import save_file
 
 from loraudit.errors import NotScannable
+from loraudit.experiments import layouts
+from loraudit.experiments.layouts import LAYOUTS, WITH_ALPHA, holds
 from loraudit.lora import Factors, LoRA, Site, load_lora
 from loraudit.lora.compvis import compvis_paths
 from loraudit.lora.dialects import DIALECTS
 from loraudit.lora.topology import UNetShape, topologies
-from tests import layouts
 from tests.conftest import SD1_SITES
-from tests.layouts import LAYOUTS, WITH_ALPHA, holds
 
 ATTENTION_SITES = (
     "text_encoder.encoder.layers.7.self_attn.out_proj",

@@ -1,4 +1,4 @@
-"""The layouts of SD 1.x LoRA files as other programs write them, spelled out once more for the tests."""
+"""The layouts of SD 1.x LoRA files as other programs write them, spelled out apart from the readers."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from loraudit.lora import Factors, Site
+
+__all__ = ["LAYOUTS", "WITH_ALPHA", "Tensors", "compvis", "holds", "peft_config", "split", "write"]
 
 Tensors = dict[str, np.ndarray]
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -31,16 +33,19 @@ COMPVIS = {
 
 
 def compvis(path: str) -> str:
+    """A UNet module's path in CompVis's words."""
     owner = next(owner for owner in COMPVIS if f"{path}.".startswith(f"{owner}."))
     return COMPVIS[owner] + path.removeprefix(owner)
 
 
 def split(site: Site) -> tuple[str, str, bool]:
+    """Component, path, and whether it is of the UNet."""
     component, _, path = site.partition(".")
     return component, path, component == "unet"
 
 
 def processor(path: str) -> str:
+    """The path as attention processors spell it."""
     for leaf in ("to_q", "to_k", "to_v", "to_out.0"):
         if path.endswith(leaf):
             return path.removesuffix(leaf) + f"processor.{leaf.removesuffix('.0')}_lora"
@@ -49,73 +54,89 @@ def processor(path: str) -> str:
 
 
 def d1(site: Site) -> tuple[str, str, str]:
+    """D1: start, down and up of a site."""
     _, _, unet = split(site)
     middle = "lora" if unet else "lora_linear_layer"
     return f"{site}.", f"{middle}.down.weight", f"{middle}.up.weight"
 
 
 def d2(site: Site) -> tuple[str, str, str]:
+    """D2: start, down and up of a site."""
     return f"{site}.", "lora_A.weight", "lora_B.weight"
 
 
 def d2_bare(site: Site) -> tuple[str, str, str]:
+    """D2 without `unet.`."""
     return f"{split(site)[1]}.", "lora_A.weight", "lora_B.weight"
 
 
 def d3(site: Site) -> tuple[str, str, str]:
+    """D3: start, down and up of a site."""
     return f"{processor(split(site)[1])}.", "down.weight", "up.weight"
 
 
 def d4(site: Site) -> tuple[str, str, str]:
+    """D4: start, down and up of a site."""
     component, path, _ = split(site)
     return f"{component}.{processor(path)}.", "down.weight", "up.weight"
 
 
 def k1(site: Site, text: str = "lora_te_text_model_", unet: str = "lora_unet_") -> tuple[str, str, str]:
+    """K1: start, down and up of a site."""
     _, path, is_unet = split(site)
     return (unet if is_unet else text) + path.replace(".", "_") + ".", "lora_down.weight", "lora_up.weight"
 
 
 def k2(site: Site) -> tuple[str, str, str]:
+    """K2: start, down and up of a site."""
     return k1(site, "lora_te1_text_model_")
 
 
 def k_new(site: Site) -> tuple[str, str, str]:
+    """K1 without `text_model.`."""
     return k1(site, "lora_te_")
 
 
 def s1(site: Site) -> tuple[str, str, str]:
+    """S1: start, down and up of a site."""
     return k1(site, "lycoris_text_model_", "lycoris_")
 
 
 def c1(site: Site) -> tuple[str, str, str]:
+    """C1: start, down and up of a site."""
     _, path, unet = split(site)
     return k1(f"unet.{compvis(path)}") if unet else k1(site)
 
 
 def c2(site: Site, unet: str = "diffusion_model.") -> tuple[str, str, str]:
+    """C2: start, down and up of a site."""
     _, path, is_unet = split(site)
     name = unet + compvis(path) if is_unet else f"text_encoders.clip_l.transformer.text_model.{path}"
     return f"{name}.", "lora_A.weight", "lora_B.weight"
 
 
 def c3(site: Site) -> tuple[str, str, str]:
+    """C3: start, down and up of a site."""
     return c2(site, "")
 
 
 def o2(site: Site) -> tuple[str, str, str]:
+    """O2: start, down and up of a site."""
     return f"{site}.", "lora_down.weight", "lora_up.weight"
 
 
 def p1(site: Site) -> tuple[str, str, str]:
+    """P1: start, down and up of a site."""
     return f"base_model.model.{split(site)[1]}.", "lora_A.weight", "lora_B.weight"
 
 
 def p2(site: Site) -> tuple[str, str, str]:
+    """P2: start, down and up of a site."""
     return f"base_model.model.{split(site)[1]}.", "lora_A.default.weight", "lora_B.default.weight"
 
 
 def p2_unet(site: Site) -> tuple[str, str, str]:
+    """P2 under `unet.`."""
     return f"{site}.", "lora_A.default.weight", "lora_B.default.weight"
 
 
@@ -142,6 +163,7 @@ WITH_ALPHA = {"K1", "K1 flat text tower", "K2", "C1", "C2", "C3", "S1", "O2"}
 
 
 def holds(sites: str, site: Site) -> bool:
+    """Whether a layout for these sites can hold this one."""
     if "attention" in sites and not site.endswith(ATTENTION):
         return False
     return site.startswith("unet.") or "unet" not in sites
@@ -174,4 +196,5 @@ def write(
 
 
 def peft_config(**fields: object) -> str:
+    """An `adapter_config.json`."""
     return json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 8} | fields)
