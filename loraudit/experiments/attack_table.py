@@ -211,7 +211,7 @@ def main() -> None:
     )
     if options.out:
         record = {
-            "command": sys.argv,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "sampling": asdict(settings),
             "seeds": list(range(options.samples)),
             "identities": len(zoo.members),

@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> Zoo:
     parser.add_argument("--first", type=int, default=0, help="families of look-alikes to skip")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--lr", type=float)
+    parser.add_argument("--text-lr", type=float, help="of the text encoder")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rank", type=int)
     parser.add_argument("--snapshots", type=int, nargs="+")
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> Zoo:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     base = training_base(options.base, None, offline=False)
-    changes = {name: getattr(options, name) for name in ("steps", "lr", "batch", "rank")}
+    changes = {name: getattr(options, name) for name in ("steps", "lr", "text_lr", "batch", "rank")}
     recipe = dataclasses.replace(base_recipe(base), **{k: v for k, v in changes.items() if v is not None})
     # One of each family, so that no two are look-alikes by design.
     people = tuple(SPLITS[options.split][FAMILY * (options.first + i)] for i in range(options.people))
