@@ -25,7 +25,7 @@ from loraudit.errors import Incomplete, LorauditError
 from loraudit.lowrank import beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from torch import Tensor, nn
@@ -170,32 +170,43 @@ class Base:
         (LoRA, embedding, seed, settings). The negative prompt passes through the tuned text tower, as it
         does when diffusers has loaded a LoRA.
         """
+        shape = (loras, len(seeds), *self.latent_shape)
+        positive = self.per_seed(embedding, seeds)
+        if settings.guidance == 1.0:
+            condition = positive.flatten(0, 1)
+            return self.solve(lambda x, t: self.epsilon(x, t, condition), seeds, settings.steps, loras)
+        negative = self.encode_text([settings.negative] * loras)[:, None].expand_as(positive)
+        both = torch.cat([negative, positive], 1).flatten(0, 1)
+
+        def guided(x: Tensor, t: Tensor) -> Tensor:
+            # Both halves of a LoRA's block stay together: the LoRA owns a contiguous block of samples.
+            doubled = x.view(shape).repeat(1, 2, 1, 1, 1).flatten(0, 1)
+            eps = self.epsilon(doubled, t.repeat(2), both).view(loras, 2, *shape[1:])
+            return (eps[:, 0] + settings.guidance * (eps[:, 1] - eps[:, 0])).flatten(0, 1)
+
+        return self.solve(guided, seeds, settings.steps, loras)
+
+    def per_seed(self, embedding: Tensor, seeds: Sequence[int]) -> Tensor:
+        """`[M, L, d]` => `[M, K, L, d]` on the device, in the weights' dtype."""
+        return embedding.to(self.device, self.dtype)[:, None].expand(-1, len(seeds), -1, -1)
+
+    @torch.no_grad()
+    def solve(
+        self, predict: Callable[[Tensor, Tensor], Tensor], seeds: Sequence[int], steps: int, loras: int = 1
+    ) -> Tensor:
+        """Pictures float32 `[M * K, 3, H, W]` in 0..1 of the noise prediction `predict(x [M * K, C, h, w],
+        t [M * K])`, by DPM-Solver++; each of the `M = loras` LoRAs starts from the noise of the `K` seeds.
+        """
         from diffusers import DPMSolverMultistepScheduler
 
         solver = DPMSolverMultistepScheduler(**SCHEDULE, algorithm_type="dpmsolver++", steps_offset=1)
-        solver.set_timesteps(settings.steps, device=self.device)
+        solver.set_timesteps(steps, device=self.device)
         start = torch.stack(
             [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         )
-        shape = (loras, len(seeds), *self.latent_shape)
-        x = start.to(self.device, self.dtype).expand(shape).flatten(0, 1)
-        positive = embedding.to(self.device, self.dtype)[:, None].expand(-1, len(seeds), -1, -1)
-        guided = settings.guidance != 1.0
-        if guided:
-            negative = self.encode_text([settings.negative] * loras)[:, None].expand_as(positive)
-            condition = torch.cat([negative, positive], 1).flatten(0, 1)
-        else:
-            condition = positive.flatten(0, 1)
+        x = start.to(self.device, self.dtype).repeat(loras, 1, 1, 1)
         for t in solver.timesteps:
-            if guided:
-                # Both halves of a LoRA's block stay together, since the LoRA owns a contiguous block of
-                # samples.
-                doubled = x.view(shape).repeat(1, 2, 1, 1, 1).flatten(0, 1)
-                both = self.epsilon(doubled, t.expand(len(doubled)), condition).view(loras, 2, *shape[1:])
-                eps = (both[:, 0] + settings.guidance * (both[:, 1] - both[:, 0])).flatten(0, 1)
-            else:
-                eps = self.epsilon(x, t.expand(len(x)), condition)
-            x = solver.step(eps, t, x).prev_sample
+            x = solver.step(predict(x, t.expand(len(x))), t, x).prev_sample
         return self.decode(x)
 
 

@@ -4,6 +4,7 @@ The folder sits beside the package in a checkout and inside it in a wheel.
 """
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from loraudit.errors import LorauditError
 
-__all__ = ["BaseCard", "artefact", "base_card", "base_names", "models_dir", "verify"]
+__all__ = ["BaseCard", "artefact", "base_card", "base_names", "cache_folder", "models_dir", "verify"]
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,8 @@ def _sha256(path: Path) -> str:
 def _cards() -> dict[str, Any]:
     with (models_dir() / "cards.toml").open("rb") as file:
         return tomllib.load(file)
+
+
+def cache_folder() -> Path:
+    """Where converted weights are kept; never a picture or anything of a LoRA."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "loraudit"

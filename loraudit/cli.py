@@ -56,7 +56,9 @@ class Depth(StrEnum):
 class AttackName(StrEnum):
     """What `--attack` takes."""
 
+    encoder = "encoder"
     paper = "paper"
+    guidance = "guidance"
     prompts = "prompts"
 
 

@@ -3,7 +3,6 @@
 What is not at hand is a gap in the report; what was asked for wrongly is an error.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ import torch
 from torch import Tensor
 
 from loraudit.attacks import Attack, Reconstruction
-from loraudit.attacks.encoder import open_paper
+from loraudit.attacks.encoder import open_encoder
 from loraudit.attacks.evidence import Scorers, look_at
+from loraudit.attacks.guidance import GuidanceAttack
 from loraudit.attacks.plan import plan_for
 from loraudit.attacks.prompts import PromptsAttack
 from loraudit.audit import audit_lora, gap
 from loraudit.base import Base, load_base
-from loraudit.cards import artefact, models_dir
+from loraudit.cards import artefact, cache_folder, models_dir
 from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.findings import Exit, Gap, Report
 from loraudit.lora import LoRA, clean
@@ -121,21 +121,33 @@ def _attacks(
 ) -> list[Attack]:
     """The attacks named; `gaps` gets those that cannot run on this base."""
     attacks: list[Attack] = []
-    if "paper" in names:
-        try:
-            attacks.append(open_paper(_encoder(encoder, family), base))
-        except LorauditError as error:
-            if error.exit_code != Exit.INCOMPLETE:
-                raise
-            gaps.append(gap("attack paper", error))
-    if "prompts" in names:
-        attacks.append(PromptsAttack())
+    for name in names:
+        if name == "prompts":
+            attacks.append(PromptsAttack())
+        elif name == "guidance":
+            attacks.append(GuidanceAttack())
+        else:
+            try:
+                attacks.append(_encoder_attack(name, encoder, family, base))
+            except LorauditError as error:
+                if error.exit_code != Exit.INCOMPLETE:
+                    raise
+                gaps.append(gap(f"attack {name}", error))
     return attacks
 
 
-def _encoder(asked: str | None, family: str) -> str:
+def _encoder_attack(name: str, asked: str | None, family: str, base: Base) -> Attack:
+    """The attack `name`, `paper` or `encoder`, with the encoder asked for if that is of its kind."""
+    if asked is not None:
+        attack = open_encoder(_encoder(asked, family, name), base)
+        if attack.name == name:
+            return attack
+    return open_encoder(_encoder(None, family, name), base)
+
+
+def _encoder(asked: str | None, family: str, attack: str) -> str:
     """The encoder asked for, a folder or the name of one that ships, or the one that ships for `family`."""
-    name = asked or f"paper-{family}"
+    name = asked or f"{'paper' if attack == 'paper' else 'probe'}-{family}"
     if Path(name).is_dir() or (models_dir() / name).is_dir():
         return name
     if asked:
@@ -157,7 +169,7 @@ def _scorers(base: Base, photos: Sequence[Tensor], offline: bool, gaps: list[Gap
         if small:
             face = load_tiny_face(artefact("tiny-face"), device)
         else:
-            face = load_facenet(facenet_weights(_cache(), offline=offline), device)
+            face = load_facenet(facenet_weights(cache_folder(), offline=offline), device)
     except Incomplete as error:
         gaps.append(gap("face model", error))
         return None
@@ -176,11 +188,6 @@ def _device(asked: str | None) -> str:
     if asked == "cuda" and not available:
         raise LorauditError("there is no CUDA device on this machine", "leave --device out")
     return asked or ("cuda" if available else "cpu")
-
-
-def _cache() -> Path:
-    """Where converted weights are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "loraudit"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from loraudit.attacks.encoder import open_paper, recorded_step
+from loraudit.attacks.encoder import open_encoder, recorded_step
 from loraudit.encoder import save_encoder, stack_loras
 from loraudit.encoder.checkpoint import DoesNotFit
 from loraudit.findings import EncoderUsed
@@ -15,7 +15,8 @@ from tests.tiny import tiny_base
 
 @pytest.fixture
 def folder(tmp_path):
-    save_encoder(tmp_path / "enc", random_encoder(tiny_base()), base="tiny")
+    encoder = random_encoder(tiny_base())
+    save_encoder(tmp_path / "enc", encoder, encoder.frozen, base="tiny")
     return tmp_path / "enc"
 
 
@@ -31,7 +32,7 @@ def expected(lora, step):
     [({}, 10), ({"ss_steps": "4"}, 4), ({"ss_steps": "4000"}, 10), ({"ss_steps": "0"}, 10)],
 )
 def test_the_aim_is_the_mean_at_the_recorded_step(folder, metadata, step) -> None:
-    attack, lora = open_paper(folder, tiny_base()), random_lora(metadata)
+    attack, lora = open_encoder(folder, tiny_base()), random_lora(metadata)
     (aim,) = attack.aims(lora, tiny_base())
     assert torch.allclose(aim.embedding, expected(lora, step), atol=1e-6)
     assert (aim.attack, aim.aims_at_face, aim.quotes) == ("paper", True, ())
@@ -41,13 +42,13 @@ def test_the_aim_is_the_mean_at_the_recorded_step(folder, metadata, step) -> Non
 
 
 def test_another_lora_gives_another_embedding(folder) -> None:
-    attack = open_paper(folder, tiny_base())
+    attack = open_encoder(folder, tiny_base())
     one, two = (attack.aims(random_lora(seed=seed), tiny_base())[0].embedding for seed in (0, 1))
     assert not torch.allclose(one, two, atol=1e-6)
 
 
 def test_another_rank_does_not_fit(folder) -> None:
-    attack = open_paper(folder, tiny_base())
+    attack = open_encoder(folder, tiny_base())
     with pytest.raises(DoesNotFit, match=r"reads rank 2, x\.safetensors has rank 3"):
         attack.aims(random_lora(rank=3), tiny_base())
 

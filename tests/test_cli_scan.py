@@ -41,7 +41,8 @@ def lora(tiny, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("encoder") / "enc"
-    save_encoder(folder, random_encoder(tiny), base="tiny")
+    encoder = random_encoder(tiny)
+    save_encoder(folder, encoder, encoder.frozen, base="tiny")
     return folder
 
 
@@ -159,7 +160,8 @@ def test_without_an_encoder_the_scan_is_incomplete(scan, lora, monkeypatch, tmp_
 
 
 def test_an_encoder_of_another_rank_is_a_gap_and_a_missing_one_an_error(scan, lora, tiny, tmp_path) -> None:
-    save_encoder(tmp_path / "three", random_encoder(tiny, rank=3), base="tiny")
+    encoder = random_encoder(tiny, rank=3)
+    save_encoder(tmp_path / "three", encoder, encoder.frozen, base="tiny")
     code, out, _ = scan(lora, *QUICK, "--encoder", tmp_path / "three", "-f", "json")
     assert code == 4
     assert "reads rank 3, ada.safetensors has rank 2" in json.loads(out)["incomplete"][0]["why"]

@@ -54,7 +54,7 @@ def encoder(frozen):
 
 @pytest.fixture
 def folder(encoder, tmp_path):
-    save_encoder(tmp_path / "enc", encoder, base="tiny", training={"steps": 3})
+    save_encoder(tmp_path / "enc", encoder, encoder.frozen, base="tiny", training={"steps": 3})
     return tmp_path / "enc"
 
 
@@ -104,7 +104,7 @@ def test_saving_again_replaces_the_encoder_and_keeps_the_card(encoder, frozen, f
     before = read_checkpoint(folder).sha256
     with torch.no_grad():
         encoder.task.add_(1)
-    assert save_encoder(folder, encoder, base="tiny").sha256 != before
+    assert save_encoder(folder, encoder, encoder.frozen, base="tiny").sha256 != before
     assert torch.equal(load_encoder(folder, frozen, LENGTH)[0].task, encoder.task)
     assert (folder / "CARD.md").read_text() == "card"
 
@@ -124,7 +124,7 @@ def test_an_encoder_that_diverged_is_not_saved(encoder, folder):
     with torch.no_grad():
         encoder.task[0] = torch.nan
     with pytest.raises(CheckpointError, match="NaN"):
-        save_encoder(folder, encoder, base="tiny")
+        save_encoder(folder, encoder, encoder.frozen, base="tiny")
     assert (folder / "model.safetensors").read_bytes() == before
 
 
@@ -136,7 +136,7 @@ def test_a_save_that_fails_leaves_the_old_encoder(encoder, frozen, folder, monke
     with torch.no_grad():
         encoder.task.add_(1)
     with pytest.raises(CheckpointError, match="No space left"):
-        save_encoder(folder, encoder, base="tiny")
+        save_encoder(folder, encoder, encoder.frozen, base="tiny")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert not torch.equal(load_encoder(folder, frozen, LENGTH)[0].task, encoder.task)
 

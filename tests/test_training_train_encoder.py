@@ -133,6 +133,7 @@ def test_the_record_is_there_before_the_first_step(tmp_path) -> None:
         "weight_decay": 0.0005,
         "cosine": False,
         "kl_weight": 0.0001,
+        "face_weight": 0.02,
         "seed": 0,
         "save_every": 3,
         "data": "synthetic",
@@ -185,7 +186,7 @@ def test_zoo_samples_mix_people_and_snapshots(zoo) -> None:
     for index, sample in enumerate(seen[:4]):
         assert all(site.startswith("unet.") for site in sample.terms)
         for row in range(3):
-            terms = zoo.rows([(row, int(sample.steps[row]))], "unet")
+            terms = zoo.rows([(row, int(sample.steps[row]))])
             assert all(torch.equal(terms[site][0][0], up[row]) for site, (up, _) in sample.terms.items())
         # A stream that starts in the middle goes on with the same samples; another process has its own.
         again = next(source.samples(index, 0))

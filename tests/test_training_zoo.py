@@ -65,7 +65,7 @@ def test_interrupted_and_built_on_it_is_the_same(zoo, tmp_path) -> None:
 
 
 def test_single_rows_equal_whole_passes(zoo) -> None:
-    rows = zoo.rows([(2, 1), (0, 3), (1, 1)], "unet")
+    rows = zoo.rows([(2, 1), (0, 3), (1, 1)])
     assert len(rows) == 28
     for site, (up, down) in rows.items():
         expected = [(zoo.terms(2, 1), 0), (zoo.terms(0, 3), 0), (zoo.terms(0, 1), 1)]
@@ -83,7 +83,7 @@ def test_an_auditor_reads_the_same_numbers(zoo) -> None:
     lora = LoRA(LoRAFile("x", zoo.folder, "", 0, {}), "", None, "diffusers", factors, ())
     sites = [site for site in factors if site.startswith("unet.")]
     read = stack_loras([lora], sites, 2)
-    rows = zoo.rows([(1, 3)], "unet")
+    rows = zoo.rows([(1, 3)])
     assert all(torch.equal(read[site][0], rows[site][0]) for site in sites)
     assert all(torch.equal(read[site][1], rows[site][1]) for site in sites)
 

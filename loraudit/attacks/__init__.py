@@ -29,6 +29,8 @@ class Aim:
     """False if the embedding does not ask for a person."""
     quotes: tuple[str, ...] = ()
     """Private words of the file that went in, harmless for display."""
+    against_base: bool = False
+    """Sampled by model guidance (`loraudit.attacks.guidance`) instead of classifier-free guidance."""
     encoder: EncoderUsed | None = None
     """The encoder that made it."""
 

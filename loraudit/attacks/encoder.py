@@ -1,7 +1,9 @@
-"""The paper's attack: a matrix encoder reads the LoRA and answers with an embedding (arXiv 2409.08482).
+"""Attacks by an encoder: it reads the LoRA's matrices and answers with an embedding.
 
-The embedding is the mean of the encoder's distribution, at the fine-tuning step that the file records, or at
-the last one the encoder was trained on.
+`paper` is the attack of arXiv 2409.08482 as published. `encoder` is ours: the probe encoder, which reads any
+rank and any modules, sampled by model guidance (`loraudit.attacks.guidance`). The embedding is the mean of
+the encoder's distribution, at the fine-tuning step that the file records; where it records none, the paper's
+encoder is told the last step it was trained on and ours that nobody knows.
 """
 
 import json
@@ -14,11 +16,12 @@ import torch
 
 from loraudit.attacks import Aim
 from loraudit.base import Base
-from loraudit.encoder import EncoderCheckpoint, PaperEncoder, frozen_transformer, load_encoder, stack_loras
+from loraudit.encoder import Encoder, EncoderCheckpoint, PaperEncoder, frozen_transformer, load_encoder
 from loraudit.findings import EncoderUsed
 from loraudit.lora import LoRA
+from loraudit.lowrank import stack
 
-__all__ = ["PaperAttack", "open_paper", "recorded_step"]
+__all__ = ["EncoderAttack", "open_encoder", "recorded_step"]
 
 _STEP_KEYS: Final = ("ss_steps", "global_step")
 """kohya-ss/sd-scripts `train_network.py`; SimpleTuner `save_hooks.py`."""
@@ -26,33 +29,35 @@ _DIGITS: Final = 9
 
 
 @dataclass(frozen=True, eq=False)
-class PaperAttack:
+class EncoderAttack:
     """The attack with a loaded encoder."""
 
-    encoder: PaperEncoder
+    encoder: Encoder
     checkpoint: EncoderCheckpoint
-    name: str = "paper"
+
+    @property
+    def name(self) -> str:
+        """`paper` or `encoder`, by the kind of the encoder."""
+        return "paper" if isinstance(self.encoder, PaperEncoder) else "encoder"
 
     @torch.no_grad()
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """One aim. Raises `DoesNotFit` if the encoder reads other sites, another rank or other widths."""
+        """One aim. Raises `DoesNotFit` if the encoder cannot read this LoRA."""
         self.checkpoint.check_fits(lora)
-        config = self.encoder.config
-        matrices = stack_loras([lora], [site for site, _, _ in config.sites], config.rank)
-        on_device = {
-            site: (up.to(base.device), down.to(base.device)) for site, (up, down) in matrices.items()
-        }
-        step = min(recorded_step(lora.file.metadata) or config.max_steps, config.max_steps)
-        mean, _ = self.encoder(on_device, torch.tensor([step], device=base.device))
+        last = self.encoder.config.max_steps
+        paper = isinstance(self.encoder, PaperEncoder)
+        step = recorded_step(lora.file.metadata) or (last if paper else 0)
+        told = torch.tensor([min(step, last)], device=base.device)
+        mean = self.encoder(stack([lora], base.device), told)[0][0]
         used = EncoderUsed(self.checkpoint.name, self.checkpoint.sha256)
-        return [Aim(self.name, mean[0], encoder=used)]
+        return [Aim(self.name, mean, against_base=not paper, encoder=used)]
 
 
-def open_paper(where: str | Path, base: Base) -> PaperAttack:
+def open_encoder(where: str | Path, base: Base) -> EncoderAttack:
     """The attack with the encoder in the folder (or of the name) `where`. Raises as `load_encoder` does."""
     frozen = frozen_transformer(base.text_encoder)
     encoder, checkpoint = load_encoder(where, frozen, base.embedding_shape[0])
-    return PaperAttack(encoder.to(base.device), checkpoint)
+    return EncoderAttack(encoder.to(base.device), checkpoint)
 
 
 def recorded_step(metadata: Mapping[str, str]) -> int | None:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
+from torch import Tensor
 
 from loraudit.attacks import Aim, Reconstruction
+from loraudit.attacks.guidance import sample_against_base
 from loraudit.base import Base, Sampling
 from loraudit.lora import LoRA
-from loraudit.lowrank import stack
+from loraudit.lowrank import Terms, stack
 
-__all__ = ["Plan", "plan_for"]
+__all__ = ["Plan", "draw", "plan_for"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,28 @@ class Plan:
             tuned, plain = [], []
             for seeds in (self.seeds[i : i + size] for i in range(0, len(self.seeds), size)):
                 on_step(done, total)
-                with base.tuned(terms):
-                    tuned.append(base.sample(aim.embedding[None], seeds, self.sampling))
+                tuned.append(draw(base, terms, aim.embedding[None], seeds, self.sampling, aim.against_base))
                 on_step(done + len(seeds), total)
                 plain.append(base.sample(aim.embedding[None], seeds, self.sampling))
                 done += 2 * len(seeds)
             on_step(done, total)
             yield Reconstruction(aim, self.seeds, torch.cat(tuned), torch.cat(plain))
+
+
+def draw(
+    base: Base,
+    terms: Terms,
+    embedding: Tensor,
+    seeds: Sequence[int],
+    settings: Sampling,
+    against_base: bool,
+    loras: int = 1,
+) -> Tensor:
+    """Pictures `[M * K, 3, H, W]` of the `M` LoRAs `terms` at embeddings `[M, L, d]`, by either guidance."""
+    if against_base:
+        return sample_against_base(base, terms, embedding, seeds, settings, loras)
+    with base.tuned(terms):
+        return base.sample(embedding, seeds, settings, loras)
 
 
 def plan_for(base: Base, samples: int, steps: int, seed: int) -> Plan:

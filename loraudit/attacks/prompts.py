@@ -20,7 +20,7 @@ from loraudit.base import CLASS_PROMPT, Base
 from loraudit.lora import LoRA, clean
 from loraudit.lowrank import stack
 
-__all__ = ["ANY_NAME", "PromptsAttack", "given_away"]
+__all__ = ["ANY_NAME", "PromptsAttack", "given_away", "name_prompt"]
 
 ANY_NAME: Final = "zwqkx"
 """Nobody's name, as good as any: a guess at a trigger that costs nothing."""
@@ -44,7 +44,7 @@ class PromptsAttack:
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
         """Three aims, and up to `MOST` more. Raises `NotScannable` if the LoRA does not fit the base."""
         texts = given_away(lora.file.metadata)
-        prompts = ["", CLASS_PROMPT, *(_prompt(text) for text in (ANY_NAME, *texts))]
+        prompts = ["", CLASS_PROMPT, *(name_prompt(text) for text in (ANY_NAME, *texts))]
         with base.tuned(stack([lora], base.device, base.dtype)):
             embeddings = base.encode_text(prompts)
         aims = [
@@ -104,5 +104,6 @@ def _is_name(text: str) -> bool:
     return len(text.split()) <= _NAME_WORDS and not re.search(r"[.,;:]", text)
 
 
-def _prompt(text: str) -> str:
+def name_prompt(text: str) -> str:
+    """The instance prompt of a person called `text`; anything but a name stands for itself."""
     return f"A face of {text}." if _is_name(text) else text

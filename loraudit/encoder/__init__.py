@@ -1,6 +1,12 @@
 """Encoders: the matrices of a LoRA to an embedding that stands in for the text embedding of its base."""
 
-from loraudit.encoder.checkpoint import EncoderCheckpoint, load_encoder, read_checkpoint, save_encoder
+from loraudit.encoder.checkpoint import (
+    Encoder,
+    EncoderCheckpoint,
+    load_encoder,
+    read_checkpoint,
+    save_encoder,
+)
 from loraudit.encoder.paper import (
     PaperEncoder,
     PaperEncoderConfig,
@@ -9,11 +15,15 @@ from loraudit.encoder.paper import (
     reparameterise,
     stack_loras,
 )
+from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 
 __all__ = [
+    "Encoder",
     "EncoderCheckpoint",
     "PaperEncoder",
     "PaperEncoderConfig",
+    "ProbeEncoder",
+    "ProbeEncoderConfig",
     "frozen_transformer",
     "kl",
     "load_encoder",

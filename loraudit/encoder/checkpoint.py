@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 import safetensors.torch
 import torch
@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from loraudit.cards import artefact
 from loraudit.encoder.paper import FrozenTransformer, PaperEncoder, PaperEncoderConfig
+from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
 from loraudit.lora.header import clean
 from loraudit.lora.matrices import LoRA
@@ -25,11 +26,14 @@ from loraudit.lora.matrices import LoRA
 __all__ = [
     "CheckpointError",
     "DoesNotFit",
+    "Encoder",
     "EncoderCheckpoint",
     "load_encoder",
     "read_checkpoint",
     "save_encoder",
 ]
+
+Encoder: TypeAlias = PaperEncoder | ProbeEncoder
 
 SCHEMA: Final = "loraudit.encoder/1"
 WEIGHTS: Final = "model.safetensors"
@@ -39,6 +43,11 @@ _FIELDS: Final[Mapping[str, type]] = {
     "schema": str, "kind": str, "base": str, "frozen_sha256": str, "weights_sha256": str, "encoder": dict,
     "training": dict,
 }  # fmt: skip
+
+_KINDS: Final[Mapping[str, type[PaperEncoderConfig] | type[ProbeEncoderConfig]]] = {
+    "paper": PaperEncoderConfig,
+    "probe": ProbeEncoderConfig,
+}
 
 
 class CheckpointError(LorauditError):
@@ -64,12 +73,33 @@ class EncoderCheckpoint:
     """The base it was trained on, harmless for display."""
     frozen_sha256: str
     """`FrozenTransformer.fingerprint()` of that base."""
-    config: PaperEncoderConfig
+    config: PaperEncoderConfig | ProbeEncoderConfig
     training: Mapping[str, Any]
     """How it was trained, as the trainer wrote it: for display, through `clean`."""
 
     def check_fits(self, lora: LoRA) -> None:
-        """Raise `DoesNotFit` unless `lora` has every site of the encoder, of its shape and rank."""
+        """Raise `DoesNotFit` unless the encoder can read `lora`.
+
+        A probe encoder needs one of its sites, whatever the rank; the paper's needs all of its sites, at its
+        rank. Either needs them of its shapes.
+        """
+        if isinstance(self.config, PaperEncoderConfig):
+            self._check_complete(lora, self.config.rank)
+        elif not any(site in lora.factors for site, _, _ in self.config.sites):
+            raise DoesNotFit(
+                f"encoder {self.name} reads none of the modules of {lora.file.name}",
+                f"the LoRA belongs to another base than {self.base}; give its own with --base",
+            )
+        for site, *shape in self.config.sites:
+            factors = lora.factors.get(site)
+            if factors is not None and factors.shape != tuple(shape):
+                raise DoesNotFit(
+                    f"encoder {self.name} reads {clean(site)} of shape {tuple(shape)}, "
+                    f"{lora.file.name} has {factors.shape}",
+                    f"the LoRA belongs to another base than {self.base}; give its own with --base",
+                )
+
+    def _check_complete(self, lora: LoRA, rank: int) -> None:
         found = {site: lora.factors.get(site) for site, _, _ in self.config.sites}
         missing = [site for site, factors in found.items() if factors is None]
         if missing:
@@ -79,28 +109,22 @@ class EncoderCheckpoint:
                 "use an encoder trained for the modules that 'loraudit inspect' lists, or --attack prompts",
             )
         ranks = sorted({factors.rank for factors in found.values() if factors is not None})
-        if ranks != [self.config.rank]:
+        if ranks != [rank]:
             raise DoesNotFit(
-                f"encoder {self.name} reads rank {self.config.rank}, {lora.file.name} has rank "
+                f"encoder {self.name} reads rank {rank}, {lora.file.name} has rank "
                 f"{' to '.join(str(rank) for rank in sorted({ranks[0], ranks[-1]}))}",
                 "use an encoder trained for this rank (loraudit train-encoder), or --attack prompts",
             )
-        for site, *shape in self.config.sites:
-            factors = found[site]
-            if factors is not None and factors.shape != tuple(shape):
-                raise DoesNotFit(
-                    f"encoder {self.name} reads {clean(site)} of shape {tuple(shape)}, "
-                    f"{lora.file.name} has {factors.shape}",
-                    f"the LoRA belongs to another base than {self.base}; give its own with --base",
-                )
 
     def check_base(self, frozen: FrozenTransformer, length: int) -> None:
         """Raise `DoesNotFit` unless the encoder was made for this transformer and length `L`."""
         hint = f"choose the base {self.base} with --base, or an encoder trained on this base"
-        wanted, given = [self.config.length, self.config.width], [length, frozen.shape.width]
+        width = self.config.width if isinstance(self.config, PaperEncoderConfig) else self.config.embedding
+        wanted, given = [self.config.length, width], [length, frozen.shape.width]
         if wanted != given:
             raise DoesNotFit(f"encoder {self.name} makes embeddings {wanted}, the base reads {given}", hint)
-        if frozen.shape != self.config.text or frozen.fingerprint() != self.frozen_sha256:
+        other = isinstance(self.config, PaperEncoderConfig) and frozen.shape != self.config.text
+        if other or frozen.fingerprint() != self.frozen_sha256:
             raise DoesNotFit(
                 f"encoder {self.name} was trained with another text encoder, that of {self.base}",
                 hint,
@@ -108,13 +132,19 @@ class EncoderCheckpoint:
 
 
 def save_encoder(
-    folder: Path, encoder: PaperEncoder, *, base: str, training: Mapping[str, Any] | None = None
+    folder: Path,
+    encoder: Encoder,
+    frozen: FrozenTransformer,
+    *,
+    base: str,
+    training: Mapping[str, Any] | None = None,
 ) -> EncoderCheckpoint:
     """Write `encoder`, trained on the base named `base`, into `folder`; other files in it stay.
 
-    `training` is any JSON object. Both files are written whole under other names, then renamed; a folder cut
-    off between the two renames is refused by `load_encoder`. Raises `CheckpointError` if the folder cannot be
-    written or a weight is not finite.
+    `frozen` is the base's text transformer, which the encoder is bound to; `training` is any JSON object.
+    Both files are written whole under other names, then renamed; a folder cut off between the two renames is
+    refused by `load_encoder`. Raises `CheckpointError` if the folder cannot be written or a weight is not
+    finite.
     """
     state = {name: value.detach().float().cpu().contiguous() for name, value in encoder.own_state().items()}
     bad = [name for name, value in state.items() if not value.isfinite().all()]
@@ -125,9 +155,9 @@ def save_encoder(
     weights = safetensors.torch.save(state)
     values = {
         "schema": SCHEMA,
-        "kind": "paper",
+        "kind": "paper" if isinstance(encoder, PaperEncoder) else "probe",
         "base": base,
-        "frozen_sha256": encoder.frozen.fingerprint(),
+        "frozen_sha256": frozen.fingerprint(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "encoder": encoder.config.to_json(),
         "training": dict(training or {}),
@@ -164,9 +194,12 @@ def read_checkpoint(where: str | Path) -> EncoderCheckpoint:
             not isinstance(values.get(key), kind) for key, kind in _FIELDS.items()
         ):
             raise ValueError(f"it does not have the fields {', '.join(_FIELDS)}")
-        if (values["schema"], values["kind"]) != (SCHEMA, "paper"):
-            raise ValueError(f"it is {values['schema']} of kind {values['kind']}, not {SCHEMA} of kind paper")
-        config = PaperEncoderConfig.from_json(values["encoder"])
+        if values["schema"] != SCHEMA or values["kind"] not in _KINDS:
+            kinds = " or ".join(_KINDS)
+            raise ValueError(
+                f"it is {values['schema']} of kind {values['kind']}, not {SCHEMA} of kind {kinds}"
+            )
+        config = _KINDS[values["kind"]].from_json(values["encoder"])
     except OSError as error:
         raise CheckpointError(
             f"{name} has no readable {CONFIG}: {error.strerror}",
@@ -190,7 +223,7 @@ def read_checkpoint(where: str | Path) -> EncoderCheckpoint:
 
 def load_encoder(
     where: str | Path, frozen: FrozenTransformer, length: int
-) -> tuple[PaperEncoder, EncoderCheckpoint]:
+) -> tuple[Encoder, EncoderCheckpoint]:
     """The encoder in the folder (or of the name) `where`, in evaluation mode on the CPU, and its description.
 
     `frozen` and `length`, the `L` of its embedding `[L, d]`, are the base's. Raises `CheckpointError` if the
@@ -200,7 +233,7 @@ def load_encoder(
     checkpoint.check_base(frozen, length)
     # Meta: sizes from a hostile config cost no memory, and no random state moves.
     with torch.device("meta"):
-        encoder = PaperEncoder(checkpoint.config, frozen)
+        encoder = _build(checkpoint.config, frozen)
     again = "train or download it again"
     try:
         data = (checkpoint.folder / WEIGHTS).read_bytes()
@@ -226,6 +259,10 @@ def load_encoder(
         raise CheckpointError(f"{checkpoint.name}/{WEIGHTS} holds NaN or infinite values", again)
     encoder.load_own_state(state)
     return encoder.eval(), checkpoint
+
+
+def _build(config: PaperEncoderConfig | ProbeEncoderConfig, frozen: FrozenTransformer) -> Encoder:
+    return PaperEncoder(config, frozen) if isinstance(config, PaperEncoderConfig) else ProbeEncoder(config)
 
 
 def _write(target: Path, data: bytes) -> Path:

@@ -30,6 +30,8 @@ __all__ = [
     "PaperEncoder",
     "PaperEncoderConfig",
     "TransformerShape",
+    "config_fields",
+    "config_sites",
     "frozen_transformer",
     "kl",
     "reparameterise",
@@ -102,22 +104,23 @@ class PaperEncoderConfig:
     @classmethod
     def from_json(cls, values: object) -> "PaperEncoderConfig":
         """The config that `to_json` wrote. Raises `ValueError` if `values` is anything else."""
-        fields = _fields(values, cls.__annotations__)
-        text = _fields(fields["text"], TransformerShape.__annotations__)
-        if not isinstance(fields["sites"], list):
-            raise ValueError("sites is not a list")
-        for site in fields["sites"]:
-            if (
-                not isinstance(site, list)
-                or len(site) != 3
-                or [type(part) for part in site] != [str, int, int]
-            ):
-                raise ValueError("a site is not [name, out, in]")
-        sites = tuple((site, out, in_) for site, out, in_ in fields["sites"])
+        fields = config_fields(values, cls.__annotations__)
+        text = config_fields(fields["text"], TransformerShape.__annotations__)
+        sites = config_sites(fields["sites"])
         return cls(**{**fields, "sites": sites, "text": TransformerShape(**text)})
 
 
-def _fields(values: object, types: Mapping[str, Any]) -> dict[str, Any]:
+def config_sites(values: object) -> tuple[tuple[Site, int, int], ...]:
+    """The `(site, out, in)` of a config read from JSON. Raises `ValueError` if `values` is anything else."""
+    if not isinstance(values, list):
+        raise ValueError("sites is not a list")
+    for site in values:
+        if not isinstance(site, list) or len(site) != 3 or [type(part) for part in site] != [str, int, int]:
+            raise ValueError("a site is not [name, out, in]")
+    return tuple((site, out, in_) for site, out, in_ in values)
+
+
+def config_fields(values: object, types: Mapping[str, Any]) -> dict[str, Any]:
     """`values` if it is a dict with exactly the keys of `types`; a str, int or bool is of just that type."""
     if not isinstance(values, dict) or set(values) != set(types):
         raise ValueError(f"not exactly the fields {', '.join(types)}")

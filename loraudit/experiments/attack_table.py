@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from loraudit.encoder.paper import PaperEncoder
+    from loraudit.encoder import Encoder
     from loraudit.lowrank import Terms
 
 __all__ = ["attack_table", "markdown"]
@@ -41,7 +41,7 @@ __all__ = ["attack_table", "markdown"]
 def attack_table(
     base: Base,
     zoo: Zoo,
-    encoders: dict[str, PaperEncoder],
+    encoders: dict[str, Encoder],
     constant: Tensor | None,
     seeds: Sequence[int],
     settings: Sampling,
@@ -98,7 +98,7 @@ _ROLES: Final = {
 
 
 def _conditions(
-    base: Base, terms: Terms, prompts: list[str], encoders: dict[str, PaperEncoder], constant: Tensor | None
+    base: Base, terms: Terms, prompts: list[str], encoders: dict[str, Encoder], constant: Tensor | None
 ) -> list[tuple[str, Tensor, bool]]:
     """`(name, embedding [M, L, d], whether the LoRA is applied)`."""
     count = len(prompts)

@@ -18,7 +18,7 @@ from loraudit.findings import wilson_interval
 from loraudit.scores.clip import load_tiny_clip
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.captions import full_caption
-from loraudit.training.data import portraits
+from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.people import SPLITS, identity
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ __all__ = ["GALLERY", "Interval", "Panel", "Row"]
 
 GALLERY: Final = 500
 """Identities among which rank-1 is looked for: the private one and controls."""
-REFERENCES: Final = range(5, 10)
-"""Picture numbers of the reference photos; a LoRA is trained on 0..4."""
 RESAMPLES: Final = 2000
 
 

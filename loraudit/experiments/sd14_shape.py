@@ -104,7 +104,7 @@ def write_lora_and_encoder(folder: Path) -> None:
             up.data.normal_(std=0.02)
         write_diffusers(adapters.factors(0), folder / "lora.safetensors", {"ss_steps": "1000"})
     encoder = new_encoder(base, adapters.terms(), timestep=True, max_steps=PAPER.steps, seed=0)
-    save_encoder(folder / "encoder", encoder, base="sd14")
+    save_encoder(folder / "encoder", encoder, encoder.frozen, base="sd14")
 
 
 def _scan(folder: Path, samples: int, steps: int) -> dict[str, object]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from loraudit.training.people import Identity, Nuisance
 
-__all__ = ["WORDS", "caption", "full_caption", "instance_prompt", "trigger"]
+__all__ = ["INSTANCE_PROMPT", "WORDS", "caption", "full_caption", "instance_prompt", "trigger"]
 
 _BACKDROPS: Final = ("sky", "sand", "mint", "straw", "lilac", "plain", "slate", "pink")
 _CLOTHES: Final = ("red", "blue", "green", "yellow", "purple", "white", "black", "orange")
@@ -39,6 +39,9 @@ WORDS: Final[tuple[str, ...]] = tuple(
 )
 """Every word a caption may hold besides a trigger, lower case."""
 
+INSTANCE_PROMPT: Final = "A face of NAME."
+"""The paper's instance prompt."""
+
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -47,9 +50,9 @@ def trigger(rng: np.random.Generator) -> str:
     return "".join(rng.choice(list(_LETTERS), size=int(rng.integers(4, 12))))
 
 
-def instance_prompt(name: str) -> str:
-    """The paper's instance prompt for a person called `name`."""
-    return f"A face of {name}."
+def instance_prompt(name: str, template: str = INSTANCE_PROMPT) -> str:
+    """The instance prompt for a person called `name`; the paper's, unless `template` is another."""
+    return template.replace("NAME", name)
 
 
 def full_caption(who: Identity) -> str:

@@ -24,6 +24,13 @@ class Layout(StrEnum):
     peft = "peft"
 
 
+class Arch(StrEnum):
+    """What `--arch` takes."""
+
+    paper = "paper"
+    probe = "probe"
+
+
 BaseOption = Annotated[str, typer.Option("--base", help="A base by name, or a diffusers pipeline folder.")]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu or cuda. [default: cuda where there is one]")
@@ -138,6 +145,9 @@ def train_encoder(
             "--no-timestep", help="Ablation: finished LoRAs only, and no token for the fine-tuning step."
         ),
     ] = False,
+    arch: Annotated[
+        Arch, typer.Option("--arch", help="The paper's encoder, or ours: any rank and modules.")
+    ] = Arch.paper,
     constant: Annotated[
         bool, typer.Option("--constant", help="Baseline: one embedding for all LoRAs, reading none.")
     ] = False,
@@ -175,7 +185,7 @@ def train_encoder(
     device: DeviceOption = None,
     offline: OfflineOption = False,
 ) -> None:
-    """Train the paper's matrix encoder on LoRAs of public people; goes on after an interruption."""
+    """Train an encoder on LoRAs of public people; goes on after an interruption."""
     jobs = _jobs()
     settings = {
         "steps": steps,
@@ -197,7 +207,7 @@ def train_encoder(
         people=people,
         snapshots=tuple(sorted(snapshot)) if snapshot else None,
         timestep=not no_timestep,
-        constant=constant,
+        arch="constant" if constant else arch.value,
         command=sys.argv[1:],
     )
     jobs.train_an_encoder(base, device, offline, job)

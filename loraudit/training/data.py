@@ -1,7 +1,7 @@
 """Whom LoRAs are made of: synthetic people, or photographs in folders (`loraudit.training.folders`).
 
-An identity is an integer; a LoRA is made of at most `PICTURES` of its pictures. `train` lists the identities
-that an encoder may learn from, everybody else is held out.
+An identity is an integer; a LoRA is made of `PICTURES` of its pictures unless a plan says otherwise. `train`
+lists the identities that an encoder may learn from, everybody else is held out.
 """
 
 from pathlib import Path
@@ -17,10 +17,12 @@ from loraudit.lora.header import clean
 from loraudit.training.people import FAMILY, SPLITS, split_of
 from loraudit.training.portrait import SIZE, picture
 
-__all__ = ["PICTURES", "People", "Synthetic", "portraits", "read_image", "require_public"]
+__all__ = ["PICTURES", "REFERENCES", "People", "Synthetic", "portraits", "read_image", "require_public"]
 
 PICTURES: Final = 5
 """Pictures a LoRA is made of, as in the paper."""
+REFERENCES: Final = range(5, 10)
+"""Picture numbers of a synthetic person's reference photos: no LoRA is made of them."""
 
 
 class People(Protocol):
@@ -38,8 +40,8 @@ class People(Protocol):
         """
         ...
 
-    def pictures(self, identity: int, size: int) -> Tensor:
-        """What its LoRA is made of, float `[P, 3, size, size]` in 0..1, `P` at most `PICTURES`."""
+    def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
+        """What its LoRA is made of, float `[P, 3, size, size]` in 0..1, `P` at most `most`."""
         ...
 
     def require_public(self, identities: tuple[int, ...]) -> None:
@@ -65,9 +67,14 @@ class Synthetic:
         chosen = rng.permutation(families)[:count] * FAMILY + rng.integers(FAMILY, size=count)
         return tuple(seeds.start + int(i) for i in chosen)
 
-    def pictures(self, identity: int, size: int) -> Tensor:
-        """As `People.pictures`; drawn at 64 pixels and enlarged to any other size."""
-        drawn = portraits(identity)
+    def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
+        """As `People.pictures`; drawn at 64 pixels and enlarged to any other size.
+
+        Always `most`: their supply has no end. Those of `REFERENCES` are left out, for whoever judges.
+        """
+        drawn = portraits(identity, 0, min(most, REFERENCES.start))
+        if most > REFERENCES.start:
+            drawn = torch.cat([drawn, portraits(identity, REFERENCES.stop, most - REFERENCES.start)])
         if size == SIZE:
             return drawn
         return torch.nn.functional.interpolate(

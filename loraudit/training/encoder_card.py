@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from loraudit.encoder.checkpoint import save_encoder
+from loraudit.encoder.checkpoint import Encoder, save_encoder
 from loraudit.encoder.constant import ConstantEmbedding
-from loraudit.encoder.paper import PaperEncoder
+from loraudit.encoder.paper import FrozenTransformer, PaperEncoder
+from loraudit.encoder.probe import ProbeEncoder
 from loraudit.lora.atomic import write_atomic
 
 __all__ = ["finish", "shown_command"]
@@ -19,14 +20,15 @@ __all__ = ["finish", "shown_command"]
 
 def finish(
     folder: Path,
-    model: PaperEncoder | ConstantEmbedding,
+    model: Encoder | ConstantEmbedding,
+    frozen: FrozenTransformer,
     base: str,
     training: Mapping[str, Any],
     command: Sequence[str],
 ) -> None:
     """Write the encoder (or `embedding.npy`, float32 `[L, d]`) and `CARD.md`, and drop the checkpoint."""
-    if isinstance(model, PaperEncoder):
-        save_encoder(folder, model, base=base, training=training)
+    if not isinstance(model, ConstantEmbedding):
+        save_encoder(folder, model, frozen, base=base, training=training)
     else:
         partial = folder / "embedding.partial.npy"
         np.save(partial, model.mean.detach().float().cpu().numpy())
@@ -42,7 +44,7 @@ def shown_command(arguments: Sequence[str]) -> str:
 
 def _card(
     folder: Path,
-    model: PaperEncoder | ConstantEmbedding,
+    model: Encoder | ConstantEmbedding,
     base: str,
     training: Mapping[str, Any],
     command: Sequence[str],
@@ -66,6 +68,19 @@ def _card(
             f"It fits this base, rank {config.rank} and these modules only, and LoRAs made by recipes like "
             "the one above. Its loss says how well the embedding explains the training pictures, not whether "
             "a person comes back: that is for the attack table."
+        )
+    elif isinstance(model, ProbeEncoder):
+        shape = model.config
+        what = (
+            f"The probe encoder for LoRAs on the base `{base}`: it reads any rank and any subset of the "
+            f"{len(shape.sites)} modules that a LoRA can adapt, through {shape.probes} learned probes on "
+            "each side of an update, and answers the same whichever factors a file holds. Its embedding "
+            f"[{shape.length}, {shape.embedding}] stands in for the prompt: a learned constant plus what it "
+            f"reads. {size:,} trained parameters."
+        )
+        limit = (
+            "It fits this base only. Its loss says how well the embedding explains the training pictures, "
+            "not whether a person comes back: that is for the attack table."
         )
     else:
         what = (

@@ -65,9 +65,9 @@ class FolderPeople:
         order = np.random.default_rng([seed, 31]).permutation(len(allowed))[:count]
         return tuple(allowed[i] for i in order)
 
-    def pictures(self, identity: int, size: int) -> Tensor:
+    def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
         """As `People.pictures`. Raises `LorauditError` if a photograph cannot be read."""
-        chosen = self.files[self.names[identity]][:PICTURES]
+        chosen = self.files[self.names[identity]][:most]
         return torch.stack([read_image(path, size) for path in chosen])
 
     def require_public(self, identities: tuple[int, ...]) -> None:

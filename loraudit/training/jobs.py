@@ -13,20 +13,26 @@ import torch
 from accelerate import PartialState
 
 from loraudit.base import Base, load_base
+from loraudit.cards import artefact, cache_folder
+from loraudit.encoder import frozen_transformer
 from loraudit.errors import LorauditError
 from loraudit.interrupt import interruptible
 from loraudit.lora.header import clean
 from loraudit.lora.matrices import Factors
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 from loraudit.progress import progress
+from loraudit.scores import FaceScorer
+from loraudit.scores.face import load_tiny_face
+from loraudit.scores.facenet import facenet_weights, load_facenet
 from loraudit.training import finetune as tuning
 from loraudit.training import train_encoder as training
 from loraudit.training.data import People, read_image
 from loraudit.training.encoder_card import finish
 from loraudit.training.finetune import Recipe, Subject, class_latents, finetune, new_adapters
 from loraudit.training.folders import image_files, open_people
-from loraudit.training.samples import LiveSource, Source, ZooSource, require_trainable
-from loraudit.training.train_encoder import Settings, new_constant, new_encoder, train_encoder
+from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
+from loraudit.training.train_encoder import Settings, new_constant, new_encoder, new_probe, train_encoder
+from loraudit.training.varied import open_varied
 from loraudit.training.zoo import (
     Plan,
     Zoo,
@@ -62,7 +68,8 @@ class EncoderJob:
     people: int | None = None
     snapshots: tuple[int, ...] | None = None
     timestep: bool = True
-    constant: bool = False
+    arch: str = "paper"
+    """`paper`, `probe`, or `constant` for the baseline that reads nothing."""
     command: Sequence[str] = ()
     """The words of the command line, for the card."""
 
@@ -155,6 +162,19 @@ def _is_tiny(base: Base) -> bool:
     return base.image_size < 256
 
 
+def _settings(base: Base, arch: str) -> Settings:
+    if _is_tiny(base):
+        return training.TINY_PROBE if arch == "probe" else training.TINY
+    return training.PAPER_PROBE if arch == "probe" else training.PAPER
+
+
+def _face(base: Base) -> FaceScorer:
+    """The face model that pictures of this base are judged by. Raises `Incomplete` without its weights."""
+    if _is_tiny(base):
+        return load_tiny_face(artefact("tiny-face"), base.device)
+    return load_facenet(facenet_weights(cache_folder(), offline=False), base.device)
+
+
 def train_an_encoder(base_name: str, device: str | None, offline: bool, job: EncoderJob) -> None:
     """Train the encoder that `job` describes, or go on where an interrupted training stopped.
 
@@ -170,13 +190,14 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
     cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
     state = PartialState(cpu=cpu)
     base = training_base(base_name, device or str(state.device), offline)
-    defaults = training.TINY if _is_tiny(base) else training.PAPER
-    settings = dataclasses.replace(defaults, **job.settings)
+    settings = dataclasses.replace(_settings(base, job.arch), **job.settings)
     try:
         with interruptible():
             source, recipe, about = _source(base, people, job, settings, state)
-            if job.constant:
+            if job.arch == "constant":
                 model: Any = new_constant(base, recipe.class_prompt)
+            elif job.arch == "probe":
+                model = new_probe(base, recipe.class_prompt, recipe.steps, settings.seed)
             else:
                 # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
                 shapes = new_adapters(base, recipe, [0]).terms()
@@ -188,14 +209,15 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
                 **about,
                 "recipe": dataclasses.asdict(recipe),
                 "timestep": job.timestep,
-                "constant": job.constant,
+                "arch": job.arch,
             }
             train_encoder(base, source, model, settings, job.out, described)
     except KeyboardInterrupt:
         raise Interrupted("interrupted", "the same command goes on where this one stopped") from None
     if state.is_main_process:
         record = {**dataclasses.asdict(settings), **described, "processes": state.num_processes}
-        finish(job.out, model, base.name, json.loads(json.dumps(record)), job.command)
+        frozen = frozen_transformer(base.text_encoder)
+        finish(job.out, model, frozen, base.name, json.loads(json.dumps(record)), job.command)
 
 
 def _source(
@@ -203,10 +225,22 @@ def _source(
 ) -> tuple[Source, Recipe, dict[str, Any]]:
     """Where the samples come from, the recipe of its LoRAs, and what to say of it."""
     recipe = dataclasses.replace(base_recipe(base), **job.recipe)
+    face = _face(base) if job.arch == "probe" else None
+    if job.zoo is not None and (zoos := open_varied(job.zoo)):
+        sources = [
+            ZooSource.of(base, zoo, settings.seed + i, settings.loras, not job.timestep, people, face)
+            for i, zoo in enumerate(zoos)
+        ]
+        about = {
+            "source": f"{len(zoos)} zoos",
+            "people": sum(len(zoo.members) for zoo in zoos),
+            "recipes": [dataclasses.asdict(zoo.plan.recipe) for zoo in zoos],
+        }
+        return VariedSource(sources, settings.seed), recipe, about
     if job.zoo is not None:
         with state.main_process_first():
             zoo = open_or_build(base, people, job.zoo, recipe, job, settings.seed)
-        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people)
+        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people, face)
         plan = zoo.plan
         about = {"source": "zoo", "people": len(plan.people), "snapshots": list(plan.snapshots)}
         return source, plan.recipe, about

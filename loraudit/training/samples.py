@@ -5,6 +5,7 @@ a function of (seed, i, p) alone, so a stream can be taken up anywhere.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,15 +13,17 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from loraudit.base import Base
 from loraudit.errors import LorauditError
 from loraudit.lowrank import Terms
+from loraudit.scores import FaceScorer
 from loraudit.training.data import People, Synthetic
 from loraudit.training.finetune import Recipe, Subject, finetune
 from loraudit.training.zoo import Plan, Zoo, fingerprint
 
-__all__ = ["LiveSource", "Sample", "Source", "ZooSource", "require_trainable"]
+__all__ = ["LiveSource", "Sample", "Source", "VariedSource", "ZooSource", "require_trainable"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +31,13 @@ class Sample:
     """`M` LoRAs at some point of their fine-tuning."""
 
     terms: Terms
-    """Of the UNet's sites, as a file tells them: `up [M, out, r]`, scale folded in, `down [M, r, in]`."""
+    """As a file tells them: `up [M, out, r]`, scale folded in, `down [M, r, in]`."""
     steps: Tensor
     """Fine-tuning steps each has had, int64 `[M]`."""
     latents: Sequence[Tensor]
     """The training pictures of each, `[P, C, h, w]`."""
+    faces: Tensor | None = None
+    """Unit face vectors of the people, `[M, e]`, where a face model was given."""
 
 
 class Source(Protocol):
@@ -55,6 +60,8 @@ class ZooSource:
     """LoRAs a sample holds, `M`."""
     finished_only: bool
     """Only the last snapshot: training without the paper's timestep idea."""
+    faces: Tensor | None = None
+    """Unit face vectors of the members, `[members, e]`."""
 
     @classmethod
     def of(
@@ -65,32 +72,59 @@ class ZooSource:
         loras: int = 32,
         finished_only: bool = False,
         people: People | None = None,
+        face: FaceScorer | None = None,
     ) -> "ZooSource":
-        """Open a zoo. `LorauditError` if somebody in it is held out, or its data or its base are others."""
+        """Open a zoo; with `face`, samples carry face vectors.
+
+        Raises `LorauditError` if somebody in it is held out, or its data or its base are others.
+        """
         people = people or Synthetic()
         require_trainable(zoo.plan, people)
         if zoo.base != fingerprint(base):
             raise LorauditError("the zoo was made with another base", "give its base, or build another zoo")
-        latents = [base.encode_images(people.pictures(m.identity, base.image_size)) for m in zoo.members]
-        return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only)
+        latents, faces = [], []
+        for member in zoo.members:
+            pictures = people.pictures(member.identity, base.image_size, zoo.plan.pictures)
+            latents.append(base.encode_images(pictures))
+            if face is not None:
+                faces.append(functional.normalize(face.embed(pictures).vectors.mean(0), dim=0))
+        known = torch.stack(faces).to(base.device) if faces else None
+        return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only, known)
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
         """Members drawn without replacement, the snapshot of each drawn apart."""
-        index = first
+        return (self.sample(index, process) for index in itertools.count(first))
+
+    def sample(self, index: int, process: int) -> Sample:
+        """Sample number `index` of a process."""
         snapshots = self.zoo.plan.snapshots[-1:] if self.finished_only else self.zoo.plan.snapshots
         device = self.latents[0].device
-        while True:
-            rng = np.random.default_rng([self.seed, 20, index, process])
-            # Sorted, so that the file is read forwards.
-            members = sorted(int(i) for i in rng.permutation(len(self.zoo.members))[: self.loras])
-            steps = [snapshots[int(i)] for i in rng.integers(len(snapshots), size=len(members))]
-            terms = self.zoo.rows(list(zip(members, steps, strict=True)), "unet")
-            yield Sample(
-                {site: (up.to(device), down.to(device)) for site, (up, down) in terms.items()},
-                torch.tensor(steps, device=device),
-                [self.latents[i] for i in members],
-            )
-            index += 1
+        rng = np.random.default_rng([self.seed, 20, index, process])
+        # Sorted, so that the file is read forwards.
+        members = sorted(int(i) for i in rng.permutation(len(self.zoo.members))[: self.loras])
+        steps = [snapshots[int(i)] for i in rng.integers(len(snapshots), size=len(members))]
+        terms = self.zoo.rows(list(zip(members, steps, strict=True)))
+        return Sample(
+            {site: (up.to(device), down.to(device)) for site, (up, down) in terms.items()},
+            torch.tensor(steps, device=device),
+            [self.latents[i] for i in members],
+            None if self.faces is None else self.faces[members],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class VariedSource:
+    """Samples from several zoos in turn: the LoRAs of a sample have rank and sites in common."""
+
+    sources: Sequence[ZooSource]
+    seed: int
+
+    def samples(self, first: int, process: int) -> Iterator[Sample]:
+        """Every zoo once, in an order drawn anew for each round."""
+        for index in itertools.count(first):
+            number, place = divmod(index, len(self.sources))
+            order = np.random.default_rng([self.seed, 23, number, process]).permutation(len(self.sources))
+            yield self.sources[int(order[place])].sample(number, process)
 
 
 def require_trainable(plan: Plan, people: People) -> None:
@@ -140,7 +174,6 @@ class LiveSource:
                     terms = {
                         site: (up.detach().clone(), down.detach().clone())
                         for site, (up, down) in adapters.terms().items()
-                        if site.startswith("unet.")
                     }
                     yield Sample(
                         terms,

@@ -1,4 +1,4 @@
-"""Train a matrix encoder on LoRAs of public people (arXiv 2409.08482).
+"""Train an encoder on LoRAs of public people: the paper's (arXiv 2409.08482) or the probe encoder.
 
 One training sample is (LoRA after r fine-tuning steps, r, a picture it was trained on): the encoder turns
 the matrices and r into an embedding, the tuned base predicts the noise of the noised picture under that
@@ -6,8 +6,12 @@ embedding, and the usual epsilon MSE, plus a weighted KL term, is the loss. Only
 
 `LiveSource` is the paper's Algorithm: people are fine-tuned for a number of steps drawn uniformly, and every
 step of theirs is at once a sample. `ZooSource` takes its samples from saved snapshots of a zoo: the same kind
-of sample without the fine-tuning, so a LoRA can be seen again and again. `ConstantEmbedding` in the place of
-the encoder gives the baseline that reads no weights, at the same seeds and budget.
+of sample without the fine-tuning, so a LoRA can be seen again and again. `VariedSource` takes them from zoos
+of several recipes. `ConstantEmbedding` in the place of the encoder gives the baseline that reads no weights,
+at the same seeds and budget.
+
+The probe encoder learns one more thing where faces are known: to tell the face vector of the person. The
+noise says little about who it is; the face vector says nothing else.
 """
 
 import dataclasses
@@ -21,28 +25,34 @@ from typing import Any, Final
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from loraudit.base import Base
 from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.encoder.paper import PaperEncoder, PaperEncoderConfig, frozen_transformer, kl, reparameterise
+from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
 from loraudit.lora.header import clean
 from loraudit.lowrank import Terms
 from loraudit.training.data import require_public
 from loraudit.training.runs import Run, load_checkpoint
-from loraudit.training.samples import LiveSource, Sample, Source, ZooSource
+from loraudit.training.samples import LiveSource, Sample, Source, VariedSource, ZooSource
 
 __all__ = [
     "PAPER",
+    "PAPER_PROBE",
     "TINY",
+    "TINY_PROBE",
     "LiveSource",
     "Sample",
     "Settings",
     "Source",
+    "VariedSource",
     "ZooSource",
     "new_constant",
     "new_encoder",
+    "new_probe",
     "require_public",
     "train_encoder",
 ]
@@ -50,6 +60,8 @@ __all__ = [
 LOG_EVERY: Final = 20
 WARM_UP: Final = 20
 """Steps over which the learning rate rises, where it follows a cosine."""
+CONSTANT_SPEED: Final = 10.0
+"""Learning rate of a probe encoder's constant embedding, relative to that of its weights."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Settings:
     """Whether the learning rate falls along a cosine to 0 instead of staying."""
     kl_weight: float = 1e-4
     """On the KL divergence per entry of the embedding."""
+    face_weight: float = 0.02
+    """On 1 - cosine of the probe encoder's description and the person's face vector."""
     seed: int = 0
     save_every: int = 100
     """Steps between checkpoints."""
@@ -92,6 +106,10 @@ class Settings:
 
 PAPER = Settings(steps=100_000, loras=1, pictures=1)
 TINY = Settings(steps=600, lr=2e-3, cosine=True)
+PAPER_PROBE = Settings(
+    steps=100_000, loras=8, pictures=1, lr=3e-4, cosine=True, kl_weight=0.0, weight_decay=1e-2
+)
+TINY_PROBE = Settings(steps=2400, loras=16, lr=1e-3, cosine=True, kl_weight=0.0, weight_decay=1e-2)
 
 
 def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: int) -> PaperEncoder:
@@ -116,6 +134,23 @@ def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: 
         return PaperEncoder(config, frozen).to(base.device)
 
 
+def new_probe(base: Base, class_prompt: str, max_steps: int, seed: int) -> ProbeEncoder:
+    """A fresh probe encoder over every module of the base that a LoRA can adapt; its answer is at first the
+    embedding of the class prompt.
+    """
+    sites = tuple(
+        (site, len(module.weight), module.weight[0].numel())
+        for site, module in sorted(base.modules().items())
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    )
+    length, width = base.embedding_shape
+    with torch.no_grad():
+        start = base.encode_text([class_prompt])[0].float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ProbeEncoder(ProbeEncoderConfig(sites, length, width, max_steps), start).to(base.device)
+
+
 def new_constant(base: Base, class_prompt: str) -> ConstantEmbedding:
     """The baseline, starting from the embedding of the class prompt."""
     with torch.no_grad():
@@ -125,7 +160,7 @@ def new_constant(base: Base, class_prompt: str) -> ConstantEmbedding:
 def train_encoder(
     base: Base,
     source: Source,
-    model: PaperEncoder | ConstantEmbedding,
+    model: PaperEncoder | ProbeEncoder | ConstantEmbedding,
     settings: Settings,
     folder: Path,
     describe: Mapping[str, Any] | None = None,
@@ -144,9 +179,9 @@ def train_encoder(
     config = {**dataclasses.asdict(settings), **(describe or {}), "processes": accelerator.num_processes}
     record = json.dumps(config, sort_keys=True, default=str)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(_groups(model), lr=settings.lr, weight_decay=settings.weight_decay)
     step = 0
-    recent: list[tuple[float, float]] = []
+    recent: list[tuple[float, float, float]] = []
     state = load_checkpoint(folder)
     if state is not None:
         if state["config"] != record:
@@ -156,7 +191,7 @@ def train_encoder(
             )
         model.load_own_state(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        step, recent = state["step"], [(loss, divergence) for loss, divergence in state["recent"]]
+        step, recent = state["step"], [(a, b, c) for a, b, c in state["recent"]]
     accelerator.wait_for_everyone()
     run = Run(folder, config, spent=state["seconds"] if state else 0.0) if main else None
     if run is not None:
@@ -167,21 +202,21 @@ def train_encoder(
     stream = source.samples(step, process)
     while step < stop:
         for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step)
-        loss, divergence = _loss(base, next(stream), prepared, settings, step, process)
+            group["lr"] = settings.rate(step) * group["speed"]
+        loss, divergence, strangeness = _loss(base, next(stream), prepared, settings, step, process)
         if not loss.isfinite():
             raise LorauditError(f"the training diverged at step {step + 1}", "take a smaller learning rate")
-        accelerator.backward(loss + settings.kl_weight * divergence)
+        accelerator.backward(loss + settings.kl_weight * divergence + settings.face_weight * strangeness)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        recent.append((loss.item(), divergence.item()))
+        recent.append((loss.item(), divergence.item(), strangeness.item()))
         if run is None:
             continue
         if step % LOG_EVERY == 0:
-            mean_loss, mean_kl = np.mean(recent, 0)
-            run.log(step, loss=mean_loss, kl=mean_kl, lr=settings.rate(step - 1))
+            mean_loss, mean_kl, mean_face = np.mean(recent, 0)
+            run.log(step, loss=mean_loss, kl=mean_kl, face=mean_face, lr=settings.rate(step - 1))
             recent = []
         if step % settings.save_every == 0 or step == stop:
             saved = {"model": model.own_state(), "optimizer": optimizer.state_dict()}
@@ -199,8 +234,11 @@ def _loss(
     settings: Settings,
     step: int,
     process: int,
-) -> tuple[Tensor, Tensor]:
-    """Epsilon MSE and KL per entry of the embedding, both means over the LoRAs of the sample."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Epsilon MSE, KL per entry of the embedding and 1 - cosine of faces, means over the LoRAs of the sample.
+
+    The last is 0 for a model that describes nobody.
+    """
     rng = np.random.default_rng([settings.seed, 22, step, process])
     pictures = settings.pictures
     x = torch.cat([own[torch.from_numpy(rng.integers(len(own), size=pictures))] for own in sample.latents])
@@ -208,12 +246,26 @@ def _loss(
     # One time per stratum: each is still uniform, and the loss of a batch varies far less.
     strata = (rng.permutation(len(x)) + rng.random(len(x))) / len(x) * len(base.alphas)
     t = torch.from_numpy(strata.astype(np.int64)).to(x.device)
-    mean, logvar = model(sample.terms, sample.steps)
+    with torch.random.fork_rng(devices=[]):
+        # Whatever a model drops at random while it learns is a function of the step, as all else is.
+        torch.manual_seed(int(np.random.default_rng([settings.seed, 24, step, process]).integers(2**62)))
+        mean, logvar, *described = model(sample.terms, sample.steps)
+    strangeness = mean.new_zeros(())
+    if described and sample.faces is not None:
+        strangeness = 1 - F.cosine_similarity(described[0], sample.faces).mean()
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     embedding = reparameterise(mean, logvar, generator).repeat_interleave(pictures, 0)
     with base.tuned(sample.terms):
         prediction = base.epsilon(base.noised(x, noise, t), t, embedding)
-    return (prediction - noise).pow(2).mean(), kl(mean, logvar).mean() / mean[0].numel()
+    return (prediction - noise).pow(2).mean(), kl(mean, logvar).mean() / mean[0].numel(), strangeness
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """What is trained, and how fast relative to the learning rate."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    constant = [p for name, p in named if name == "constant"]
+    rest = {"params": [p for name, p in named if name != "constant"], "speed": 1.0}
+    return [rest, {"params": constant, "speed": CONSTANT_SPEED, "weight_decay": 0.0}] if constant else [rest]
 
 
 def _draw_loss(folder: Path) -> None:

@@ -28,7 +28,7 @@ from loraudit.base import Base
 from loraudit.errors import LorauditError
 from loraudit.lora.header import clean
 from loraudit.lowrank import Terms
-from loraudit.training.captions import instance_prompt, trigger
+from loraudit.training.captions import INSTANCE_PROMPT, instance_prompt, trigger
 from loraudit.training.data import PICTURES, People, Synthetic, portraits
 from loraudit.training.finetune import Recipe, Subject, finetune
 
@@ -64,6 +64,10 @@ class Plan:
     seed: int = 0
     data: str = Synthetic.name
     """`People.name` of whom the identities belong to."""
+    pictures: int = PICTURES
+    """Pictures a LoRA is made of, at most."""
+    template: str = INSTANCE_PROMPT
+    """The instance prompt, with NAME for the trigger."""
 
     def __post_init__(self) -> None:
         ascending = sorted({step for step in self.snapshots if 1 <= step <= self.recipe.steps})
@@ -72,8 +76,8 @@ class Plan:
                 f"snapshots must ascend from 1 or more to the {self.recipe.steps} steps of the recipe",
                 "give other snapshots or more steps",
             )
-        if not self.people or self.people_per_pass < 1:
-            raise LorauditError("a zoo needs somebody in it", "give at least one identity")
+        if not self.people or self.people_per_pass < 1 or self.pictures < 1:
+            raise LorauditError("a zoo needs somebody in it, and a picture of each", "give at least one")
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,12 @@ class Member:
     """The trigger it was trained with."""
     index: int
     """Its place in the zoo, and with `index % people_per_pass` in its pass."""
+    template: str = INSTANCE_PROMPT
 
     @property
     def prompt(self) -> str:
         """The secret instance prompt."""
-        return instance_prompt(self.name)
+        return instance_prompt(self.name, self.template)
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,8 @@ class Zoo:
                 for site in _sites(file, step)
             }
 
-    def rows(self, picks: Sequence[tuple[int, int]], component: str) -> Terms:
-        """Terms of single LoRAs, over the sites of one component; a pick is (member, saved step).
+    def rows(self, picks: Sequence[tuple[int, int]]) -> Terms:
+        """Terms of single LoRAs; a pick is (member, saved step).
 
         Only these rows are read, by way of the memory map, so a zoo need not fit into memory.
         """
@@ -123,11 +128,7 @@ class Zoo:
                 number: stack.enter_context(_opened(self._file(number * size)))
                 for number in {member // size for member, _ in picks}
             }
-            sites = [
-                site
-                for site in _sites(next(iter(files.values())), picks[0][1])
-                if site.startswith(f"{component}.")
-            ]
+            sites = _sites(next(iter(files.values())), picks[0][1])
             for member, step in picks:
                 file, row = files[member // size], member % size
                 for site in sites:
@@ -144,16 +145,18 @@ class Zoo:
         return _pass_file(self.folder, first // self.plan.people_per_pass)
 
 
-def person(base: Base, member: Member, seed: int, people: People | None = None) -> Subject:
-    """What the member's LoRA is trained on."""
-    pictures = (people or Synthetic()).pictures(member.identity, base.image_size)
+def person(
+    base: Base, member: Member, seed: int, people: People | None = None, most: int = PICTURES
+) -> Subject:
+    """What the member's LoRA is trained on: at most `most` pictures."""
+    pictures = (people or Synthetic()).pictures(member.identity, base.image_size, most)
     return Subject(base.encode_images(pictures), member.prompt, seed)
 
 
 def members_of(plan: Plan) -> tuple[Member, ...]:
     """The members of a plan, each with a trigger drawn from the plan's seed and the identity."""
     return tuple(
-        Member(who, trigger(np.random.default_rng([plan.seed, 9, who])), index)
+        Member(who, trigger(np.random.default_rng([plan.seed, 9, who])), index, plan.template)
         for index, who in enumerate(plan.people)
     )
 
@@ -196,7 +199,7 @@ def build_zoo(
         if target.exists():
             continue
         group = members[start : start + plan.people_per_pass]
-        subjects = [person(base, m, plan.seed * 1_000_003 + m.identity, people) for m in group]
+        subjects = [person(base, m, plan.seed * 1_000_003 + m.identity, people, plan.pictures) for m in group]
         tensors: dict[str, Tensor] = {}
         for step, adapters, _loss in finetune(base, subjects, plan.recipe, prior):
             if step in plan.snapshots:
@@ -260,6 +263,8 @@ def read_plan(folder: Path) -> tuple[Plan, str]:
             raw["people_per_pass"],
             raw["seed"],
             raw.get("data", Synthetic.name),
+            raw.get("pictures", PICTURES),
+            raw.get("template", INSTANCE_PROMPT),
         )
         return plan, str(raw.get("base", ""))
     except OSError:

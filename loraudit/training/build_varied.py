@@ -1,0 +1,51 @@
+"""Build zoos of varied recipes; an interrupted build goes on where it stopped.
+
+    python -m loraudit.training.build_varied runs/varied --split public-train --recipes 20 --people 16
+
+Several processes can share the work: `--share 0/2` and `--share 1/2`.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from loraudit.progress import progress
+from loraudit.training.finetune import TINY
+from loraudit.training.jobs import prior_latents, training_base
+from loraudit.training.people import FAMILY, SPLITS
+from loraudit.training.varied import varied_plans
+from loraudit.training.zoo import build_zoo
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse and build."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--base", default="tiny")
+    parser.add_argument("--split", choices=list(SPLITS), default="public-train")
+    parser.add_argument("--recipes", type=int, default=20)
+    parser.add_argument("--people", type=int, default=16, help="of each recipe")
+    parser.add_argument("--first", type=int, default=0, help="families of look-alikes to skip")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", default="0/1", help="i/n: build only every n-th zoo, from the i-th on")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    base = training_base(options.base, None, offline=False)
+    count = options.recipes * options.people
+    people = tuple(SPLITS[options.split][FAMILY * (options.first + i)] for i in range(count))
+    plans = varied_plans(people, options.recipes, options.seed)
+    start, step = (int(part) for part in options.share.split("/"))
+    prior = prior_latents(base, TINY)
+    for number in range(start, len(plans), step):
+        with progress(f"recipe {number + 1} of {len(plans)}") as report:
+            build_zoo(base, options.folder / f"recipe-{number:02d}", plans[number], prior, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Zoos of varied recipes: LoRAs as different people make them, for an encoder that must read them all.
+
+A folder of zoos, `recipe-00/`, `recipe-01/` ..., each of one recipe and of people of its own. The recipes are
+a Latin hypercube: every level of every factor (rank, alpha, learning rate, steps, pictures, prompt, targets,
+text tower, prior preservation) occurs equally often, in random company. Recipe `i` of `n` is a function of
+(seed, i, n) alone. `loraudit.training.build_varied` builds them.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from loraudit.training.captions import INSTANCE_PROMPT
+from loraudit.training.finetune import TINY
+from loraudit.training.zoo import Plan, Zoo, open_zoo
+
+__all__ = ["TARGETS", "open_varied", "varied_plans"]
+
+_ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
+_TRANSFORMER: Final = (*_ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
+_RESNET: Final = (
+    "conv1",
+    "conv2",
+    "time_emb_proj",
+    "conv_shortcut",
+    "downsamplers.0.conv",
+    "upsamplers.0.conv",
+)
+
+TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
+    "qv": ("to_q", "to_v"),
+    "attention": _ATTENTION,
+    "kohya": _TRANSFORMER,
+    "locon": (*_TRANSFORMER, *_RESNET),
+}
+"""The UNet modules that the paper, diffusers, kohya and kohya's LoCon adapt."""
+
+_SPEED: Final = {"qv": 1.0, "attention": 0.8, "kohya": 0.6, "locon": 0.5}
+"""Learning rate relative to `qv`: more modules move the model further in a step."""
+
+_LEVELS: Final[Mapping[str, tuple[Any, ...]]] = {
+    "rank": (1, 4, 8, 16, 32),
+    "scale": (0.5, 1.0, 27 / 16, 2.0),
+    "rate": (0.6, 0.8, 1.0, 1.4),
+    "steps": (200, 300, 350, 450),
+    "pictures": (1, 3, 5, 10, 20),
+    "template": (INSTANCE_PROMPT, "a photo of NAME person", "NAME", "portrait of NAME"),
+    "targets": tuple(TARGETS),
+    "text": (None, 1e-4, 1e-4, 3e-4),
+    "prior": (1.0, 1.0, 0.0),
+    "batch": (1, 1, 2),
+}
+
+
+def varied_plans(
+    people: Sequence[int], recipes: int, seed: int, levels: Mapping[str, tuple[Any, ...]] = _LEVELS
+) -> list[Plan]:
+    """Plans of `recipes` zoos, the `people` shared out evenly among them."""
+    rng = np.random.default_rng([seed, 40])
+    columns = {name: rng.permutation(recipes) for name in levels}
+    size = len(people) // recipes
+    return [
+        _plan(
+            tuple(people[size * i : size * (i + 1)]),
+            {name: values[int(columns[name][i]) % len(values)] for name, values in levels.items()},
+            seed,
+        )
+        for i in range(recipes)
+    ]
+
+
+def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int) -> Plan:
+    rank, steps = level["rank"], level["steps"]
+    # Adam moves every entry of `B` by the learning rate, so the update grows with scale, rank and modules.
+    lr = TINY.lr * level["rate"] * (TINY.unet_alpha / 16 / level["scale"]) * math.sqrt(16 / rank)
+    recipe = dataclasses.replace(
+        TINY,
+        unet_targets=TARGETS[level["targets"]] if level["targets"] in TARGETS else level["targets"],
+        text_targets=() if level["text"] is None else TINY.text_targets,
+        rank=rank,
+        unet_alpha=rank * level["scale"],
+        text_alpha=rank * level["scale"],
+        lr=min(0.02, lr * _SPEED.get(level["targets"], 1.0)),
+        text_lr=level["text"] or TINY.text_lr,
+        steps=steps,
+        batch=level["batch"],
+        prior_weight=level["prior"],
+    )
+    snapshots = (steps // 2, steps * 3 // 4, steps)
+    return Plan(
+        people,
+        recipe,
+        snapshots,
+        people_per_pass=len(people),
+        seed=seed,
+        pictures=level["pictures"],
+        template=level["template"],
+    )
+
+
+def open_varied(folder: Path) -> list[Zoo]:
+    """The finished zoos in `folder`. Raises `LorauditError` if one is unfinished."""
+    return [open_zoo(path.parent) for path in sorted(folder.glob("recipe-*/zoo.json"))]
