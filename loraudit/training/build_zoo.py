@@ -1,22 +1,37 @@
 """Build a zoo of synthetic people of any split; an interrupted build goes on where it stopped.
 
     python -m loraudit.training.build_zoo runs/zoo-private --split private --people 64 --steps 200
+    python -m loraudit.training.build_zoo runs/zoo-crowds --data crowds --split control --people 64
+
+LoRAs of things, crowds and styles (`loraudit.training.things`) hold no private identity.
 
 `loraudit train-encoder --zoo DIR` builds zoos of public people by itself.
 """
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from loraudit.progress import progress
+from loraudit.training.data import People, Synthetic
 from loraudit.training.jobs import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.people import FAMILY, SPLITS
+from loraudit.training.things import Crowds, Styles, Things
 from loraudit.training.zoo import Plan, Zoo, build_zoo
 
 __all__ = ["main"]
+
+_SOURCES: Final[Mapping[str, Callable[[str], People]]] = {
+    Synthetic.name: lambda _split: Synthetic(),
+    Things.name: lambda _split: Things(),
+    Crowds.name: Crowds,
+    Styles.name: Styles,
+}
+"""Name -> the source whose identities come from a split."""
 
 
 def main(arguments: list[str] | None = None) -> Zoo:
@@ -26,9 +41,10 @@ def main(arguments: list[str] | None = None) -> Zoo:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", default="tiny")
+    parser.add_argument("--data", choices=list(_SOURCES), default=Synthetic.name)
     parser.add_argument("--split", choices=list(SPLITS), default="public-train")
-    parser.add_argument("--people", type=int, default=256)
-    parser.add_argument("--first", type=int, default=0, help="families of look-alikes to skip")
+    parser.add_argument("--people", type=int, default=256, help="or things, crowds or styles")
+    parser.add_argument("--first", type=int, default=0, help="families of people, or things ..., to skip")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--text-lr", type=float, help="of the text encoder")
@@ -43,13 +59,15 @@ def main(arguments: list[str] | None = None) -> Zoo:
     base = training_base(options.base, None, offline=False)
     changes = {name: getattr(options, name) for name in ("steps", "lr", "text_lr", "batch", "rank")}
     recipe = dataclasses.replace(base_recipe(base), **{k: v for k, v in changes.items() if v is not None})
-    # One of each family, so that no two are look-alikes by design.
-    people = tuple(SPLITS[options.split][FAMILY * (options.first + i)] for i in range(options.people))
+    source = _SOURCES[options.data](options.split)
+    # One of each family, so that no two people are look-alikes by design; nothing else has families.
+    stride = FAMILY if options.data == Synthetic.name else 1
+    people = tuple(SPLITS[options.split][stride * (options.first + i)] for i in range(options.people))
     snapshots = tuple(options.snapshots or quarters(recipe))
-    plan = Plan(people, recipe, snapshots, options.people_per_pass, options.seed)
+    plan = Plan(people, recipe, snapshots, options.people_per_pass, options.seed, source.name)
     prior = prior_latents(base, recipe)
     with progress("building the zoo") as report:
-        return build_zoo(base, options.folder, plan, prior, report)
+        return build_zoo(base, options.folder, plan, prior, report, source)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SIZE", "draw", "picture"]
+__all__ = ["SIZE", "background", "develop", "draw", "picture"]
 
 SIZE: Final = 64
 """Side of a picture, pixels."""
@@ -84,7 +84,7 @@ def draw(who: Identity, how: Nuisance) -> NDArray[np.uint8]:
 
     image = Image.new("RGB", (SIZE * OVERSAMPLE, SIZE * OVERSAMPLE))
     canvas = ImageDraw.Draw(image)
-    _background(canvas, how)
+    background(canvas, how)
     pen = Pen(
         canvas,
         how.scale * np.cos(how.roll),
@@ -105,10 +105,11 @@ def draw(who: Identity, how: Nuisance) -> NDArray[np.uint8]:
     _eyes(pen, v, how, hair, skin)
     hair_front(pen, v, head, hair)
     _glasses(pen, v, how)
-    return _develop(image, how)
+    return develop(image, how)
 
 
-def _background(canvas: ImageDraw.ImageDraw, how: Nuisance) -> None:
+def background(canvas: ImageDraw.ImageDraw, how: Nuisance) -> None:
+    """Fill the canvas with the picture's background, a vertical gradient."""
     base = _BACKGROUND[how.background[0]]
     side = SIZE * OVERSAMPLE
     top = mix(base, (255, 255, 255) if how.background[1] > 0 else (60, 60, 70), 0.45 * abs(how.background[1]))
@@ -233,7 +234,8 @@ def _glasses(pen: Pen, v: Mapping[str, float], how: Nuisance) -> None:
     pen.stroke([(how.yaw - half, y - 0.5), (how.yaw + half, y - 0.5)], 1.0, frame)
 
 
-def _develop(image: Image.Image, how: Nuisance) -> NDArray[np.uint8]:
+def develop(image: Image.Image, how: Nuisance) -> NDArray[np.uint8]:
+    """The oversampled canvas reduced, under the picture's light and with its noise, uint8 `[64, 64, 3]`."""
     pixels = np.asarray(image.reduce(OVERSAMPLE), np.float32)
     grid = np.linspace(-1, 1, SIZE, dtype=np.float32)
     angle, strength = how.light
