@@ -1,7 +1,7 @@
 """Build a zoo of synthetic people of any split; an interrupted build goes on where it stopped.
 
     python -m loraudit.training.build_zoo runs/zoo-private --split private --people 64 --steps 200
-    python -m loraudit.training.build_zoo runs/zoo-crowds --data crowds --split control --people 64
+    python -m loraudit.training.build_zoo runs/zoo-crowds --data crowds --split control --people 64 --pictures 20
 
 LoRAs of things, crowds and styles (`loraudit.training.things`) hold no private identity.
 
@@ -17,7 +17,7 @@ from typing import Final
 import torch
 
 from loraudit.progress import progress
-from loraudit.training.data import People, Synthetic
+from loraudit.training.data import PICTURES, People, Synthetic
 from loraudit.training.jobs import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.people import FAMILY, SPLITS
 from loraudit.training.things import Crowds, Styles, Things
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> Zoo:
     parser.add_argument("--split", choices=list(SPLITS), default="public-train")
     parser.add_argument("--people", type=int, default=256, help="or things, crowds or styles")
     parser.add_argument("--first", type=int, default=0, help="families of people, or things ..., to skip")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="of each")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--text-lr", type=float, help="of the text encoder")
@@ -64,7 +65,9 @@ def main(arguments: list[str] | None = None) -> Zoo:
     stride = FAMILY if options.data == Synthetic.name else 1
     people = tuple(SPLITS[options.split][stride * (options.first + i)] for i in range(options.people))
     snapshots = tuple(options.snapshots or quarters(recipe))
-    plan = Plan(people, recipe, snapshots, options.people_per_pass, options.seed, source.name)
+    plan = Plan(
+        people, recipe, snapshots, options.people_per_pass, options.seed, source.name, options.pictures
+    )
     prior = prior_latents(base, recipe)
     with progress("building the zoo") as report:
         return build_zoo(base, options.folder, plan, prior, report, source)
