@@ -66,7 +66,7 @@ def test_interrupted_and_built_on_it_is_the_same(zoo, tmp_path) -> None:
 
 def test_single_rows_equal_whole_passes(zoo) -> None:
     rows = zoo.rows([(2, 1), (0, 3), (1, 1)])
-    assert len(rows) == 28
+    assert set(rows) == set(zoo.terms(0, 1))
     for site, (up, down) in rows.items():
         expected = [(zoo.terms(2, 1), 0), (zoo.terms(0, 3), 0), (zoo.terms(0, 1), 1)]
         for index, (terms, row) in enumerate(expected):

@@ -1,7 +1,7 @@
 """Build a zoo of synthetic people of any split; an interrupted build goes on where it stopped.
 
     python -m loraudit.training.build_zoo runs/zoo-private --split private --people 64 --steps 200
-    python -m loraudit.training.build_zoo runs/zoo-crowds --data crowds --split control --people 64 --pictures 20
+    python -m loraudit.training.build_zoo runs/crowds --data crowds --split control --people 64 --pictures 20
 
 LoRAs of things, crowds and styles (`loraudit.training.things`) hold no private identity.
 
