@@ -32,7 +32,7 @@ def test_the_table_has_every_condition_and_reads_the_encoder(base: Base, tmp_pat
         base, zoo, {"paper encoder": encoder}, constant, (0, 1), Sampling(2, 3.0), lambda _: None, 4
     )
     by_name = {row.condition: row for row in rows}
-    assert len(by_name) == len(rows) == 11
+    assert len(by_name) == len(rows) == 17
     assert all(row.samples == 4 for row in rows)
     # The same pictures, judged against another owner.
     assert by_name["another LoRA's embedding"].faces == by_name["this embedding in another LoRA"].faces

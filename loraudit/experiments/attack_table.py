@@ -1,7 +1,7 @@
 r"""The paper's attack on private LoRAs beside its upper bound, its cheapest rivals and its negative controls.
 
-    python -m loraudit.experiments.attack_table --zoo runs/zoo-private --encoder models/paper-tiny \
-        --no-timestep runs/paper-no-timestep --constant runs/constant --out models/paper-tiny/table.json
+    python -m loraudit.experiments.attack_table --zoo runs/zoo-private --paper models/paper-tiny \
+        --encoder models/probe-tiny --constant runs/constant --out models/probe-tiny/table.json
 
 Every condition is an embedding put into a LoRA (or into the base), sampled with the same seeds and settings
 and judged by `loraudit.experiments.panel`.
@@ -14,26 +14,25 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from loraudit.attacks.prompts import ANY_NAME
-from loraudit.base import CLASS_PROMPT, Base, Sampling, load_base
+from loraudit.base import Base, Sampling, load_base
 from loraudit.encoder.checkpoint import load_encoder
 from loraudit.encoder.paper import frozen_transformer
+from loraudit.experiments.conditions import conditions
 from loraudit.experiments.panel import GALLERY, Interval, Panel, Row
-from loraudit.training.captions import instance_prompt
 from loraudit.training.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
+    from loraudit.attacks import Attack
     from loraudit.encoder import Encoder
-    from loraudit.lowrank import Terms
 
 __all__ = ["attack_table", "markdown"]
 
@@ -41,32 +40,33 @@ __all__ = ["attack_table", "markdown"]
 def attack_table(
     base: Base,
     zoo: Zoo,
-    encoders: dict[str, Encoder],
+    encoders: Mapping[str, Encoder],
     constant: Tensor | None,
     seeds: Sequence[int],
     settings: Sampling,
     report: Callable[[str], None],
     gallery: int = GALLERY,
+    finders: Sequence[Attack] = (),
 ) -> list[Row]:
-    """All rows, over every member of `zoo` at its last snapshot; `constant` is an embedding `[L, d]`."""
+    """All rows, over every member of `zoo` at its last snapshot, as `conditions` names them."""
     report("drawing references and gallery")
     members = zoo.members
     panel = Panel.of([member.identity for member in members], gallery)
     shots: dict[str, list[Tensor]] = {}
+    roles: dict[str, str] = {}
     size = zoo.plan.people_per_pass
     for first in range(0, len(members), size):
         terms = zoo.terms(first, zoo.plan.snapshots[-1])
         group = members[first : first + size]
-        for name, embedding, tuned in _conditions(base, terms, [m.prompt for m in group], encoders, constant):
-            report(f"LoRAs {first + 1} to {first + len(group)} of {len(members)}: {name}")
-            shots.setdefault(name, []).append(
-                _shoot(base, terms if tuned else None, embedding, seeds, settings)
-            )
+        for condition in conditions(base, terms, [m.prompt for m in group], encoders, constant, finders):
+            report(f"LoRAs {first + 1} to {first + len(group)} of {len(members)}: {condition.name}")
+            roles[condition.name] = condition.role
+            shots.setdefault(condition.name, []).append(condition.shoot(base, terms, seeds, settings))
     rows = []
     for name, parts in shots.items():
         # `[M, K, 3, H, W]`
         pictures = torch.cat([part.view(-1, len(seeds), *part.shape[1:]) for part in parts])
-        rows.append(panel.score(name, _ROLES[name], pictures, torch.arange(len(members))))
+        rows.append(panel.score(name, roles[name], pictures, torch.arange(len(members))))
         if name == "another LoRA's embedding":
             # The same pictures, judged against whom the embedding came from instead of whom the LoRA shows.
             owners = torch.cat(
@@ -75,81 +75,9 @@ def attack_table(
                     for first, p in zip(range(0, len(members), size), parts, strict=True)
                 ]
             )
-            other = "this embedding in another LoRA"
-            rows.append(panel.score(other, _ROLES[other], pictures, owners))
-    order = list(_ROLES)
-    return sorted(rows, key=lambda row: order.index(row.condition))
-
-
-_ROLES: Final = {
-    "true trigger": "bound",
-    "paper encoder": "attack",
-    "paper encoder, no timestep": "attack",
-    "constant embedding": "baseline",
-    "any name": "baseline",
-    "class prompt": "baseline",
-    "no trigger": "baseline",
-    "another LoRA's embedding": "ablation",
-    "this embedding in the base": "control",
-    "this embedding in another LoRA": "control",
-    "random embedding": "control",
-    "true trigger in the base": "control",
-}
-
-
-def _conditions(
-    base: Base, terms: Terms, prompts: list[str], encoders: dict[str, Encoder], constant: Tensor | None
-) -> list[tuple[str, Tensor, bool]]:
-    """`(name, embedding [M, L, d], whether the LoRA is applied)`."""
-    count = len(prompts)
-    with torch.no_grad():
-        plain = base.encode_text(prompts)
-        with base.tuned(_text_only(terms)):
-            trigger, any_name, class_prompt, empty = (
-                base.encode_text(p)
-                for p in (
-                    prompts,
-                    [instance_prompt(ANY_NAME)] * count,
-                    [CLASS_PROMPT] * count,
-                    [""] * count,
-                )
-            )
-        found = [
-            ("true trigger", trigger, True),
-            ("any name", any_name, True),
-            ("class prompt", class_prompt, True),
-            ("no trigger", empty, True),
-            ("true trigger in the base", plain, False),
-        ]
-        found += [(name, encoder(terms)[0], True) for name, encoder in encoders.items()]
-        paper = next((mean for name, mean, _ in found if name in encoders), trigger)
-        found += [
-            ("another LoRA's embedding", paper.roll(-1, 0), True),
-            ("this embedding in the base", paper, False),
-            ("random embedding", _random_like(plain), True),
-        ]
-        if constant is not None:
-            found.append(("constant embedding", constant.expand(count, -1, -1), True))
-    return found
-
-
-def _text_only(terms: Terms) -> Terms:
-    return {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
-
-
-def _random_like(embedding: Tensor) -> Tensor:
-    """Gaussian noise with the mean and spread of real embeddings, channel by channel, anew per LoRA."""
-    noise = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(5))
-    return embedding.mean((0, 1)) + embedding.std((0, 1)) * noise
-
-
-def _shoot(
-    base: Base, terms: Terms | None, embedding: Tensor, seeds: Sequence[int], settings: Sampling
-) -> Tensor:
-    if terms is None:
-        return base.sample(embedding, seeds, settings, loras=len(embedding))
-    with base.tuned(terms):
-        return base.sample(embedding, seeds, settings, loras=len(embedding))
+            rows.append(panel.score("this embedding in another LoRA", "control", pictures, owners))
+    order = ("bound", "attack", "baseline", "ablation", "control")
+    return sorted(rows, key=lambda row: order.index(row.role))
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -181,8 +109,9 @@ def main() -> None:
     )
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--zoo", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path)
+    parser.add_argument("--paper", type=Path)
     parser.add_argument("--no-timestep", type=Path)
+    parser.add_argument("--encoder", type=Path, help="a probe encoder")
     parser.add_argument("--constant", type=Path)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--steps", type=int, default=15)
@@ -193,7 +122,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     base = load_base(options.base)
     frozen = frozen_transformer(base.text_encoder)
-    names = {"paper encoder": options.encoder, "paper encoder, no timestep": options.no_timestep}
+    # The last one is whose embedding the ablations and controls take.
+    names = {
+        "paper encoder": options.paper,
+        "paper encoder, no timestep": options.no_timestep,
+        "encoder": options.encoder,
+    }
     encoders = {
         name: load_encoder(path, frozen, base.embedding_shape[0])[0] for name, path in names.items() if path
     }

@@ -14,7 +14,7 @@ from loraudit.progress import progress
 from loraudit.training.finetune import TINY
 from loraudit.training.jobs import prior_latents, training_base
 from loraudit.training.people import FAMILY, SPLITS
-from loraudit.training.varied import varied_plans
+from loraudit.training.varied import HELD_OUT, held_out_plans, varied_plans
 from loraudit.training.zoo import build_zoo
 
 __all__ = ["main"]
@@ -31,15 +31,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--recipes", type=int, default=20)
     parser.add_argument("--people", type=int, default=16, help="of each recipe")
     parser.add_argument("--first", type=int, default=0, help="families of look-alikes to skip")
+    parser.add_argument(
+        "--held-out", action="store_true", help="instead, the ranks and targets that are never drawn"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="0/1", help="i/n: build only every n-th zoo, from the i-th on")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     base = training_base(options.base, None, offline=False)
-    count = options.recipes * options.people
+    recipes = len(HELD_OUT) if options.held_out else options.recipes
+    count = recipes * options.people
     people = tuple(SPLITS[options.split][FAMILY * (options.first + i)] for i in range(count))
-    plans = varied_plans(people, options.recipes, options.seed)
+    if options.held_out:
+        plans = held_out_plans(people, options.seed)
+    else:
+        plans = varied_plans(people, recipes, options.seed)
     start, step = (int(part) for part in options.share.split("/"))
     prior = prior_latents(base, TINY)
     for number in range(start, len(plans), step):

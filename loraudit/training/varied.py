@@ -18,7 +18,7 @@ from loraudit.training.captions import INSTANCE_PROMPT
 from loraudit.training.finetune import TINY
 from loraudit.training.zoo import Plan, Zoo, open_zoo
 
-__all__ = ["TARGETS", "open_varied", "varied_plans"]
+__all__ = ["HELD_OUT", "TARGETS", "held_out_plans", "open_varied", "varied_plans"]
 
 _ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
 _TRANSFORMER: Final = (*_ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
@@ -73,13 +73,36 @@ def varied_plans(
     ]
 
 
+HELD_OUT: Final[tuple[tuple[int, str], ...]] = (
+    (2, "qv"),
+    (24, "qv"),
+    (12, "to_k to_out.0"),
+    (8, "to_q ff.net.0.proj ff.net.2"),
+)
+"""Ranks, and sets of modules, that `varied_plans` never draws."""
+
+
+def held_out_plans(people: Sequence[int], seed: int) -> list[Plan]:
+    """Plans of one zoo for each of `HELD_OUT`, else by the paper's recipe; the `people` shared out evenly."""
+    size = len(people) // len(HELD_OUT)
+    usual = {"scale": 27 / 16, "rate": 1.0, "steps": TINY.steps, "pictures": 5, "template": INSTANCE_PROMPT}
+    return [
+        _plan(
+            tuple(people[size * i : size * (i + 1)]),
+            {**usual, "rank": rank, "targets": targets, "text": 1e-4, "prior": 1.0, "batch": 2},
+            seed,
+        )
+        for i, (rank, targets) in enumerate(HELD_OUT)
+    ]
+
+
 def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int) -> Plan:
     rank, steps = level["rank"], level["steps"]
     # Adam moves every entry of `B` by the learning rate, so the update grows with scale, rank and modules.
     lr = TINY.lr * level["rate"] * (TINY.unet_alpha / 16 / level["scale"]) * math.sqrt(16 / rank)
     recipe = dataclasses.replace(
         TINY,
-        unet_targets=TARGETS[level["targets"]] if level["targets"] in TARGETS else level["targets"],
+        unet_targets=TARGETS.get(level["targets"]) or tuple(level["targets"].split()),
         text_targets=() if level["text"] is None else TINY.text_targets,
         rank=rank,
         unet_alpha=rank * level["scale"],
