@@ -89,7 +89,7 @@ def held_out_plans(people: Sequence[int], seed: int) -> list[Plan]:
     return [
         _plan(
             tuple(people[size * i : size * (i + 1)]),
-            {**usual, "rank": rank, "targets": targets, "text": 1e-4, "prior": 1.0, "batch": 2},
+            {**usual, "rank": rank, "targets": targets, "text": 1e-4, "prior": 1.0, "batch": 1},
             seed,
         )
         for i, (rank, targets) in enumerate(HELD_OUT)
