@@ -1,0 +1,57 @@
+"""Scrambled LoRAs: the control that is as large as the file and holds nobody.
+
+A LoRA disturbs the base model whatever it was trained on, and a disturbance alone may make the pictures of
+different seeds look alike. Scrambling keeps the size of the disturbance, site by site and direction by
+direction, and throws away what it says: the singular values of every update stay, the singular vectors
+become random orthonormal ones.
+"""
+
+import hashlib
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loraudit.lowrank import Terms
+
+__all__ = ["scrambled"]
+
+_ROUNDING: Final = 1e-6
+"""Singular values below this share of the largest are what rounding leaves of a zero."""
+
+
+def scrambled(terms: Terms, seed: int) -> Terms:
+    """`terms` with every update's singular values, descending, between random orthonormal factors.
+
+    The factors depend on (site, seed) alone and those of the first `k` ranks not on how many follow, so a
+    scrambled LoRA is a function of (LoRA, seed), whatever it is stacked with, and padded ranks stay zero.
+    """
+    return {site: _scrambled_site(site, up, down, seed) for site, (up, down) in terms.items()}
+
+
+def _scrambled_site(site: str, up: Tensor, down: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    values = _singular_values(up, down)  # [M, k]
+    left = _frame(site, "up", seed, up.shape[1], values.shape[1]).to(values)
+    right = _frame(site, "down", seed, down.shape[2], values.shape[1]).to(values)
+    # Half of each singular value on either side, so that neither leaves the range of float16.
+    root = values.sqrt()
+    return (left * root[:, None]).to(up), (root[:, :, None] * right.T).to(down)
+
+
+def _singular_values(up: Tensor, down: Tensor) -> Tensor:
+    """Of `up @ down`, float32 `[M, min(out, r, in)]`, descending: those of the product of two small factors."""
+    small_up = torch.linalg.qr(up.float(), mode="r").R
+    small_down = torch.linalg.qr(down.float().mT, mode="r").R
+    values: Tensor = torch.linalg.svdvals(small_up @ small_down.mT)
+    return torch.where(values > _ROUNDING * values[:, :1], values, 0.0)
+
+
+def _frame(site: str, side: str, seed: int, size: int, rank: int) -> Tensor:
+    """Orthonormal columns `[size, rank]`, uniformly distributed; `rank` is at most `size`."""
+    digest = hashlib.sha256(f"{seed}:{side}:{site}".encode()).digest()
+    # numpy's stream, unlike torch's, does not depend on how much is drawn at once.
+    drawn = np.random.default_rng(int.from_bytes(digest[:8])).standard_normal((rank, size))
+    frame, triangle = np.linalg.qr(drawn.T)
+    # LAPACK's signs are a convention, not a draw.
+    return torch.from_numpy(frame * np.sign(np.diag(triangle))).float()
