@@ -172,17 +172,6 @@ def test_a_file_of_processors_with_the_text_tower_of_its_time(factors, tmp_path:
     assert_equal(lora, unet | text)
 
 
-def test_dora_is_named(factors, tmp_path: Path) -> None:
-    tensors = layouts.write("K1", factors)
-    start = next(key for key in tensors if key.endswith("lora_up.weight")).removesuffix("lora_up.weight")
-    lora = load(tmp_path / "x.safetensors", tensors | {f"{start}dora_scale": np.ones((768, 1), np.float32)})
-    assert len(lora.factors) == len(factors) - 1
-    assert [item.why for item in lora.unread] == ["DoRA needs the base's weights"] * 3
-    scales = {key.replace("lora_up.weight", "dora_scale"): np.ones(1, np.float32) for key in tensors}
-    with pytest.raises(NotScannable, match="DoRA needs the base's weights"):
-        load(tmp_path / "x.safetensors", tensors | scales)
-
-
 def test_the_compvis_names_are_those_that_diffusers_converts() -> None:
     """Its own converter of whole checkpoints, which knows the names of weights, agrees on all 282."""
     paths = compvis_paths(UNetShape())
