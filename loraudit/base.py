@@ -25,9 +25,11 @@ from loraudit.errors import Incomplete, LorauditError
 from loraudit.lowrank import beside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import numpy as np
     from diffusers import AutoencoderKL, UNet2DConditionModel
+    from numpy.typing import NDArray
     from torch import Tensor, nn
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -111,6 +113,12 @@ class Base:
             # transformers before 5.6 nested the tower in `text_model`.
             found[f"text_encoder.{name.removeprefix('text_model.')}"] = module
         return found
+
+    def weights(self, sites: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """The weights of the modules at those of `sites` that have one, float32, in their own shapes."""
+        modules = self.modules()
+        found = {site: getattr(modules.get(site), "weight", None) for site in sites}
+        return {site: weight.float().cpu().numpy() for site, weight in found.items() if weight is not None}
 
     @contextmanager
     def tuned(self, terms: Terms) -> Iterator[None]:

@@ -24,6 +24,7 @@ from loraudit.cards import artefact, cache_folder, models_dir
 from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.findings import Exit, Gap, Report
 from loraudit.lora import LoRA, clean
+from loraudit.lora.dora import resolve
 from loraudit.pictures import Album, read_photos
 from loraudit.request import Request
 from loraudit.scores import ClipScorer, FaceScorer
@@ -83,6 +84,8 @@ class Workbench:
 
         with _memory_runs_out(name):
             bench = self._bench(name, lora)
+            # What the base's weights make of it is read now.
+            lora = resolve(lora, bench.base.weights(lora.dora))
             plan = plan_for(bench.base, request.samples, request.steps, request.seed)
             report = audit_lora(
                 lora,

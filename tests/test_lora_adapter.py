@@ -66,7 +66,6 @@ def test_defaults(tmp_path: Path) -> None:
     [
         ({"peft_type": "OFT"}, "type OFT"),
         ({"peft_type": "\x1b[2J"}, r"type \\x1b"),
-        ({"use_dora": True}, "type DORA, which needs the base's weights"),
         ({"lora_alpha": "8"}, "no alpha"),
         ({"lora_alpha": True}, "no alpha"),
         ({"lora_alpha": [8]}, "no alpha"),

@@ -80,7 +80,7 @@ def test_every_spelling_names_its_site(dialect: str, down: str, up: str, site: s
         ({f"{KOHYA}.lora_mid.weight": (4, 5, 3, 3)}, "do not multiply"),
         ({f"{KOHYA}.scalar": ()}, "more than a plain LoRA pair"),
         ({f"{KOHYA}.hada_w1_a": (1280, 4)}, "mixes the matrices of several kinds"),
-        ({f"{KOHYA}.dora_scale": (1280, 1)}, "DoRA needs the base's weights"),
+        ({f"{KOHYA}.dora_scale": (640, 2)}, "is no magnitude of DoRA"),
         ({f"{KOHYA}.diff_b": (1280,)}, "an update of the bias"),
         ({"lora_unet_mid_block_resnets_0_norm1.w_norm": (1280,)}, "normalisation layer"),
         ({"lora_unet_conv_in.hada_w1_a": (320, 4)}, "lacks one of its matrices"),
@@ -103,7 +103,7 @@ def test_what_is_not_understood_is_said(extra: Mapping[str, Sequence[int]], word
     )
     reading = read(file)
     assert any(words in item.why for item in reading.unread)
-    used = {key for update in reading.updates for key in (*update.keys.values(), update.alpha) if key}
+    used = {key for update in reading.updates for key in update.all_keys}
     assert len(used) + len(reading.unread) == len(file), "every tensor is read or said to be unread"
 
 

@@ -8,12 +8,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.numpy import save_file
 
 from loraudit.errors import NotScannable
 from loraudit.experiments import layouts
+from loraudit.experiments.layout_cases import cloneofsimo, walk
 from loraudit.experiments.layouts import LAYOUTS, WITH_ALPHA, holds
 from loraudit.lora import Factors, LoRA, Site, load_lora
 from loraudit.lora.compvis import compvis_paths
@@ -172,17 +172,6 @@ def test_a_file_of_processors_with_the_text_tower_of_its_time(factors, tmp_path:
     assert_equal(lora, unet | text)
 
 
-def test_dora_is_named(factors, tmp_path: Path) -> None:
-    tensors = layouts.write("K1", factors)
-    start = next(key for key in tensors if key.endswith("lora_up.weight")).removesuffix("lora_up.weight")
-    lora = load(tmp_path / "x.safetensors", tensors | {f"{start}dora_scale": np.ones((768, 1), np.float32)})
-    assert len(lora.factors) == len(factors) - 1
-    assert [item.why for item in lora.unread] == ["DoRA needs the base's weights"] * 3
-    scales = {key.replace("lora_up.weight", "dora_scale"): np.ones(1, np.float32) for key in tensors}
-    with pytest.raises(NotScannable, match="DoRA needs the base's weights"):
-        load(tmp_path / "x.safetensors", tensors | scales)
-
-
 def test_the_compvis_names_are_those_that_diffusers_converts() -> None:
     """Its own converter of whole checkpoints, which knows the names of weights, agrees on all 282."""
     paths = compvis_paths(UNetShape())
@@ -204,27 +193,6 @@ def test_the_compvis_names_are_those_that_diffusers_converts() -> None:
     )
     theirs = {key: int(value) for key, value in converted.items() if value is not zero}
     assert {f"{path}.weight": names.index(name) for name, path in paths.items() if name in names} == theirs
-
-
-def cloneofsimo(factors: Mapping[Site, Factors], order: list[Site], component: str) -> dict[str, np.ndarray]:
-    tensors = {}
-    for at, site in enumerate(order):
-        up, down = layouts.kernel(site, factors[site])
-        tensors |= {f"{component}:{at}:up": up, f"{component}:{at}:down": down}
-    return tensors
-
-
-def walk(kinds: tuple[str, ...]) -> list[Site]:
-    """The order of cloneofsimo's own search, in today's diffusers."""
-    with torch.device("meta"):
-        network = UNet2DConditionModel(cross_attention_dim=768)
-    found = []
-    for name, module in network.named_modules():
-        if type(module).__name__ in kinds:
-            for inner, layer in module.named_modules():
-                if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
-                    found.append(f"unet.{name}.{inner}")
-    return found
 
 
 @pytest.mark.parametrize("extended", [False, True])

@@ -83,14 +83,6 @@ def test_lycoris(settings: dict, tmp_path: Path, monkeypatch) -> None:
     assert (ours - theirs).abs().max() < 1e-4 * change
 
 
-def test_lycoris_with_dora(tmp_path: Path, monkeypatch) -> None:
-    adapter = lycoris(unet(), monkeypatch, "lycoris", network_module="locon", weight_decompose=True)
-    adapter.apply_to()
-    adapter.save_weights(str(tmp_path / "x.safetensors"), None, {})
-    with pytest.raises(NotScannable, match="DoRA needs the base's weights"):
-        load_lora(tmp_path / "x.safetensors")
-
-
 @pytest.mark.parametrize(("algo", "name"), [("diag-oft", "an OFT"), ("glora", "a GLoRA"), ("ia3", "an IA3")])
 def test_kinds_that_multiply_the_weights(algo: str, name: str, tmp_path: Path, monkeypatch) -> None:
     adapter = lycoris(unet(), monkeypatch, "lora_unet", network_module=algo)

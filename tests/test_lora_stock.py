@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from loraudit.cards import models_dir
-from loraudit.errors import NotScannable
 from loraudit.lora import LoRA, load_lora, write_diffusers, write_kohya, write_peft
 from loraudit.lora.dialects import ASIDE
 
@@ -77,13 +76,6 @@ def test_a_folder_that_peft_wrote(stabilised: bool, tmp_path: Path) -> None:
     randomise(network)
     network.save_pretrained(str(tmp_path))
     assert_reads(load_lora(tmp_path), updates(network, "unet"))
-
-
-def test_dora_of_peft_is_named(tmp_path: Path) -> None:
-    network = get_peft_model(unet(), LoraConfig(r=3, use_dora=True, target_modules=ATTENTION))
-    network.save_pretrained(str(tmp_path))
-    with pytest.raises(NotScannable, match="DoRA needs the base's weights"):
-        load_lora(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed")

@@ -25,7 +25,7 @@ _ALPHA: Final = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The part of a peft `LoraConfig` that decides the scale."""
+    """The part of a peft `LoraConfig` that decides the update, besides the matrices."""
 
     alpha: float
     """`lora_alpha`."""
@@ -37,6 +37,8 @@ class AdapterConfig:
     """`r`, needed only where the shapes do not tell it."""
     ranks: Mapping[str, float] = field(default_factory=dict)
     """`rank_pattern`, as `alphas`."""
+    dora: bool = False
+    """`use_dora`: without its magnitude a module is not complete."""
 
     @classmethod
     def from_file(cls, path: Path) -> "AdapterConfig":
@@ -74,10 +76,10 @@ class AdapterConfig:
         if not isinstance(table, dict):
             raise _unsound(where, "it is not a JSON object")
         kind = table.get("peft_type") or "LORA"
-        if kind not in _ALPHA or table.get("use_dora"):
-            name = "DORA, which needs the base's weights" if kind in _ALPHA else clean(str(kind), 40)
+        if kind not in _ALPHA:
             raise NotScannable(
-                f"{where} describes an adapter of type {name}", "loraudit audits LoRAs, LoHas and LoKrs"
+                f"{where} describes an adapter of type {clean(str(kind), 40)}",
+                "loraudit audits LoRAs, LoHas and LoKrs",
             )
         # A configuration without alpha or rank has peft's defaults, 8.
         return cls(
@@ -86,6 +88,7 @@ class AdapterConfig:
             _pattern(table, "alpha_pattern", where),
             _number(table.get("r", 8), where) or 8,
             _pattern(table, "rank_pattern", where),
+            bool(table.get("use_dora")),
         )
 
     def scale(self, module: str, rank: int | None) -> float:

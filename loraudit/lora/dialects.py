@@ -17,8 +17,9 @@ from loraudit.lora.names import Naming, sites_by_name
 
 __all__ = ["ASIDE", "DIALECTS", "Aside", "Dialect", "Found", "Part", "Spelling"]
 
-Aside = Literal["alpha", "dora", "bias", "base"]
-"""What a tensor can be besides a part of the update: its alpha, DoRA's magnitude, a bias, the base's own."""
+Aside = Literal["alpha", "dora_scale", "dora_vector", "bias", "base"]
+"""What a tensor can be besides a part of the update: its alpha, DoRA's magnitude as LyCORIS or as peft names
+it, a bias, the base's own."""
 Part: TypeAlias = Role | Aside
 
 ASIDE: Final[Mapping[Part, str]] = {
@@ -101,7 +102,7 @@ _LYCORIS: Final[Mapping[str, Part]] = {
     "diff": "diff",
     "diff_b": "bias",
     "alpha": "alpha",
-    "dora_scale": "dora",
+    "dora_scale": "dora_scale",
 }  # fmt: skip
 _AB: Final[Mapping[str, Part]] = {
     "lora_A.weight": "down",
@@ -110,8 +111,8 @@ _AB: Final[Mapping[str, Part]] = {
     "lora_B": "up",
     "lora_B.bias": "bias",
     # peft writes the first, OneTrainer the second.
-    "lora_magnitude_vector": "dora",
-    "lora_magnitude_vector.weight": "dora",
+    "lora_magnitude_vector": "dora_vector",
+    "lora_magnitude_vector.weight": "dora_vector",
 }
 # What ComfyUI reads after any name, by `comfy/weight_adapter/lora.py`.
 _KOHYA: Final[Mapping[str, Part]] = {
@@ -127,7 +128,7 @@ _DIFFUSERS: Final[Mapping[str, Part]] = {
     "lora_linear_layer.down.weight": "down",
     "lora_linear_layer.up.weight": "up",
     "alpha": "alpha",
-    "dora_scale": "dora",
+    "dora_scale": "dora_scale",
     **_AB,
 }
 _PROCESSORS: Final[Mapping[str, Part]] = {"down.weight": "down", "up.weight": "up"}
@@ -136,8 +137,8 @@ _PEFT_RAW: Final[Mapping[str, Part]] = {
     "lora_A.default.weight": "down",
     "lora_B.default.weight": "up",
     "lora_B.default.bias": "bias",
-    "lora_magnitude_vector.default": "dora",
-    "lora_magnitude_vector.default.weight": "dora",
+    "lora_magnitude_vector.default": "dora_vector",
+    "lora_magnitude_vector.default.weight": "dora_vector",
     "base_layer.weight": "base",
     "base_layer.bias": "base",
     "weight": "base",

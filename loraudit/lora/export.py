@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from loraudit.errors import LorauditError
+from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.header import clean
 from loraudit.lora.matrices import Factors, LoRA, Site
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
@@ -29,9 +29,11 @@ def export_lora(lora: LoRA, layout: str, path: Path) -> None:
 
     The factors are those that were read, in float32, with the scale folded in. Nothing else of the source is
     written: not its metadata, which may name people and may state a scale that no longer holds, and no
-    unread tensor. Raises `LorauditError` if `path` is there already (so never over the source) or cannot be
-    written; then nothing is left behind.
+    unread tensor. Raises `NotScannable` if no module was read, `LorauditError` if `path` is there already (so
+    never over the source) or cannot be written; then nothing is left behind.
     """
+    if not lora.factors:
+        raise NotScannable(f"{lora.file.name} holds no module that was read: {lora.unread[0].why}")
     shown = clean(str(path), 300)
     if os.path.lexists(path):
         raise LorauditError(f"{shown} exists already", "remove it, or choose another path with -o")

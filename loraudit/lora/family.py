@@ -101,5 +101,9 @@ def misfit(base: Topology, update: Update) -> str | None:
     # Matrices that show no kernel have it flattened into their columns.
     wanted = shape[1:] if len(inputs) > 1 else (math.prod(shape[1:]),)
     if (outputs, inputs) == (shape[0], wanted):
-        return None
+        magnitude = update.magnitude
+        channels = None if magnitude is None else shape[magnitude.axis]
+        if magnitude is None or magnitude.count == channels:
+            return None
+        return f"its magnitude holds {magnitude.count} numbers for {channels} channels"
     return f"its size {[outputs, *inputs]} is not the module's {[shape[0], *wanted]}"

@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from loraudit.lora.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
 from loraudit.lora.dialects import ASIDE, DIALECTS, Found
@@ -17,7 +17,7 @@ from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
 from loraudit.lora.header import TensorInfo, clean
 from loraudit.lora.matrices import Site, Unread
 
-__all__ = ["NO_MODULE", "Reading", "Update", "read_keys"]
+__all__ = ["NO_MODULE", "Magnitude", "Reading", "Update", "read_keys"]
 
 FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
@@ -26,6 +26,16 @@ _PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
 _ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
 NO_MODULE: Final = "no base has a module of this name"
 _EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """DoRA's magnitude: one norm for each channel on one side of the module."""
+
+    key: str
+    axis: int
+    """As `DoRA.axis`."""
+    count: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,14 @@ class Update:
     alpha: str | None
     """Key of alpha, where there is one."""
     size: Size
+    magnitude: Magnitude | None = None
+    """Where the module is DoRA, and the tensors are its direction."""
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """Every tensor of the module."""
+        more = (self.alpha, None if self.magnitude is None else self.magnitude.key)
+        return (*self.keys.values(), *(key for key in more if key is not None))
 
 
 @dataclass(frozen=True)
@@ -94,16 +112,20 @@ def _update(
     site: Site, members: Sequence[tuple[str, Found]], tensors: Mapping[str, TensorInfo]
 ) -> Update | str:
     """The update of one module, or why there is none."""
-    if any(found.part == "dora" for _, found in members):
-        return "DoRA needs the base's weights"
     keys: dict[Role, str] = {}
-    alpha = None
+    alpha, magnitude = None, None
     for key, found in members:
         if found.part == "alpha":
             if alpha is not None:
                 return "this module is given twice"
             alpha = key
-        elif found.part is None or found.part == "dora" or found.part == "bias" or found.part == "base":
+        elif found.part == "dora_scale" or found.part == "dora_vector":
+            if magnitude is not None:
+                return "this module is given twice"
+            magnitude = _magnitude(key, found.part, tensors[key])
+            if magnitude is None:
+                return f"'{clean(key[-40:])}' is no magnitude of DoRA"
+        elif found.part is None or found.part == "bias" or found.part == "base":
             return f"this module holds '{clean(key[-40:])}', which is more than a plain LoRA pair"
         elif found.part in keys:
             return "this module is given twice"
@@ -124,7 +146,20 @@ def _update(
     if size is None:
         shapes = " and ".join(str(list(info.shape)) for info in infos.values())
         return f"shapes {shapes} do not multiply"
-    return Update(site, members[0][1].module, keys, alpha, size)
+    return Update(site, members[0][1].module, keys, alpha, size, magnitude)
+
+
+def _magnitude(key: str, part: Literal["dora_scale", "dora_vector"], info: TensorInfo) -> Magnitude | None:
+    """What the shape of DoRA's magnitude says; None if it is no list of numbers.
+
+    peft's vector is always of the outputs, `[out]` or of a convolution `[1, out, 1, 1]`. LyCORIS and
+    OneTrainer write `[out, 1]` or `[1, in]`, with `1, 1` more for a convolution; a list under their name is
+    taken for peft's. (peft `tuners/lora/dora.py`, LyCORIS `modules/locon.py`)
+    """
+    count = math.prod(info.shape)
+    if info.dtype not in FLOATS or not count or max(info.shape, default=0) != count:
+        return None
+    return Magnitude(key, int(part == "dora_scale" and info.shape[0] == 1 and len(info.shape) > 1), count)
 
 
 def _why_nowhere(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from loraudit.errors import LorauditError
 from loraudit.lora.adapter import AdapterConfig
+from loraudit.lora.dora import NEEDS_BASE
 from loraudit.lora.family import misfit, recognise
 from loraudit.lora.foreign import refuse_foreign, refuse_unread
 from loraudit.lora.header import Header, clean, file_sha256, read_header
 from loraudit.lora.keys import Reading, Update, read_keys
-from loraudit.lora.matrices import Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
+from loraudit.lora.matrices import DoRA, Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
 from loraudit.lora.reference import require_agreement
 from loraudit.lora.source import PEFT_CONFIG, Part, Source, find_source
 from loraudit.lora.topology import COMPONENTS
@@ -36,6 +37,13 @@ class _Opened:
             return float(alpha.item()) / rank if rank is not None and alpha.item() else 1.0
         config = self.configs[update.site.partition(".")[0]]
         return 1.0 if config is None else config.scale(update.module, rank)
+
+    def lacks(self, update: Update) -> str | None:
+        """Why `update` is not all of its module; None if it is."""
+        config = self.configs[update.site.partition(".")[0]]
+        if config is not None and config.dora and update.magnitude is None:
+            return "it is DoRA without its magnitude"
+        return None
 
     def fold(self, update: Update) -> Factors:
         """The matrices of `update`, scaled."""
@@ -68,16 +76,21 @@ def _load(source: Source) -> LoRA:
         raise refuse_unread(source.name, [part.header for part in opened], unread)
     bases = recognise(source.name, updates, [part.header for part in opened])
     factors: dict[Site, Factors] = {}
+    dora: dict[Site, DoRA] = {}
     for part in opened:
         for update in part.reading.updates:
-            why = misfit(bases[0], update) or (
-                "this module is given twice" if update.site in factors else None
-            )
-            if why is None:
+            twice = "this module is given twice" if update.site in factors | dora else None
+            why = misfit(bases[0], update) or part.lacks(update) or twice
+            if why is None and update.magnitude is not None:
+                magnitude, why = update.magnitude, NEEDS_BASE
+                values = read_tensor(part.header.path, magnitude.key, part.header.tensors[magnitude.key])
+                dora[update.site] = DoRA(part.fold(update), values.ravel(), magnitude.axis)
+            elif why is None:
                 factors[update.site] = part.fold(update)
-            else:
-                keys = (*update.keys.values(), update.alpha)
-                unread += [Unread(clean(key), why) for key in keys if key is not None]
+            if why is not None:
+                unread += [Unread(clean(key), why) for key in update.all_keys]
+    if not factors and not dora:
+        raise refuse_unread(source.name, [part.header for part in opened], unread)
     paths = [part.weights for part in source.parts]
     return LoRA(
         file=LoRAFile(
@@ -93,6 +106,7 @@ def _load(source: Source) -> LoRA:
         dialect=next(part.reading.dialect for part in opened if part.reading.updates),
         factors=dict(sorted(factors.items())),
         unread=tuple(sorted(unread, key=lambda item: item.key)),
+        dora=dict(sorted(dora.items())),
     )
 
 

@@ -9,7 +9,7 @@ section 4.1)
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +21,7 @@ from loraudit.errors import NotScannable
 from loraudit.lora.forms import Role, factor
 from loraudit.lora.header import TensorInfo, clean
 
-__all__ = ["Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
+__all__ = ["DoRA", "Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
 
 Site: TypeAlias = str
 """`unet.` or `text_encoder.` and the dotted diffusers path; the text tower without `text_model.`."""
@@ -66,6 +66,18 @@ class Factors:
         return math.sqrt(max(0.0, float(np.sum((up.T @ up) * (down @ down.T)))))
 
 
+@dataclass(frozen=True, eq=False)
+class DoRA:
+    """What a file holds of a module that is DoRA; with the base, `dora.resolve` makes factors of it."""
+
+    factors: Factors
+    """Of the direction: `up @ down` is added to the weight before its norms are set."""
+    magnitude: NDArray[np.float32]
+    """The norms, one for each channel of `axis`."""
+    axis: int
+    """Of the weight `[out, in, ...]`: 0 where every output channel has its norm, 1 where every input has."""
+
+
 @dataclass(frozen=True)
 class Unread:
     """A tensor that was not taken into the audit."""
@@ -104,14 +116,17 @@ class LoRA:
     dialect: str
     """The layout of the file: the name of one of `dialects.DIALECTS`, or `cloneofsimo`."""
     factors: Mapping[Site, Factors]
-    """Sorted by site, never empty."""
+    """Sorted by site; empty only if every module is in `dora`."""
     unread: tuple[Unread, ...]
-    """Sorted by key."""
+    """Sorted by key; the tensors of `dora` are among them."""
+    dora: Mapping[Site, DoRA] = field(default_factory=dict)
+    """The modules that are not read before the base's weights are at hand; sorted by site."""
 
     @property
     def rank(self) -> tuple[int, int]:
         """The smallest and the largest rank."""
-        ranks = [factors.rank for factors in self.factors.values()]
+        directions = [module.factors for module in self.dora.values()]
+        ranks = [factors.rank for factors in (*self.factors.values(), *directions)]
         return min(ranks), max(ranks)
 
 
