@@ -203,7 +203,8 @@ def _pictures(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
     """Paths, addresses and secrets, wherever they stand."""
     # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
-    odd = [key for key in exposure.tensors if not key.isidentifier() and not _PLAIN_NAME.fullmatch(key)]
+    plain = _PLAIN_NAME.fullmatch("".join(exposure.tensors))
+    odd = () if plain else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
     searched = [(value.place, [text for _, text in value.texts]) for value in values]
     searched.append(("the tensor names", odd))
     searched.append(("text that no program shows", [item.text for item in exposure.hidden]))
