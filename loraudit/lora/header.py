@@ -209,6 +209,8 @@ def _dumped(value: object) -> str:
 def _has_too_many_tokens(text: bytes) -> bool:
     """Whether JSON would make more objects of `text` than of the largest header within the limits."""
     # At least as many as there are tokens; marks inside strings count here.
+    if len(text) <= MAX_TOKENS:
+        return False
     if text.count(b'"') // 2 + sum(text.count(mark) for mark in (b":", b",", b"[", b"{")) <= MAX_TOKENS:
         return False
     return next(islice(_TOKEN.finditer(text), MAX_TOKENS, None), None) is not None

@@ -8,8 +8,9 @@ loader shows it, is for `header.read_header` to find and to name, member by memb
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
-from operator import itemgetter
+from operator import itemgetter, sub
 from typing import Any, Final, NamedTuple, NoReturn
 
 __all__ = [
@@ -40,6 +41,13 @@ FIELDS: Final = ("dtype", "shape", "data_offsets")
 _FIELDS: Final = itemgetter(*FIELDS)
 
 
+def _refuse(token: str) -> NoReturn:
+    raise ValueError(token)
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
+
+
 class TensorInfo(NamedTuple):
     """Where one tensor lies, checked against the size of the file."""
 
@@ -59,40 +67,46 @@ def read_ordinary(data: bytes, start: int, size: int) -> tuple[dict[str, TensorI
     """
     try:
         text = data.decode()
-        table = json.loads(text, parse_float=_refuse, parse_constant=_refuse)
+        table = _DECODER.decode(text)
         stated = "__metadata__" in table
         metadata = table.pop("__metadata__", {})
-        dtypes, shapes, offsets = zip(*map(_FIELDS, table.values()), strict=True)
-        numbers = [*chain.from_iterable(shapes), *chain.from_iterable(offsets)]
+        dtypes, lists, offsets = zip(*map(_FIELDS, table.values()), strict=True)
         sound = (
             len(table) <= MAX_TENSORS
             and len(metadata) <= MAX_METADATA
             and _all(dict, (table, metadata, *table.values()))
             and _all(str, (*metadata.values(), *dtypes))
-            and _all(list, (*shapes, *offsets))
+            and _all(list, (*lists, *offsets))
             and set(map(len, offsets)) == {2}
-            and max(map(len, shapes)) <= MAX_DIMENSIONS
+            and max(map(len, lists)) <= MAX_DIMENSIONS
             # True and 1.0 are ones to Python.
-            and _all(int, numbers)
-            and min(numbers) >= 0
-            and max(numbers) <= MAX_SIZE
+            and _all(int, chain.from_iterable((*lists, *offsets)))
             # A tensor has five strings. One more, and a member has been passed over or means nothing.
             and _strings(text) == 5 * len(table) + stated + 2 * len(metadata)
         )
         if not sound:
             return None
-        sizes = [math.prod(shape) * ITEM_BYTES[dtype] for shape, dtype in zip(shapes, dtypes, strict=True)]
-        places = sorted(map(tuple, offsets))
+        shapes = list(map(tuple, lists))
+        sizes_of = {kind: _size(*kind) for kind in set(zip(dtypes, shapes, strict=True))}
+        sizes = list(map(sizes_of.__getitem__, zip(dtypes, shapes, strict=True)))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError):
         return None
-    ends = [0, *(end for _, end in places)]
-    if [begin for begin, _ in places] != ends[:-1] or ends[-1] != size - start:
+    begins, ends = zip(*offsets, strict=True)
+    places = sorted(zip(begins, ends, strict=True))
+    if [0, *(end for _, end in places)] != [*(begin for begin, _ in places), size - start]:
         return None
-    if sizes != [end - begin for begin, end in offsets]:
+    if sizes != list(map(sub, ends, begins)):
         return None
-    begins = [start + begin for begin, _ in offsets]
-    infos = map(TensorInfo._make, zip(dtypes, map(tuple, shapes), begins, sizes, strict=True))
-    return dict(zip(table, infos, strict=True)), metadata
+    rows = zip(dtypes, shapes, map(start.__add__, begins), sizes, strict=True)
+    # What the class's own constructor does, without a call of it for each of hundreds.
+    return dict(zip(table, map(partial(tuple.__new__, TensorInfo), rows), strict=True)), metadata
+
+
+def _size(dtype: str, shape: tuple[int, ...]) -> int:
+    """In bytes. Raises ValueError if a dimension is out of range."""
+    if not all(0 <= item <= MAX_SIZE for item in shape):
+        raise ValueError(shape)
+    return math.prod(shape) * ITEM_BYTES[dtype]
 
 
 def _all(kind: type, values: Any) -> bool:  # noqa: ANN401
@@ -106,7 +120,3 @@ def _strings(text: str) -> int:
     if "\\ud" in text or "\\uD" in text:
         return -1
     return (text.count('"') - text.count('\\"')) // 2
-
-
-def _refuse(token: str) -> NoReturn:
-    raise ValueError(token)

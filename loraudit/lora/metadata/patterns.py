@@ -101,4 +101,4 @@ def picture_type(text: str) -> str | None:
 
 def is_opaque(text: str) -> bool:
     """Whether `text` is one long block of characters that spells nothing."""
-    return _BLOCK.fullmatch(text) is not None
+    return len(text) >= 1024 and _BLOCK.fullmatch(text) is not None
