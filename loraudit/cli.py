@@ -23,6 +23,7 @@ __all__ = ["app", "main"]
 
 INTERRUPTED: Final = 130
 PIPE_WIDTH: Final = 100
+SHOWN_ERRORS: Final = 10
 
 app = typer.Typer(
     name="loraudit",
@@ -153,7 +154,7 @@ def inspect(
 @app.command()
 def scan(
     target: Annotated[
-        list[str], typer.Argument(help="LoRA files, folders with one, or on the Hub: hf://ns/name/path.")
+        list[str], typer.Argument(help="LoRA files, folders of them, or on the Hub: hf://ns/name/path.")
     ],
     depth: Annotated[
         Depth, typer.Option("--depth", help="Read the words, the matrices too, or attack as well.")
@@ -215,11 +216,15 @@ def scan(
         offline=offline,
         save_images=save_images,
     )
-    with progress("reconstructing") as on_step:
+    with progress("reconstructing" if depth is Depth.attack else "reading") as on_step:
         scanned = scan_targets(target, request, _say, on_step)
-    for one in scanned:
+    failed = [one for one in scanned if one.error is not None]
+    for one in failed[:SHOWN_ERRORS]:
         if one.error is not None:
-            _say_error(str(one.error), one.error.hint)
+            shown = one.report.target.name
+            _say_error(str(one.error) if shown in str(one.error) else f"{shown}: {one.error}", one.error.hint)
+    if len(failed) > SHOWN_ERRORS:
+        _say(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
     on_terminal = output is None and format is TextOrJson.text and sys.stdout.isatty()
     text = FORMATS[format.value](
         [one.report for one in scanned],
