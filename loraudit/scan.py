@@ -83,8 +83,8 @@ def scan(
 ) -> list[Scanned]:
     """Audit every target, in order, and every LoRA in those that are folders.
 
-    `say` hears what is going on; `on_step` how many pictures of one LoRA are done or, where there are none, how
-    many of several LoRAs.
+    `say` hears what is going on; `on_step` how many pictures of one LoRA are done or, where there are none,
+    how many of several LoRAs.
 
     Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
     reference photos, a folder for pictures that is not empty, a single target that does not exist.
@@ -134,7 +134,7 @@ def scan(
 def _items(
     target: str, qualified: bool, say: Callable[[str], None]
 ) -> list[tuple[str, str | Source | LorauditError]]:
-    """What `target` stands for, by name: itself, or the LoRAs in a folder, `qualified` by the folder's name."""
+    """What `target` stands for, by name: itself, or the LoRAs in a folder, `qualified` by its name."""
     path = Path(target)
     name = clean(path.name or target)
     if not path.is_dir():

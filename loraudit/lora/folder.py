@@ -1,7 +1,7 @@
 """Every LoRA in a folder and the folders in it, in the order of their paths.
 
-What lies there is looked at by name alone; what it holds is for `header.read_header` to say. A link to a folder
-is not followed: it may lead out of the folder, or round in a circle.
+What lies there is looked at by name alone; what it holds is for `header.read_header` to say. A link to a
+folder is not followed: it may lead out of the folder, or round in a circle.
 """
 
 import os
