@@ -17,6 +17,7 @@ import typer
 from loraudit import __version__
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.interrupt import interruptible
+from loraudit.quick import QuickCommand, QuickGroup
 from loraudit.training.commands import Layout, finetune, train_encoder
 
 __all__ = ["app", "main"]
@@ -27,6 +28,7 @@ SHOWN_ERRORS: Final = 10
 
 app = typer.Typer(
     name="loraudit",
+    cls=QuickGroup,
     help="Find out whom a LoRA file gives away, before you share it.",
     epilog=(
         "Exit codes: 0 done, 1 findings at or above --fail-on, 2 usage or internal error, 3 nothing that can "
@@ -116,7 +118,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=QuickCommand)
 def inspect(
     target: Annotated[
         str, typer.Argument(help="A LoRA file, a folder with one, or one on the Hub: hf://ns/name/path.")
@@ -151,7 +153,7 @@ def inspect(
         raise typer.Exit(Incomplete.exit_code)
 
 
-@app.command()
+@app.command(cls=QuickCommand)
 def scan(
     target: Annotated[
         list[str], typer.Argument(help="LoRA files, folders of them, or on the Hub: hf://ns/name/path.")
