@@ -71,7 +71,7 @@ def seconds(arguments: Sequence[str]) -> float:
 
 
 def megabytes(arguments: Sequence[str]) -> float:
-    """Peak memory of `loraudit` with `arguments`, as it sees it itself: the system's count starts with ours."""
+    """Peak memory of `loraudit` with `arguments`, as it sees it; the system's count starts with ours."""
     code = f"{PEAK}; sys.argv = {['loraudit', *arguments]!r}; from loraudit.cli import main; main()"
     run = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code],
