@@ -17,15 +17,18 @@ import typer
 from loraudit import __version__
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.interrupt import interruptible
+from loraudit.quick import QuickCommand, QuickGroup
 from loraudit.training.commands import Layout, finetune, train_encoder
 
 __all__ = ["app", "main"]
 
 INTERRUPTED: Final = 130
 PIPE_WIDTH: Final = 100
+SHOWN_ERRORS: Final = 10
 
 app = typer.Typer(
     name="loraudit",
+    cls=QuickGroup,
     help="Find out whom a LoRA file gives away, before you share it.",
     epilog=(
         "Exit codes: 0 done, 1 findings at or above --fail-on, 2 usage or internal error, 3 nothing that can "
@@ -117,7 +120,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=QuickCommand)
 def inspect(
     target: Annotated[
         str, typer.Argument(help="A LoRA file, a folder with one, or one on the Hub: hf://ns/name/path.")
@@ -152,10 +155,10 @@ def inspect(
         raise typer.Exit(Incomplete.exit_code)
 
 
-@app.command()
+@app.command(cls=QuickCommand)
 def scan(
     target: Annotated[
-        list[str], typer.Argument(help="LoRA files, folders with one, or on the Hub: hf://ns/name/path.")
+        list[str], typer.Argument(help="LoRA files, folders of them, or on the Hub: hf://ns/name/path.")
     ],
     depth: Annotated[
         Depth, typer.Option("--depth", help="Read the words, the matrices too, or attack as well.")
@@ -217,11 +220,15 @@ def scan(
         offline=offline,
         save_images=save_images,
     )
-    with progress("reconstructing") as on_step:
+    with progress("reconstructing" if depth is Depth.attack else "reading") as on_step:
         scanned = scan_targets(target, request, _say, on_step)
-    for one in scanned:
+    failed = [one for one in scanned if one.error is not None]
+    for one in failed[:SHOWN_ERRORS]:
         if one.error is not None:
-            _say_error(str(one.error), one.error.hint)
+            shown = one.report.target.name
+            _say_error(str(one.error) if shown in str(one.error) else f"{shown}: {one.error}", one.error.hint)
+    if len(failed) > SHOWN_ERRORS:
+        _say(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
     on_terminal = output is None and format is TextOrJson.text and sys.stdout.isatty()
     text = FORMATS[format.value](
         [one.report for one in scanned],

@@ -4,16 +4,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-
 __all__ = ["progress"]
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A callable `(done, total)` that draws a bar on a terminal and elsewhere writes at most eleven lines."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         shown = -1
 
         def line(done: int, total: int) -> None:
@@ -26,10 +23,11 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
         yield line
         return
-    # Scans of metadata alone draw nothing, and are over before this is loaded.
+    # Off a terminal nothing is drawn, and a scan of the metadata is over before this is loaded.
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -32,6 +32,7 @@ from loraudit.findings import (
     unscannable,
 )
 from loraudit.lora.address import HubSpec, parse_spec
+from loraudit.lora.folder import members_of, pickles_in
 from loraudit.lora.header import clean, parse_header
 from loraudit.lora.metadata import header_exposure, read_exposure, traces
 from loraudit.lora.source import Source, find_source
@@ -80,15 +81,22 @@ def scan(
     say: Callable[[str], None] = lambda _line: None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Scanned]:
-    """Audit every target, in order; `say` hears what is going on, `on_step` how many pictures are done.
+    """Audit every target, in order, and every LoRA in those that are folders.
+
+    `say` hears what is going on; `on_step` how many pictures of one LoRA are done or, where there are none,
+    how many of several LoRAs.
 
     Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
     reference photos, a folder for pictures that is not empty, a single target that does not exist.
     """
     bench: Workbench | None = None
-    done = []
-    for number, target in enumerate(targets, 1):
-        name, words = Target(clean(Path(target).name or target)), None
+    done: list[Scanned] = []
+    items = [item for target in targets for item in _items(target, len(targets) > 1, say)]
+    digits = max(2, len(str(len(items))))
+    for number, (shown, target) in enumerate(items, 1):
+        if len(items) > 1 and request.depth != "attack":
+            on_step(number, len(items))
+        name, words = Target(shown), None
         try:
             words = _read_words(target, request)
             if request.depth == "metadata":
@@ -96,7 +104,7 @@ def scan(
                 continue
             lora = _read_weights(words.source)
         except LorauditError as error:
-            if len(targets) == 1 and error.exit_code == Exit.ERROR:
+            if len(items) == 1 and error.exit_code == Exit.ERROR:
                 raise
             done.append(_failed(words, name, error))
             continue
@@ -112,7 +120,7 @@ def scan(
 
             bench = Workbench(request, say, on_step)
         try:
-            within = f"{number:02d}" if len(targets) > 1 else None
+            within = f"{number:0{digits}d}" if len(items) > 1 else None
             report = bench.audit(lora, within)
             done.append(Scanned(replace(report, findings=(*report.findings, *words.findings))))
         except NotScannable as error:
@@ -123,7 +131,32 @@ def scan(
     return done
 
 
-def _read_words(target: str, request: Request) -> _Words:
+def _items(
+    target: str, qualified: bool, say: Callable[[str], None]
+) -> list[tuple[str, str | Source | LorauditError]]:
+    """What `target` stands for, by name: itself, or the LoRAs in a folder, `qualified` by its name."""
+    path = Path(target)
+    name = clean(path.name or target)
+    if not path.is_dir():
+        return [(name, target)]
+    members = members_of(path)
+    if not members or (
+        len(members) == 1 and isinstance(members[0][1], Source) and members[0][1].path == path
+    ):
+        return [(name, target)]
+    if pickles := pickles_in(path):
+        say(f"{name}: {pickles} pickle files were not opened")
+    return [
+        (shown, replace(found, name=shown) if isinstance(found, Source) else found)
+        for shown, found in ((f"{name}/{inner}" if qualified else inner, found) for inner, found in members)
+    ]
+
+
+def _read_words(target: str | Source | LorauditError, request: Request) -> _Words:
+    if isinstance(target, LorauditError):
+        raise target
+    if isinstance(target, Source):
+        return _read_local_words(target)
     # A file on the Hub whose weights are not asked for need not be downloaded.
     spec = parse_spec(target) if request.depth == "metadata" else None
     try:
@@ -134,6 +167,10 @@ def _read_words(target: str, request: Request) -> _Words:
         raise LorauditError(
             f"cannot read {clean(target, 300)}: {error.strerror}", "check its permissions"
         ) from None
+    return _read_local_words(source)
+
+
+def _read_local_words(source: Source) -> _Words:
     exposure = read_exposure(source)
     findings = judge_metadata(traces(exposure))
     return _Words(source, Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin), findings)

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "pictures": {"errors", "lora"},
     "interrupt": set(),
     "progress": set(),
+    "quick": set(),
     "request": set(),
     "workbench": {
         "errors",
@@ -56,7 +57,7 @@ MAY_IMPORT = {
 UNBOUND = {"cli", "experiments"}
 TORCH_FREE = (
     "errors", "cards", "findings", "lora", "inspection", "scrubbing", "report", "audit", "scan", "request",
-    "progress", "cli",
+    "progress", "quick", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")
 HEAVY = (
@@ -143,7 +144,7 @@ def command(*arguments: str) -> str:
         ("import loraudit.lora, loraudit.inspection", HEAVY),
         (command("--help"), LIGHTEST),
         (command("inspect", "FILE"), HEAVY),
-        (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never"), LIGHTEST),
+        (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never"), ("pydantic", *LIGHTEST)),
         (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never", "-o", "REPORT"), LIGHTEST),
         (command("scan", "FILE", "--depth", "weights", "--fail-on", "never"), HEAVY),
         (command("scrub", "FILE", "-o", "COPY"), LIGHTEST),

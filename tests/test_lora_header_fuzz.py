@@ -29,8 +29,10 @@ from loraudit.lora.header import (
     MAX_METADATA,
     MAX_TENSORS,
     Header,
+    _read_json,
     read_header,
 )
+from loraudit.lora.ordinary import read_ordinary
 from loraudit.lora.reference import require_agreement
 
 EXAMPLES = int(os.environ.get("HEADER_EXAMPLES", "1000"))
@@ -325,3 +327,29 @@ def test_a_lone_surrogate_is_no_text(key: bytes, tmp_path: Path) -> None:
             safe_open(path, "np", backend="pread").__enter__()
     path.write_bytes(framed(b'{"__metadata__":{"k":"\\ud83d\\ude00"}}'))
     assert read_header(path).metadata == {"k": "\U0001f600"}
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mutants())
+def test_the_quick_reader_takes_nothing_that_the_careful_one_reads_otherwise(data: bytes) -> None:
+    length = int.from_bytes(data[:8], "little")
+    text = data[8 : 8 + min(length, MAX_HEADER_BYTES)]
+    quick = read_ordinary(text, 8 + length, len(data))
+    if quick is not None:
+        assert _read_json(text, 8 + length, len(data), "x") == (*quick, [])
+
+
+def test_the_quick_reader_takes_what_trainers_write_and_leaves_the_rest() -> None:
+    for data in SEEDS[:2]:
+        length = int.from_bytes(data[:8], "little")
+        text = data[8 : 8 + length]
+        assert read_ordinary(text, 8 + length, len(data)) is not None
+        for old, new in (
+            (b'"dtype"', b'"dtype":"F16","dtype"'),
+            (b'"dtype"', b'"note":1,"dtype"'),
+            (b'"__metadata__"', b'"__metadata__":{},"__metadata__"'),
+            (b"[1,", b"[true,"),
+            (b"[2,", b"[2.0,"),
+        ):
+            changed = text.replace(old, new, 1)
+            assert changed == text or read_ordinary(changed, 8 + length, len(data)) is None

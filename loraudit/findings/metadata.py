@@ -5,7 +5,9 @@ ids are stable; docs/rules.md explains each.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from loraudit.findings.vocabulary import Confidence, Finding, Severity
 
@@ -31,8 +33,7 @@ class MetadataRule:
     remedy: str
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """One text that says something about a person, and where it stands."""
 
     rule: str
@@ -43,7 +44,7 @@ class Trace:
     quote: str = ""
     """The text itself, made harmless, or nothing worth quoting."""
     confidence: Confidence = Confidence.HIGH
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, int] = MappingProxyType({})
 
 
 METADATA_RULES: Mapping[str, MetadataRule] = {

@@ -24,10 +24,23 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NoReturn
 
 from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.ordinary import (
+    FIELDS,
+    ITEM_BYTES,
+    MAX_DIMENSIONS,
+    MAX_METADATA,
+    MAX_SIZE,
+    MAX_TENSORS,
+    TensorInfo,
+    read_ordinary,
+)
 from loraudit.lora.text import JsonObject, clean, decode, parse_json, twice
 
 __all__ = [
     "ITEM_BYTES",
+    "MAX_DIMENSIONS",
+    "MAX_METADATA",
+    "MAX_TENSORS",
     "Header",
     "Hidden",
     "TensorInfo",
@@ -39,22 +52,10 @@ __all__ = [
 ]
 
 MAX_HEADER_BYTES: Final = 25_000_000
-MAX_TENSORS: Final = 50_000
-MAX_METADATA: Final = 10_000
-MAX_DIMENSIONS: Final = 8
 # A tensor has 5 strings, 4 colons, 3 opening brackets and commas between fields, offsets and dimensions; a
 # metadata key 4 tokens.
 MAX_TOKENS: Final = (15 + MAX_DIMENSIONS) * MAX_TENSORS + 4 * MAX_METADATA + 8
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[:,\[{]', re.DOTALL)
-
-ITEM_BYTES: Final[Mapping[str, int]] = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
-}  # fmt: skip
-"""Bytes of one element, for each dtype name of the format that a LoRA can hold."""
-
-_FIELDS: Final = frozenset({"dtype", "shape", "data_offsets"})
-"""Of a tensor, in the header."""
 
 # What a file that is no safetensors file is, told from its first bytes.
 _LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
@@ -79,19 +80,6 @@ _LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"\xff\xd8\xff", "a JPEG picture", "give the .safetensors file"),
     (b"{", "a JSON file", "give the .safetensors file, or the folder that holds it"),
 )
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where one tensor lies, checked against the size of the file."""
-
-    dtype: str
-    """A key of `ITEM_BYTES`."""
-    shape: tuple[int, ...]
-    offset: int
-    """Bytes from the start of the file."""
-    size: int
-    """Bytes."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +162,18 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
         raise _truncated(name, 8 + len(text), 8 + length)
     if _has_too_many_tokens(text):
         raise _unsound(name, f"it holds more than {MAX_TENSORS} tensors and {MAX_METADATA} metadata keys")
+    ordinary = read_ordinary(text, 8 + length, size)
+    tensors, metadata, hidden = (*ordinary, []) if ordinary else _read_json(text, 8 + length, size, name)
+    stripped = text.strip(b" \t\r\n")
+    if text.rstrip(b" ") != stripped:
+        hidden.append(Hidden("padding", "", f"{len(text) - len(stripped)} bytes"))
+    return Header(path, tensors, metadata, size, tuple(hidden))
+
+
+def _read_json(
+    text: bytes, start: int, size: int, name: str
+) -> tuple[dict[str, TensorInfo], dict[str, str], list[Hidden]]:
+    """Any header: every member is looked at, and what is wrong or hidden is named."""
     table = decode(text, f"the header of {name}", JsonObject)
     if not isinstance(table, JsonObject):
         raise _unsound(name, "it is not a JSON object")
@@ -182,11 +182,8 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     metadata, hidden = _metadata(table.pop("__metadata__", None), name)
     if len(table) + len(table.passed_over) > MAX_TENSORS:
         raise _unsound(name, f"it lists {len(table)} tensors, more than {MAX_TENSORS}")
-    hidden += _hidden(table, 8 + length, name)
-    stripped = text.strip(b" \t\r\n")
-    if text.rstrip(b" ") != stripped:
-        hidden.append(Hidden("padding", "", f"{len(text) - len(stripped)} bytes"))
-    return Header(path, _tensors(table, 8 + length, size, name), metadata, size, tuple(hidden))
+    hidden += _hidden(table, start, name)
+    return _tensors(table, start, size, name), metadata, hidden
 
 
 def _hidden(table: "JsonObject", start: int, name: str) -> list[Hidden]:
@@ -196,8 +193,8 @@ def _hidden(table: "JsonObject", start: int, name: str) -> list[Hidden]:
         _tensor(key, entry, start, name)
         hidden.append(Hidden("tensor name", key, _dumped(entry)))
     for key, entry in (*table.items(), *table.passed_over):
-        if isinstance(entry, JsonObject) and len(entry) > len(_FIELDS):
-            extra = {field: value for field, value in entry.items() if field not in _FIELDS}
+        if isinstance(entry, JsonObject) and len(entry) > len(FIELDS):
+            extra = {field: value for field, value in entry.items() if field not in FIELDS}
             hidden.append(Hidden("tensor field", key, _dumped(extra)))
     return hidden
 
@@ -212,6 +209,8 @@ def _dumped(value: object) -> str:
 def _has_too_many_tokens(text: bytes) -> bool:
     """Whether JSON would make more objects of `text` than of the largest header within the limits."""
     # At least as many as there are tokens; marks inside strings count here.
+    if len(text) <= MAX_TOKENS:
+        return False
     if text.count(b'"') // 2 + sum(text.count(mark) for mark in (b":", b",", b"[", b"{")) <= MAX_TOKENS:
         return False
     return next(islice(_TOKEN.finditer(text), MAX_TOKENS, None), None) is not None
@@ -232,7 +231,7 @@ def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict
 
 
 def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
-    if not isinstance(entry, JsonObject) or not entry.keys() >= _FIELDS:
+    if not isinstance(entry, JsonObject) or not entry.keys() >= set(FIELDS):
         raise _unsound_tensor(name, key, "does not have dtype, shape and data_offsets")
     if entry.passed_over:
         raise twice(f"the header of {name}", entry.passed_over[0][0])
@@ -263,13 +262,8 @@ def _metadata(value: object, name: str) -> tuple[dict[str, str], list[Hidden]]:
 
 
 def _is_sizes(value: object) -> bool:
-    # bool is an int to Python; 48 bits is the limit of the format's own JSON schema.
-    if not isinstance(value, list):
-        return False
-    for item in value:  # noqa: SIM110 (a generator is half as fast, and a folder holds millions of sizes)
-        if type(item) is not int or not 0 <= item < 1 << 48:
-            return False
-    return True
+    # bool is an int to Python.
+    return isinstance(value, list) and all(type(item) is int and 0 <= item <= MAX_SIZE for item in value)
 
 
 def _refuse(start: bytes, name: str, size: int) -> NoReturn:

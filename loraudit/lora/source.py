@@ -8,7 +8,7 @@ from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.address import PICKLES, parse_spec
 from loraudit.lora.header import clean
 
-__all__ = ["PEFT_CONFIG", "PEFT_WEIGHTS", "Part", "Source", "find_source"]
+__all__ = ["PEFT_CONFIG", "PEFT_WEIGHTS", "Part", "Source", "find_source", "part_of"]
 
 PEFT_WEIGHTS: Final = "adapter_model.safetensors"
 PEFT_CONFIG: Final = "adapter_config.json"
@@ -48,18 +48,18 @@ def find_source(target: str | Path, offline: bool = False) -> Source:
         from loraudit.lora.hub import fetch_file
 
         file = fetch_file(spec, offline)
-        return Source(clean(file.path.name), file.path, (_part(file.path),), file.origin)
+        return Source(clean(file.path.name), file.path, (part_of(file.path),), file.origin)
     path = Path(target)
     if not str(target) or not path.exists():
         hint = "check the path; a broken link counts as missing" if path.is_symlink() else "check the path"
         raise LorauditError(f"no such file or folder: {clean(str(target), 300)}", hint)
     name = clean(path.resolve().name if path.name in {"", ".."} else path.name)
-    return Source(name, path, _folder(path, name) if path.is_dir() else (_part(path),))
+    return Source(name, path, _folder(path, name) if path.is_dir() else (part_of(path),))
 
 
 def _folder(path: Path, name: str) -> tuple[Part, ...]:
     folders = [path] if (path / PEFT_WEIGHTS).exists() else [path / "text_encoder", path / "unet"]
-    parts = tuple(_part(folder / PEFT_WEIGHTS) for folder in folders if (folder / PEFT_WEIGHTS).exists())
+    parts = tuple(part_of(folder / PEFT_WEIGHTS) for folder in folders if (folder / PEFT_WEIGHTS).exists())
     if parts:
         return parts
     if (path / "model_index.json").exists():
@@ -67,7 +67,7 @@ def _folder(path: Path, name: str) -> tuple[Part, ...]:
     entries = sorted(entry.name for entry in path.iterdir())
     files = [entry for entry in entries if entry.endswith(".safetensors")]
     if len(files) == 1:
-        return (_part(path / files[0]),)
+        return (part_of(path / files[0]),)
     if files:
         listed = clean(", ".join(files), 300)
         raise LorauditError(f"the folder {name} holds {len(files)} .safetensors files", f"name one: {listed}")
@@ -81,6 +81,7 @@ def _folder(path: Path, name: str) -> tuple[Part, ...]:
     )
 
 
-def _part(weights: Path) -> Part:
+def part_of(weights: Path) -> Part:
+    """The file `weights` with the peft configuration in its folder."""
     config = weights.parent / PEFT_CONFIG
     return Part(weights, config if config.is_file() else None)

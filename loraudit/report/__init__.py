@@ -1,13 +1,12 @@
 """Reports as text: a renderer takes reports and gives back a string.
 
-It knows no streams and sees only findings.
+It knows no streams and sees only findings. A format is loaded when it is asked for.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from loraudit.findings import Report
-from loraudit.report import json_v1, text
 
 __all__ = ["FORMATS", "Renderer"]
 
@@ -26,9 +25,17 @@ class Renderer(Protocol):
 
 
 def _json(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    from loraudit.report import json_v1
+
     del width, color
     return json_v1.render(reports, reveal=reveal)
 
 
-FORMATS: Mapping[str, Renderer] = {"text": text.render, "json": _json}
+def _text(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    from loraudit.report import text
+
+    return text.render(reports, reveal=reveal, width=width, color=color)
+
+
+FORMATS: Mapping[str, Renderer] = {"text": _text, "json": _json}
 """Format name of `--format` to its renderer."""

@@ -7,7 +7,6 @@ outside ASCII are escaped, numbers have six significant digits, and a number tha
 import json
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 from loraudit.findings import EncoderUsed, Finding, Modules, Report, Score, Settings, Target
@@ -25,6 +24,8 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of both."""
+    from importlib.resources import files
+
     text = files("loraudit.report").joinpath("report_v1.schema.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded

@@ -4,6 +4,7 @@ Rich never parses any text here: everything is a `Text`, and markup, emoji and h
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from itertools import groupby, pairwise
@@ -31,6 +32,8 @@ _STYLE = {
 }
 _TOLD_BY_DETAIL = {"attack", "k", "n", "base_k", "base_n"}
 _NAME_LIMIT, _QUOTED_LIMIT = 200, 2000
+_WHOLE = 20
+"""Reports that are printed whole; of more, nobody reads thousands of lines."""
 _ALL_COLUMNS = 78
 """Width below which the scores keep to what the verdict rests on."""
 _BOUND = (
@@ -43,7 +46,7 @@ _WORDS_ONLY = (
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
-    """The reports one after the other, with a summary below if there are several.
+    """The reports one after the other, with a summary below if there are several; the summary alone if many.
 
     `width` in columns, at least 60. With `color` the text holds ANSI codes; without, it is plain.
     """
@@ -60,7 +63,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, 
         highlight=False,
     )
     with console.capture() as captured:
-        for i, report in enumerate(reports):
+        for i, report in enumerate(reports if len(reports) <= _WHOLE else ()):
             console.print(Padding(_report(report, reveal, console.width), (1 if i else 0, 0, 0, 0)))
         if len(reports) != 1:
             console.print(_summary(reports))
@@ -206,14 +209,35 @@ def _gaps(report: Report) -> RenderableType:
 
 
 def _summary(reports: Sequence[Report]) -> RenderableType:
+    many = len(reports) > _WHOLE
     table = _table()
     table.add_column("verdict", no_wrap=True)
-    table.add_column("file", ratio=1)
-    for report in reports:
+    table.add_column("file", ratio=1, overflow="fold")
+    if many:
+        table.add_column("rules", ratio=1)
+    # Of many the worst come last, above the prompt.
+    ordered = sorted(reports, key=lambda report: report.verdict.level) if many else reports
+    for report in ordered:
         style = _STYLE[report.verdict.level]
-        table.add_row(Text(_level(report), style=style), _text(report.target.name, _NAME_LIMIT))
+        row = [Text(_level(report), style=style), _text(report.target.name, _NAME_LIMIT)]
+        table.add_row(*row, *([_text(_rules(report), style="dim")] if many else []))
     heading = Rule(_text(f"{len(reports)} targets", style="bold"), align="left", style="dim")
-    return _below(Group(heading, table))
+    return _below(Group(heading, table, *(_totals(reports) if many else ())))
+
+
+def _rules(report: Report) -> str:
+    """The rules behind the verdict, or what was not looked at."""
+    level = report.verdict.level
+    rules = [finding.id.removeprefix("LA-") for finding in report.findings if finding.severity is level]
+    return ", ".join(rules) or "; ".join(gap.why for gap in report.incomplete)
+
+
+def _totals(reports: Sequence[Report]) -> list[RenderableType]:
+    levels = Counter(_level(report) for report in reports)
+    told = ", ".join(f"{count} {level.lower()}" for level, count in levels.most_common())
+    more = f"More than {_WHOLE}: --format json has every report whole; or scan one file alone."
+    bound = _BOUND if any(report.settings.depth == "attack" for report in reports) else _WORDS_ONLY
+    return [_below(_text(told, style="bold")), _text(more), _text(bound, style="dim")]
 
 
 def _below(part: RenderableType) -> RenderableType:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from loraudit.errors import LorauditError
 from loraudit.lora.header import Header, Hidden, clean, read_header
@@ -21,8 +21,7 @@ _PREVIEWS: Final = tuple(f"{middle}{ending}" for middle in ("", ".preview") for 
 """A1111 shows `name.png` or `name.preview.png` for `name.safetensors`."""
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """One text of a LoRA's files."""
 
     place: str

@@ -203,7 +203,8 @@ def _pictures(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
     """Paths, addresses and secrets, wherever they stand."""
     # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
-    odd = [key for key in exposure.tensors if not key.isidentifier() and not _PLAIN_NAME.fullmatch(key)]
+    plain = "".join(exposure.tensors).replace(".", "").replace("_", "").isalnum()
+    odd = [] if plain else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
     searched = [(value.place, [text for _, text in value.texts]) for value in values]
     searched.append(("the tensor names", odd))
     searched.append(("text that no program shows", [item.text for item in exposure.hidden]))
@@ -219,7 +220,12 @@ def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
         if value.said.place == "header" and value.said.key in _AUTHORS:
             yield from _quoted("LA-CONTACT-001", Severity.LOW, value.place, value.said.text)
         for key, text in value.texts:
-            if text.strip() not in _EMPTY and _SECRET_KEYS.fullmatch(key[:80]) and " " not in text.strip():
+            if (
+                key
+                and text.strip() not in _EMPTY
+                and _SECRET_KEYS.fullmatch(key[:80])
+                and " " not in text.strip()
+            ):
                 yield Trace("LA-SECRET-001", Severity.CRITICAL, value.place, _masked(text), Confidence.MEDIUM)
 
 
@@ -265,7 +271,7 @@ def _objects(value: object) -> Iterator[Members]:
         item = waiting.pop()
         if isinstance(item, Members):
             yield item
-            waiting += [inner for _, inner in item]
+            waiting += [inner for _, inner in item if isinstance(inner, list)]
         elif isinstance(item, list):
             waiting += item
 

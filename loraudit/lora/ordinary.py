@@ -1,0 +1,122 @@
+"""Where tensors lie, and the headers that trainers write, read at the speed of C.
+
+A folder holds thousands of files, each with hundreds of tensors. `read_ordinary` takes a header that is sound
+and has nothing beside what the format asks for, and takes no other: whatever is refused, or kept because no
+loader shows it, is for `header.read_header` to find and to name, member by member.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from itertools import chain
+from operator import itemgetter, sub
+from typing import Any, Final, NamedTuple, NoReturn
+
+__all__ = [
+    "FIELDS",
+    "ITEM_BYTES",
+    "MAX_DIMENSIONS",
+    "MAX_METADATA",
+    "MAX_SIZE",
+    "MAX_TENSORS",
+    "TensorInfo",
+    "read_ordinary",
+]
+
+MAX_TENSORS: Final = 50_000
+MAX_METADATA: Final = 10_000
+MAX_DIMENSIONS: Final = 8
+MAX_SIZE: Final = (1 << 48) - 1
+"""Of a dimension or an offset, as in the format's own JSON schema."""
+
+ITEM_BYTES: Final[Mapping[str, int]] = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+"""Bytes of one element, for each dtype name of the format that a LoRA can hold."""
+
+FIELDS: Final = ("dtype", "shape", "data_offsets")
+"""Of a tensor, in the header."""
+_FIELDS: Final = itemgetter(*FIELDS)
+
+
+def _refuse(token: str) -> NoReturn:
+    raise ValueError(token)
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
+
+
+class TensorInfo(NamedTuple):
+    """Where one tensor lies, checked against the size of the file."""
+
+    dtype: str
+    """A key of `ITEM_BYTES`."""
+    shape: tuple[int, ...]
+    offset: int
+    """Bytes from the start of the file."""
+    size: int
+    """Bytes."""
+
+
+def read_ordinary(data: bytes, start: int, size: int) -> tuple[dict[str, TensorInfo], dict[str, str]] | None:
+    """Tensors and metadata of the header `data`, whose buffer is bytes `start` to `size` of the file.
+
+    None unless the header is sound, names nothing twice and holds nothing else.
+    """
+    try:
+        text = data.decode()
+        table = _DECODER.decode(text)
+        stated = "__metadata__" in table
+        metadata = table.pop("__metadata__", {})
+        dtypes, lists, offsets = zip(*map(_FIELDS, table.values()), strict=True)
+        sound = (
+            len(table) <= MAX_TENSORS
+            and len(metadata) <= MAX_METADATA
+            and _all(dict, (table, metadata, *table.values()))
+            and _all(str, (*metadata.values(), *dtypes))
+            and _all(list, (*lists, *offsets))
+            and set(map(len, offsets)) == {2}
+            and max(map(len, lists)) <= MAX_DIMENSIONS
+            # True and 1.0 are ones to Python.
+            and _all(int, chain.from_iterable((*lists, *offsets)))
+            # A tensor has five strings. One more, and a member has been passed over or means nothing.
+            and _strings(text) == 5 * len(table) + stated + 2 * len(metadata)
+        )
+        if not sound:
+            return None
+        shapes = list(map(tuple, lists))
+        sizes_of = {kind: _size(*kind) for kind in set(zip(dtypes, shapes, strict=True))}
+        sizes = list(map(sizes_of.__getitem__, zip(dtypes, shapes, strict=True)))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError):
+        return None
+    begins, ends = zip(*offsets, strict=True)
+    places = sorted(zip(begins, ends, strict=True))
+    if [0, *(end for _, end in places)] != [*(begin for begin, _ in places), size - start]:
+        return None
+    if sizes != list(map(sub, ends, begins)):
+        return None
+    rows = zip(dtypes, shapes, map(start.__add__, begins), sizes, strict=True)
+    # What the class's own constructor does, without a call of it for each of hundreds.
+    return dict(zip(table, map(partial(tuple.__new__, TensorInfo), rows), strict=True)), metadata
+
+
+def _size(dtype: str, shape: tuple[int, ...]) -> int:
+    """In bytes. Raises ValueError if a dimension is out of range."""
+    if not all(0 <= item <= MAX_SIZE for item in shape):
+        raise ValueError(shape)
+    return math.prod(shape) * ITEM_BYTES[dtype]
+
+
+def _all(kind: type, values: Any) -> bool:  # noqa: ANN401
+    return set(map(type, values)) <= {kind}
+
+
+def _strings(text: str) -> int:
+    """How many strings the JSON `text` holds; -1 if one may hold half a character."""
+    # What is left of a run of backslashes is one that escapes what follows.
+    text = text.replace("\\\\", "")
+    if "\\ud" in text or "\\uD" in text:
+        return -1
+    return (text.count('"') - text.count('\\"')) // 2
