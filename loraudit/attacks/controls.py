@@ -40,7 +40,7 @@ def _scrambled_site(site: str, up: Tensor, down: Tensor, seed: int) -> tuple[Ten
 
 
 def _singular_values(up: Tensor, down: Tensor) -> Tensor:
-    """Of `up @ down`, float32 `[M, min(out, r, in)]`, descending: those of the product of two small factors."""
+    """Of `up @ down`, float32 `[M, min(out, r, in)]`, descending."""
     small_up = torch.linalg.qr(up.float(), mode="r").R
     small_down = torch.linalg.qr(down.float().mT, mode="r").R
     values: Tensor = torch.linalg.svdvals(small_up @ small_down.mT)
