@@ -8,9 +8,9 @@ https://arxiv.org/abs/2410.13569; MVProbe, https://arxiv.org/abs/2605.23410.)
 1. *Reading* is linear and fitted in closed form (`loraudit.training.reader`): the views of all modules, each
    divided by the norm of its update, to the face vector of the person. The norms go by learning rate and
    steps; the directions by who it is.
-2. *Answering* is a small network from the face vector that was read, the size of the update and, if known,
-   the number of fine-tuning steps to an embedding `[L, d]`: a learned constant plus what these add. With
-   nothing to add it is the universal trigger of `loraudit.encoder.constant`.
+2. *Answering* is a small network from the face vector that was read, which modules are adapted and how far
+   and, if known, the number of fine-tuning steps to an embedding `[L, d]`: a learned constant plus what these
+   add. With nothing to add it is the universal trigger of `loraudit.encoder.constant`.
 
 A module that the LoRA does not adapt is a view of zeros, and the views are scaled by how many there are. A
 shared file does not say how many steps it has had; the encoder is told that nobody knows.
@@ -92,17 +92,16 @@ class ProbeEncoder(nn.Module):
         super().__init__()
         self.config = config
         count, p, h = len(config.sites), config.probes, config.width
-        widest = max(size for _, *shape in config.sites for size in shape)
-        # One tensor for all sites: each uses the first `out` or `in` rows of its own.
-        self.register_buffer("left", torch.zeros(count, widest, p))
-        self.register_buffer("right", torch.zeros(count, widest, p))
+        # One tensor for all sites, `out` or `in` rows each.
+        self.register_buffer("left", torch.zeros(sum(out for _, out, _ in config.sites), p))
+        self.register_buffer("right", torch.zeros(sum(in_ for _, _, in_ in config.sites), p))
         self.register_buffer("reader", torch.zeros(count, p * p, config.components))
         self.register_buffer("centre", torch.zeros(config.components))
         self.register_buffer("basis", torch.zeros(config.components, config.face))
         self.register_buffer("mean_face", torch.zeros(config.face))
         self.queries = nn.Parameter(torch.randn(config.length, h) * 0.02)
         self.face = nn.Linear(config.face, h)
-        self.size = nn.Linear(1, h)
+        self.size = nn.Linear(2 * count, h)
         self.step = nn.Sequential(nn.Linear(1, h), nn.SiLU(), nn.Linear(h, h))
         self.unknown_step = nn.Parameter(torch.zeros(h))
         self.hidden = nn.Linear(h, h)
@@ -126,11 +125,11 @@ class ProbeEncoder(nn.Module):
         """
         views, norms = self.views(matrices)
         present = norms > _TINY
-        size = (norms.clamp(min=_TINY).log() * present).sum(1) / present.sum(1).clamp(min=1)
+        sizes = torch.cat([norms.clamp(min=_TINY).log() * present, present], 1)
         read = self.read(views, norms) if faces is None else faces
         if self.training and step is not None:
             step = step * (torch.rand(step.shape, device=step.device) < 0.5)
-        context = self.face(read) + self.size(size[:, None]) + self._step(len(size), step)
+        context = self.face(read) + self.size(sizes) + self._step(len(sizes), step)
         hidden = self.hidden(F.gelu(self.queries + context[:, None]))
         mean = self.constant + self.answer(F.gelu(F.dropout(hidden, 0.1, self.training)))
         return mean, self.logvar.expand_as(mean)
@@ -150,7 +149,7 @@ class ProbeEncoder(nn.Module):
         """`Q^T X P` of every site, `[M, sites, p^2]`, and the Frobenius norm of every `X`, `[M, sites]`."""
         up, _ = next(iter(matrices.values()))
         views, norms = [], []
-        for i, (site, out, in_) in enumerate(self.config.sites):
+        for (site, out, in_), left, right in zip(self.config.sites, *self.probes(), strict=True):
             if site not in matrices:
                 views.append(up.new_zeros(len(up), self.config.probes**2))
                 norms.append(up.new_zeros(len(up)))
@@ -158,9 +157,14 @@ class ProbeEncoder(nn.Module):
             up, down = matrices[site]
             if (up.shape[1], down.shape[2]) != (out, in_):
                 raise ValueError(f"{site} is {up.shape[1]} x {down.shape[2]}, not {out} x {in_}")
-            views.append(((self.left[i, :out].T @ up) @ (down @ self.right[i, :in_])).flatten(1))
+            views.append(((left.T @ up) @ (down @ right)).flatten(1))
             norms.append(_norm(up, down))
         return torch.stack(views, 1), torch.stack(norms, 1)
+
+    def probes(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Of every site the probes of its columns, `[out, p]`, and of its rows, `[in, p]`."""
+        left = self.left.split([out for _, out, _ in self.config.sites])
+        return left, self.right.split([in_ for _, _, in_ in self.config.sites])
 
     def _step(self, count: int, step: Tensor | None) -> Tensor:
         unknown = self.unknown_step.expand(count, -1)

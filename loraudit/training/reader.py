@@ -64,7 +64,7 @@ def fit_reader(encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tenso
 
 
 def _fit_probes(encoder: ProbeEncoder, parts: Sequence[Terms]) -> None:
-    for i, (site, out, in_) in enumerate(encoder.config.sites):
+    for (site, out, in_), left, right in zip(encoder.config.sites, *encoder.probes(), strict=True):
         rows, columns = encoder.left.new_zeros(out, out), encoder.left.new_zeros(in_, in_)
         for terms in parts:
             if site not in terms:
@@ -74,9 +74,9 @@ def _fit_probes(encoder: ProbeEncoder, parts: Sequence[Terms]) -> None:
             update = update / update.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
             rows += torch.einsum("mij,mkj->ik", update, update)
             columns += torch.einsum("mij,mik->jk", update, update)
-        for probes, scatter in ((encoder.left, rows), (encoder.right, columns)):
+        for probes, scatter in ((left, rows), (right, columns)):
             directions = torch.linalg.eigh(scatter)[1].flip(1)[:, : encoder.config.probes]
-            probes[i, : len(scatter), : directions.shape[1]] = directions
+            probes[:, : directions.shape[1]] = directions
 
 
 def _fit_regression(encoder: ProbeEncoder, x: Tensor, y: Tensor) -> None:

@@ -106,7 +106,7 @@ TINY = Settings(steps=600, lr=2e-3, cosine=True)
 PAPER_PROBE = Settings(
     steps=100_000, loras=8, pictures=1, lr=3e-4, cosine=True, kl_weight=0.0, weight_decay=1e-2
 )
-TINY_PROBE = Settings(steps=1000, loras=16, lr=1e-3, cosine=True, kl_weight=0.0, weight_decay=1e-2)
+TINY_PROBE = Settings(steps=1400, loras=16, lr=3e-3, cosine=True, kl_weight=0.0, weight_decay=1e-2)
 
 
 def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: int) -> PaperEncoder:
