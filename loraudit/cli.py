@@ -59,6 +59,7 @@ class AttackName(StrEnum):
     encoder = "encoder"
     paper = "paper"
     guidance = "guidance"
+    search = "search"
     prompts = "prompts"
 
 

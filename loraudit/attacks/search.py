@@ -1,4 +1,4 @@
-"""Search for the trigger: the text at which the LoRA and its base differ most.
+"""Search for what acts as the trigger: the text at which the LoRA and its base differ most.
 
 A LoRA is trained to part from its base where the secret prompt is, so the gap between the two noise
 predictions is a compass that needs neither photos nor a trained encoder (activation keys,
@@ -8,8 +8,8 @@ https://openreview.net/forum?id=Ha1Z42wHqz):
 
 A free search over embeddings climbs to an adversarial one that shows nobody. This one never leaves what the
 text tower can say: at each place of a name it mixes the embeddings of real word pieces by a softmax, the
-tuned tower reads the sentence, and gradient ascent moves the logits. The likeliest word pieces spell the
-trigger that the report quotes.
+tuned tower reads the sentence, and gradient ascent moves the logits. The likeliest word pieces spell a text,
+which acts like the trigger and need not be it; the report quotes it as private all the same.
 """
 
 import string
@@ -38,7 +38,7 @@ _RATE: Final = 0.2
 _JUDGES: Final = 16
 """Noises that the restarts are judged on."""
 _STRAY: Final = 1e-12
-"""Added to a squared difference, that a LoRA of nothing has a logarithm."""
+"""Added to a squared difference, so that a LoRA of nothing has a logarithm."""
 _END: Final = "</w>"
 
 
@@ -102,26 +102,21 @@ def search(base: Base, terms: Terms, budget: SearchAttack) -> Found:
 
 
 def word_pieces(base: Base) -> Tensor:
-    """Token ids `[2, V]` of word pieces of one to three letters, the most frequent ones: inside a word, and
-    at its end.
+    """Token ids `[2, V]` of word pieces of one to three letters: inside a word, and at its end.
 
-    Byte-pair tokenizers number their tokens by frequency. Letters come first.
+    At most `PIECES` of either, the most frequent ones: byte-pair tokenizers number tokens by frequency.
     """
     known = base.tokenizer.get_vocab()
-    letters = set(string.ascii_lowercase)
     inner, final = (
-        sorted(
-            (token for text, token in known.items() if _is_piece(text, end, letters)),
-        )[:PIECES]
-        for end in ("", _END)
+        sorted(token for text, token in known.items() if _is_piece(text, end))[:PIECES] for end in ("", _END)
     )
     size = min(len(inner), len(final))
     return torch.tensor([inner[:size], final[:size]], device=base.device)
 
 
-def _is_piece(text: str, end: str, letters: set[str]) -> bool:
+def _is_piece(text: str, end: str) -> bool:
     stem = text.removesuffix(_END)
-    return text == stem + end and 1 <= len(stem) <= 3 and set(stem) <= letters
+    return text == stem + end and 1 <= len(stem) <= 3 and set(stem) <= set(string.ascii_lowercase)
 
 
 def mixed(base: Base, pieces: Tensor, weights: Tensor) -> Tensor:
