@@ -62,6 +62,7 @@ class AttackName(StrEnum):
     encoder = "encoder"
     paper = "paper"
     guidance = "guidance"
+    search = "search"
     prompts = "prompts"
 
 

@@ -18,6 +18,7 @@ from loraudit.attacks.evidence import Scorers, look_at
 from loraudit.attacks.guidance import GuidanceAttack
 from loraudit.attacks.plan import plan_for
 from loraudit.attacks.prompts import PromptsAttack
+from loraudit.attacks.search import SearchAttack
 from loraudit.audit import audit_lora, gap
 from loraudit.base import Base, load_base
 from loraudit.cards import artefact, cache_folder, models_dir
@@ -129,6 +130,8 @@ def _attacks(
             attacks.append(PromptsAttack())
         elif name == "guidance":
             attacks.append(GuidanceAttack())
+        elif name == "search":
+            attacks.append(SearchAttack())
         else:
             try:
                 attacks.append(_encoder_attack(name, encoder, family, base))
