@@ -177,7 +177,8 @@ def scan(
         typer.Option("--base", help="A base by name, or a diffusers folder. [default: the LoRA's own]"),
     ] = None,
     attack: Annotated[
-        list[AttackName] | None, typer.Option("--attack", help="Run this one; repeatable. [default: all]")
+        list[AttackName] | None,
+        typer.Option("--attack", help="Run this one; repeatable. [default: those of the budget]"),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -187,7 +188,7 @@ def scan(
         Path | None, typer.Option("--reference", help="A folder of photos: is it this person?")
     ] = None,
     budget: Annotated[
-        Budget, typer.Option("--budget", help="At most 8, 16 or 32 pictures per attack.")
+        Budget, typer.Option("--budget", help="At most 8, 16 or 32 pictures per attack; deep also searches.")
     ] = Budget.standard,
     samples: Annotated[
         int | None, typer.Option("--samples", help="Instead of --budget: so many.", min=1, max=4096)
@@ -224,7 +225,7 @@ def scan(
     request = Request(
         depth=depth.value,
         base=base,
-        attacks=ATTACKS if attack is None else tuple(name.value for name in attack),
+        attacks=ATTACKS[budget.value] if attack is None else tuple(name.value for name in attack),
         encoder=encoder,
         reference=reference,
         samples=samples or BUDGETS[budget.value],
@@ -305,7 +306,7 @@ def calibrate(
 
     request = Request(
         base=base,
-        attacks=ATTACKS if attack is None else tuple(name.value for name in attack),
+        attacks=ATTACKS["standard"] if attack is None else tuple(name.value for name in attack),
         encoder=encoder,
         samples=samples,
         steps=steps,

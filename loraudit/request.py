@@ -13,8 +13,12 @@ BUDGETS: Final[Mapping[str, int]] = {"quick": 8, "standard": 16, "deep": 32}
 DEPTHS: Final = ("metadata", "weights", "attack")
 """Names of `--depth`, each a step further than the one before."""
 
-ATTACKS: Final = ("paper", "prompts")
-"""Names of `--attack`, in the order they run."""
+ATTACKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "quick": ("encoder", "guidance", "prompts"),
+    "standard": ("encoder", "guidance", "paper", "prompts"),
+    "deep": ("encoder", "search", "guidance", "paper", "prompts"),
+}
+"""What runs at each budget unless `--attack` says otherwise, in this order."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Request:
     """One of `DEPTHS`."""
     base: str | None = None
     """A name or a folder; None: the base that the LoRA was made for."""
-    attacks: tuple[str, ...] = ATTACKS
+    attacks: tuple[str, ...] = ATTACKS["standard"]
     encoder: str | None = None
     """A name or a folder; None: the one that ships for the base."""
     reference: Path | None = None
