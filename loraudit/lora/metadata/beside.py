@@ -1,12 +1,12 @@
 """Files beside a LoRA that go out with its folder: its model card, pictures, and the captions of pictures."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from loraudit.lora.metadata.pictures import Picture, read_picture
+from loraudit.lora.metadata.pictures import read_picture
 from loraudit.lora.source import Source
 
 __all__ = [
@@ -16,9 +16,11 @@ __all__ = [
     "README",
     "Beside",
     "Said",
+    "bundled",
     "front_matter",
     "look_beside",
     "start",
+    "trigger_words",
 ]
 
 README: Final = "README.md"
@@ -68,19 +70,15 @@ def look_beside(source: Source) -> Beside:
     Of a folder that was given, every picture; of a file that was given, its own previews: what else lies in a
     download folder has nothing to do with it.
     """
-    said: list[Said] = []
+    said = list(_cards(source))
     unread: list[str] = []
-    for folder in dict.fromkeys([*(part.weights.parent for part in source.parts), source.path]):
-        card = folder / README
-        if card.is_file():
-            said += front_matter(start(card, _README_BYTES))
     folder = source.path if source.path.is_dir() else source.path.parent
     names, stems = _pictures(source)
     located = 0
     for name in names[:_READ]:
         picture = read_picture(folder / name)
         if picture is not None:
-            said += _words(picture)
+            said += [Said(PICTURE, key, text) for key, text in picture.texts]
             located += picture.located
             unread += [] if picture.whole else [PICTURE]
     captions = [folder / f"{stem}{ending}" for stem in stems[:_READ] for ending in _CAPTIONS]
@@ -90,6 +88,23 @@ def look_beside(source: Source) -> Beside:
     if len(names) > _READ:
         unread.append(PICTURE)
     return Beside(tuple(said), tuple(names), located, tuple(dict.fromkeys(unread)))
+
+
+def bundled(tensors: Iterable[str]) -> list[str]:
+    """Names of the embeddings that OneTrainer puts in the file: `bundle_emb.<word>.string_to_param`."""
+    return sorted({key.split(".")[1] for key in tensors if key.startswith("bundle_emb.")})
+
+
+def trigger_words(source: Source, tensors: Iterable[str]) -> list[str]:
+    """What the model card gives as the prompt, and the names of bundled embeddings."""
+    return [*(said.text for said in _cards(source) if said.key == "instance_prompt"), *bundled(tensors)]
+
+
+def _cards(source: Source) -> Iterator[Said]:
+    for folder in dict.fromkeys([*(part.weights.parent for part in source.parts), source.path]):
+        card = folder / README
+        if card.is_file():
+            yield from front_matter(start(card, _README_BYTES))
 
 
 def front_matter(text: str) -> Iterator[Said]:
@@ -109,11 +124,6 @@ def start(path: Path, limit: int) -> str:
     """The first `limit` bytes of the file at `path` as text."""
     with path.open("rb") as file:
         return file.read(limit).decode("utf-8", "replace")
-
-
-def _words(picture: Picture) -> Iterator[Said]:
-    for key, text in picture.texts:
-        yield Said(PICTURE, key, text)
 
 
 def _pictures(source: Source) -> tuple[list[str], list[str]]:

@@ -35,8 +35,8 @@ class Exposure:
     beside: Beside = field(default_factory=Beside)
 
 
-def read_exposure(source: Source, side_files: Mapping[str, str] | None = None) -> Exposure:
-    """Read headers and small side files only; `side_files` as for `header_exposure`.
+def read_exposure(source: Source) -> Exposure:
+    """Read headers and small side files only.
 
     Raises `LorauditError` if a file cannot be read, `NotScannable` if it is no sound safetensors file.
     """
@@ -52,7 +52,7 @@ def read_exposure(source: Source, side_files: Mapping[str, str] | None = None) -
         ) from None
     return Exposure(
         names=tuple(dict.fromkeys(path.stem for path in (source.path, *(p.weights for p in source.parts)))),
-        said=tuple(dict.fromkeys([*said, *beside.said, *_fetched(side_files or {})])),
+        said=(*said, *beside.said),
         tensors=tuple(key for header in headers for key in header.tensors),
         hidden=tuple(item for header in headers for item in header.hidden),
         size_bytes=sum(header.size_bytes for header in headers),
@@ -64,7 +64,7 @@ def header_exposure(header: Header, side_files: Mapping[str, str] | None = None)
     """What a file says whose header is at hand, with small text files beside it by their path."""
     return Exposure(
         names=(header.path.stem,),
-        said=(*_said(header), *_fetched(side_files or {})),
+        said=(*_said(header), *_side(side_files or {})),
         tensors=tuple(header.tensors),
         hidden=header.hidden,
         size_bytes=header.size_bytes,
@@ -78,7 +78,7 @@ def _said(header: Header) -> list[Said]:
     ]
 
 
-def _fetched(side_files: Mapping[str, str]) -> list[Said]:
+def _side(side_files: Mapping[str, str]) -> list[Said]:
     said: list[Said] = []
     for path, text in side_files.items():
         name = PurePosixPath(path).name

@@ -9,7 +9,7 @@ from loraudit.findings.metadata import Trace
 from loraudit.findings.vocabulary import Confidence, Severity
 from loraudit.lora.header import clean
 from loraudit.lora.metadata import patterns
-from loraudit.lora.metadata.beside import CAPTION, PICTURE, README, Said
+from loraudit.lora.metadata.beside import CAPTION, PICTURE, README, Said, bundled
 from loraudit.lora.metadata.exposure import Exposure
 from loraudit.lora.metadata.names import instance, is_generic, is_person, subject
 from loraudit.lora.metadata.nested import Members, NotReadError, members, parse, texts
@@ -134,9 +134,7 @@ def _named(place: str, name: str) -> Iterator[Trace]:
 
 
 def _embeddings(exposure: Exposure) -> Iterator[Trace]:
-    # OneTrainer bundles the embeddings that were trained along: bundle_emb.<word>.string_to_param
-    words = {key.split(".")[1] for key in exposure.tensors if key.startswith("bundle_emb.")}
-    for word in sorted(words):
+    for word in bundled(exposure.tensors):
         yield from _named("the tensor names", word)
         if not subject(word):
             yield Trace("LA-CAPTION-002", Severity.LOW, "the tensor names", clean(word, LONGEST_QUOTE))
