@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from loraudit.lora.metadata.pictures import read_picture
 from loraudit.lora.source import Source
 
 __all__ = [
@@ -50,8 +48,7 @@ class Said(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Beside:
+class Beside(NamedTuple):
     """What lies beside a LoRA."""
 
     said: tuple[Said, ...] = ()
@@ -74,6 +71,9 @@ def look_beside(source: Source) -> Beside:
     folder = source.path if source.path.is_dir() else source.path.parent
     names, stems = _pictures(source)
     located = 0
+    if names:
+        # Few files have pictures beside them, and each scan pays for what it loads.
+        from loraudit.lora.metadata.pictures import read_picture
     for name in names[:_READ]:
         picture = read_picture(folder / name)
         if picture is not None:

@@ -1,7 +1,7 @@
 """Everything that goes out with a LoRA besides its numbers: header, tensor names, file name, side files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from loraudit.errors import LorauditError
@@ -32,7 +32,7 @@ class Exposure:
     hidden: tuple[Hidden, ...]
     size_bytes: int
     """Of the weights."""
-    beside: Beside = field(default_factory=Beside)
+    beside: Beside = Beside()
 
 
 def read_exposure(source: Source) -> Exposure:

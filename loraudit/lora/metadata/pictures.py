@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["AUTHORS", "PROMPTS", "SERIALS", "Picture", "read_picture"]
+__all__ = ["Picture", "read_picture"]
 
 _MOST: Final = 1_000_000
 """Bytes of all texts of a picture together, unpacked."""
@@ -20,17 +20,6 @@ _READ: Final = 4_000_000
 _CHUNKS: Final = 100_000
 _ENTRIES: Final = 200
 """Of one directory of Exif, which has a few dozen."""
-
-AUTHORS: Final = frozenset({"Artist", "Author", "CameraOwnerName", "Copyright", "XPAuthor", "creator"})
-"""Keys that name somebody."""
-SERIALS: Final = frozenset({"BodySerialNumber", "LensSerialNumber"})
-PROMPTS: Final = frozenset(
-    {
-        "Comment", "Description", "ImageDescription", "Title", "UserComment", "XPComment", "XPKeywords",
-        "XPSubject", "XPTitle", "description", "parameters", "prompt", "title", "workflow",
-    }
-)  # fmt: skip
-"""Keys under which captions, notes and the prompts of AUTOMATIC1111, ComfyUI and others stand."""
 
 _TAGS: Final = {
     0x010E: "ImageDescription", 0x013B: "Artist", 0x8298: "Copyright", 0x9C9B: "XPTitle", 0x9C9C: "XPComment",

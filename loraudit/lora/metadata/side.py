@@ -10,11 +10,20 @@ from loraudit.lora.header import clean
 from loraudit.lora.metadata.beside import CAPTION, PICTURE
 from loraudit.lora.metadata.exposure import Exposure
 from loraudit.lora.metadata.nested import NotReadError, parse, texts
-from loraudit.lora.metadata.pictures import AUTHORS, PROMPTS, SERIALS
 from loraudit.lora.metadata.quotes import LONGEST_QUOTE, quoted
 
 __all__ = ["side_traces"]
 
+_AUTHORS: Final = frozenset({"Artist", "Author", "CameraOwnerName", "Copyright", "XPAuthor", "creator"})
+"""Keys of a picture's texts, as `pictures` has them, that name somebody."""
+_SERIALS: Final = frozenset({"BodySerialNumber", "LensSerialNumber"})
+_PROMPTS: Final = frozenset(
+    {
+        "Comment", "Description", "ImageDescription", "Title", "UserComment", "XPComment", "XPKeywords",
+        "XPSubject", "XPTitle", "description", "parameters", "prompt", "title", "workflow",
+    }
+)  # fmt: skip
+"""Keys under which captions, notes and the prompts of AUTOMATIC1111, ComfyUI and others stand."""
 _SETTINGS: Final = re.compile(r"\n(?:Negative prompt|Steps):")
 """What follows the prompt in `parameters` of AUTOMATIC1111."""
 _PROGRAMS: Final = re.compile(
@@ -43,11 +52,11 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
 
 
 def _picture(key: str, text: str) -> Iterator[Trace]:
-    if key in AUTHORS:
+    if key in _AUTHORS:
         yield from quoted("LA-CONTACT-001", Severity.LOW, PICTURE, text)
-    elif key in SERIALS:
+    elif key in _SERIALS:
         yield from quoted("LA-LINK-001", Severity.LOW, PICTURE, text)
-    elif key in PROMPTS and not _PROGRAMS.match(text):
+    elif key in _PROMPTS and not _PROGRAMS.match(text):
         for prompt in _prompts(text):
             yield from quoted("LA-CAPTION-002", Severity.LOW, PICTURE, prompt)
 
