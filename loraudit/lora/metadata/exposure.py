@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Final
 
 from loraudit.errors import LorauditError
 from loraudit.lora.header import Header, Hidden, clean, read_header
@@ -20,6 +21,9 @@ from loraudit.lora.source import Source
 __all__ = ["Exposure", "header_exposure", "read_exposure"]
 
 
+_NOTHING: Final = Beside()
+
+
 @dataclass(frozen=True)
 class Exposure:
     """What one LoRA's files say, as they say it: hostile text, to be `clean`ed before display."""
@@ -32,7 +36,7 @@ class Exposure:
     hidden: tuple[Hidden, ...]
     size_bytes: int
     """Of the weights."""
-    beside: Beside = Beside()
+    beside: Beside = _NOTHING
 
 
 def read_exposure(source: Source) -> Exposure:
