@@ -4,7 +4,8 @@
                 --scorers--> evidence --judge--> findings, and with them the report
 
 Every attack sees the LoRA and the public base only; the owner's reference photos meet the pictures
-afterwards. The control is the base model under the same embeddings, seeds and settings.
+afterwards. The controls are the base model and a scrambled copy of the LoRA under the same embeddings, seeds
+and settings, and LoRAs that hold nobody, where calibration data of them are at hand.
 """
 
 from __future__ import annotations
@@ -13,7 +14,22 @@ from typing import TYPE_CHECKING
 
 from loraudit import __version__
 from loraudit.errors import Incomplete, LorauditError
-from loraudit.findings import Gap, Modules, Report, Settings, Target, judge, score_table
+from loraudit.findings import (
+    AttackEvidence,
+    CalibrationUsed,
+    Evaluations,
+    Gap,
+    Modules,
+    Null,
+    Policy,
+    Report,
+    Settings,
+    Target,
+    enough,
+    judge,
+    score_table,
+    settled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +39,7 @@ if TYPE_CHECKING:
     from loraudit.attacks.plan import Plan
     from loraudit.base import Base
     from loraudit.lora import LoRA
+    from loraudit.scores.calibration import Calibration
 
 __all__ = ["audit_lora", "gap", "target_of", "unread_gaps"]
 
@@ -34,15 +51,16 @@ def audit_lora(
     plan: Plan,
     scorers: Scorers | None,
     *,
+    calibration: Calibration | None = None,
     gaps: Sequence[Gap] = (),
     keep: Callable[[Reconstruction], None] = lambda _found: None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Report:
     """Attack `lora` on `base` and report what came back.
 
-    Without `scorers` the pictures are made but not judged. `gaps` are parts that could not be set up, `keep`
-    receives the pictures, `on_step` hears how many are done of how many. Raises `NotScannable` if the LoRA
-    does not fit the base.
+    Without `scorers` the pictures are made but not judged. `calibration` is used if it fits. `gaps` are parts
+    that could not be set up, `keep` receives the pictures, `on_step` hears how many are done of how many.
+    Raises `NotScannable` if the LoRA does not fit the base.
     """
     missing = [*gaps, *unread_gaps(lora)]
     aims: list[Aim] = []
@@ -53,27 +71,58 @@ def audit_lora(
             if error.exit_code != Incomplete.exit_code:
                 raise
             missing.append(gap(f"attack {attack.name}", error))
-    evidence = []
-    for found in plan.reconstruct(lora, base, aims, on_step):
+    aims = plan.in_order(aims)
+    policy = Policy()
+    null, used = _null(calibration, base, aims, plan, scorers)
+    evidence: list[AttackEvidence] = []
+    ran = pictures = 0
+
+    def is_settled(found: Reconstruction) -> bool:
+        return scorers is not None and settled(scorers.weigh(found), len(plan.seeds), len(aims), policy, null)
+
+    def is_enough() -> bool:
+        return scorers is not None and enough(evidence, len(aims), policy, null)
+
+    for found in plan.reconstruct(lora, base, aims, on_step, is_settled, is_enough):
         keep(found)
+        ran, pictures = ran + 1, pictures + len(found.seeds)
         if scorers:
             evidence.append(scorers.weigh(found))
     return Report(
         version=__version__,
         target=target_of(lora),
         # Without scorers there is no evidence to judge, which is another thing than evidence of nothing.
-        findings=judge(evidence) if scorers else (),
+        findings=judge(evidence, policy, null, len(aims)) if scorers else (),
         scores=score_table(evidence),
         settings=Settings(
             base=base.name,
             encoder=next((aim.encoder for aim in aims if aim.encoder), None),
-            attacks=tuple(aim.attack for aim in aims),
+            attacks=tuple(aim.attack for aim in aims[:ran]),
+            skipped=tuple(aim.attack for aim in aims[ran:]),
             seeds=plan.seeds,
             budget=plan.budget,
+            evaluations=Evaluations(
+                plan.evaluations(pictures), plan.evaluations(len(aims) * len(plan.seeds))
+            ),
+            calibration=used,
             device=plan.device(base),
         ),
         incomplete=tuple(missing),
     )
+
+
+def _null(
+    calibration: Calibration | None, base: Base, aims: Sequence[Aim], plan: Plan, scorers: Scorers | None
+) -> tuple[Null | None, CalibrationUsed | None]:
+    """What control LoRAs score, if there are data and they fit this audit."""
+    if calibration is None or scorers is None:
+        return None, None
+    from loraudit.scores.calibration import Conditions
+
+    encoders = {aim.attack: aim.encoder.sha256 for aim in aims if aim.encoder}
+    sampling = plan.sampling
+    here = Conditions(base.name, sampling.steps, sampling.guidance, encoders, scorers.face_sha256)
+    return calibration.fit(here, tuple(aim.attack for aim in aims), len(plan.seeds))
 
 
 def target_of(lora: LoRA) -> Target:

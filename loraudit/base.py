@@ -142,6 +142,21 @@ class Base:
         embedding: Tensor = self.text_encoder(self.token_ids(prompts)).last_hidden_state
         return embedding
 
+    @property
+    def token_table(self) -> Tensor:
+        """Embeddings of all tokens, `[V, d]`."""
+        table: Tensor = self.text_encoder.get_input_embeddings().weight
+        return table
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Text embeddings `[N, L, d]` of token embeddings `[N, L, d]` in place of a prompt's."""
+        layer = self.text_encoder.get_input_embeddings()
+        hook = layer.register_forward_hook(lambda _module, _ids, _found: tokens)
+        try:
+            return self.encode_text([""] * len(tokens))
+        finally:
+            hook.remove()
+
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Images `[N, 3, H, W]` in 0..1 => scaled latents `[N, C, h, w]` (the posterior's mean)."""

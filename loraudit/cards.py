@@ -14,7 +14,16 @@ from typing import Any
 
 from loraudit.errors import LorauditError
 
-__all__ = ["BaseCard", "artefact", "base_card", "base_names", "cache_folder", "models_dir", "verify"]
+__all__ = [
+    "BaseCard",
+    "artefact",
+    "base_card",
+    "base_names",
+    "cache_folder",
+    "file_sha256",
+    "models_dir",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -92,14 +101,15 @@ def verify(folder: Path, hashes: Mapping[str, str]) -> None:
         path = folder / file
         if not path.is_file():
             raise LorauditError(f"{path.name} is missing from {folder.name}", "install or download it again")
-        if _sha256(path) != expected.lower():
+        if file_sha256(path) != expected.lower():
             raise LorauditError(
                 f"{folder.name}/{file} is not the file that loraudit was tested with",
                 "install or download it again",
             )
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

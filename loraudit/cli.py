@@ -62,7 +62,16 @@ class AttackName(StrEnum):
     encoder = "encoder"
     paper = "paper"
     guidance = "guidance"
+    search = "search"
     prompts = "prompts"
+
+
+class Budget(StrEnum):
+    """What `--budget` takes."""
+
+    quick = "quick"
+    standard = "standard"
+    deep = "deep"
 
 
 class Device(StrEnum):
@@ -180,7 +189,12 @@ def scan(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="A folder of photos: is it this person?")
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", help="Pictures per attack.", min=1, max=4096)] = 16,
+    budget: Annotated[
+        Budget, typer.Option("--budget", help="At most 8, 16 or 32 pictures per attack.")
+    ] = Budget.standard,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Instead of --budget: so many.", min=1, max=4096)
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Sampling steps per picture.", min=1, max=1000)] = 25,
     seed: Annotated[int, typer.Option("--seed", help="Of the first picture.", min=0, max=2**32)] = 0,
     device: Annotated[
@@ -202,7 +216,7 @@ def scan(
     from loraudit.lora.header import clean
     from loraudit.progress import progress
     from loraudit.report import FORMATS
-    from loraudit.request import ATTACKS, Request
+    from loraudit.request import ATTACKS, BUDGETS, Request
     from loraudit.scan import scan as scan_targets
 
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
@@ -216,7 +230,7 @@ def scan(
         attacks=ATTACKS if attack is None else tuple(name.value for name in attack),
         encoder=encoder,
         reference=reference,
-        samples=samples,
+        samples=samples or BUDGETS[budget.value],
         steps=steps,
         seed=seed,
         device=None if device is None else device.value,
@@ -259,6 +273,52 @@ def scrub(
     scrubbed = scrub_file(target, output)
     left = judge_metadata(traces(read_exposure(find_source(output))))
     _emit(scrub_text(scrubbed, output, left), None)
+
+
+@app.command()
+def calibrate(
+    controls: Annotated[
+        Path,
+        typer.Option("--controls", help="A folder of things, crowds, styles, noise, merged: LoRA files."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write; goes on with what is in it.")],
+    identities: Annotated[
+        Path | None,
+        typer.Option(
+            "--identities", help="A folder per person: a LoRA and photos. Compared with the next's."
+        ),
+    ] = None,
+    base: Annotated[str, typer.Option("--base", help="A base by name.")] = "tiny",
+    attack: Annotated[
+        list[AttackName] | None, typer.Option("--attack", help="Run this one; repeatable. [default: all]")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="An encoder's name or folder.")] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Pictures per attack.", min=2, max=4096)] = 16,
+    steps: Annotated[int, typer.Option("--steps", help="Sampling steps per picture.", min=1, max=1000)] = 25,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="[default: cuda where there is one]")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+) -> None:
+    """Measure what LoRAs that hold nobody score, for scans to compare with."""
+    from loraudit.calibrating import calibrate_folders
+    from loraudit.progress import progress
+    from loraudit.request import ATTACKS, Request
+    from loraudit.workbench import set_up
+
+    request = Request(
+        base=base,
+        attacks=ATTACKS if attack is None else tuple(name.value for name in attack),
+        encoder=encoder,
+        samples=samples,
+        steps=steps,
+        device=None if device is None else device.value,
+        offline=offline,
+    )
+    bench, plan = set_up(request, base)
+    with progress("calibrating") as on_step:
+        made = calibrate_folders(bench, plan, controls, identities, out, on_step)
+    _say(f"{len(made.controls)} control LoRAs and {len(made.matches)} of other people: {out}")
 
 
 app.command()(finetune)

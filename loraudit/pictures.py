@@ -108,14 +108,17 @@ class Album:
         """An album in a new folder inside. Raises as `create` does."""
         return Album.create(self.folder / name)
 
-    def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor) -> None:
-        """Write the pictures `[K, 3, H, W]` of one attack: `attack-seed.png`, `attack-seed-base.png`."""
+    def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor, scrambled: Tensor) -> None:
+        """Write the pictures `[K, 3, H, W]` of one attack: `attack-seed.png`, and with `-base` and
+        `-scrambled` those of the controls.
+        """
         name = attack.replace(":", "-")
-        for seed, with_lora, without in zip(seeds, tuned, base, strict=True):
-            write_atomic(self.folder / f"{name}-{seed}.png", _png(_image(with_lora)), 0o600)
-            write_atomic(self.folder / f"{name}-{seed}-base.png", _png(_image(without)), 0o600)
+        for end, pictures in (("", tuned), ("-base", base), ("-scrambled", scrambled)):
+            for seed, picture in zip(seeds, pictures, strict=True):
+                write_atomic(self.folder / f"{name}-{seed}{end}.png", _png(_image(picture)), 0o600)
         self._rows.append(Row(f"{attack}: reconstructed from the file", list(tuned)))
         self._rows.append(Row(f"{attack}: base model alone, the same input and seeds", list(base)))
+        self._rows.append(Row(f"{attack}: a scrambled copy of the file, the same", list(scrambled)))
 
     def finish(self, photos: Sequence[Tensor]) -> None:
         """Write `sheet.png`: the reference photos, if there are any, above the rows of every attack."""

@@ -1,10 +1,14 @@
 """What `loraudit scan` was asked for, apart from its targets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ATTACKS", "DEPTHS", "Request"]
+__all__ = ["ATTACKS", "BUDGETS", "DEPTHS", "Request"]
+
+BUDGETS: Final[Mapping[str, int]] = {"quick": 8, "standard": 16, "deep": 32}
+"""Names of `--budget`, with the pictures that an attack makes at most."""
 
 DEPTHS: Final = ("metadata", "weights", "attack")
 """Names of `--depth`, each a step further than the one before."""
@@ -26,8 +30,8 @@ class Request:
     """A name or a folder; None: the one that ships for the base."""
     reference: Path | None = None
     """A folder with photos of the person."""
-    samples: int = 16
-    """Pictures per attack, with the LoRA and without it each."""
+    samples: int = BUDGETS["standard"]
+    """Pictures per attack at most, by the tuned model and by each control."""
     steps: int = 25
     seed: int = 0
     """Of the first picture; the others follow."""

@@ -16,11 +16,12 @@ from loraudit.attacks import Attack, Reconstruction
 from loraudit.attacks.encoder import open_encoder
 from loraudit.attacks.evidence import Scorers, look_at
 from loraudit.attacks.guidance import GuidanceAttack
-from loraudit.attacks.plan import plan_for
+from loraudit.attacks.plan import Plan, plan_for
 from loraudit.attacks.prompts import PromptsAttack
+from loraudit.attacks.search import SearchAttack
 from loraudit.audit import audit_lora, gap
 from loraudit.base import Base, load_base
-from loraudit.cards import artefact, cache_folder, models_dir
+from loraudit.cards import artefact, base_names, cache_folder, file_sha256, models_dir
 from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.findings import Exit, Gap, Report
 from loraudit.lora import LoRA, clean
@@ -28,11 +29,12 @@ from loraudit.lora.dora import resolve
 from loraudit.pictures import Album, read_photos
 from loraudit.request import Request
 from loraudit.scores import ClipScorer, FaceScorer
+from loraudit.scores.calibration import Calibration, load_calibration
 from loraudit.scores.clip import load_openai_clip, load_tiny_clip, openai_clip_weights
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet
 
-__all__ = ["Bench", "Workbench"]
+__all__ = ["Bench", "Workbench", "set_up"]
 
 _SMALL: Final = 64
 """Pixels. The embedded base draws synthetic people at this size, whom only `tiny-face` knows."""
@@ -49,6 +51,8 @@ class Bench:
     """None without a face model."""
     gaps: tuple[Gap, ...]
     """What could not be set up."""
+    calibration: Calibration | None = None
+    """None: there is none for this base."""
 
 
 class Workbench:
@@ -80,7 +84,7 @@ class Workbench:
 
         def keep(found: Reconstruction) -> None:
             if album is not None:
-                album.add(found.aim.attack, found.seeds, found.tuned, found.base)
+                album.add(found.aim.attack, found.seeds, found.tuned, found.base, found.scrambled)
 
         with _memory_runs_out(name):
             bench = self._bench(name, lora)
@@ -93,6 +97,7 @@ class Workbench:
                 bench.attacks,
                 plan,
                 bench.scorers,
+                calibration=bench.calibration,
                 gaps=bench.gaps,
                 keep=keep,
                 on_step=self._on_step,
@@ -116,7 +121,28 @@ class Workbench:
         if scorers is not None and scorers.references is not None:
             found, photos = scorers.references.faces, scorers.references.photos
             self._say(f"reference: a face found in {found} of {photos} photos")
-        return Bench(base, tuple(attacks), scorers, tuple(gaps))
+        return Bench(base, tuple(attacks), scorers, tuple(gaps), _calibration(name))
+
+
+def set_up(request: Request, base: str) -> tuple[Bench, Plan]:
+    """Base, attacks and face model to calibrate with, without a target.
+
+    Raises `LorauditError` where an attack asked for, or the face model, is not at hand.
+    """
+    gaps: list[Gap] = []
+    loaded = load_base(base, _device(request.device), request.offline)
+    attacks = _attacks(loaded, request.attacks, request.encoder, base, gaps)
+    scorers = _scorers(loaded, (), request.offline, gaps)
+    if gaps and (scorers is None or len(attacks) < len(request.attacks)):
+        raise Incomplete(f"cannot calibrate without {gaps[0].what}: {gaps[0].why}")
+    return Bench(loaded, tuple(attacks), scorers, ()), plan_for(loaded, request.samples, request.steps, 0)
+
+
+def _calibration(base: str) -> Calibration | None:
+    """The calibration data of a base of `models/cards.toml`; none of a folder, whatever its name."""
+    folder = models_dir() / f"calibration-{base}"
+    known = base in base_names() and not Path(base).is_dir()
+    return load_calibration(folder) if known and folder.is_dir() else None
 
 
 def _attacks(
@@ -129,6 +155,8 @@ def _attacks(
             attacks.append(PromptsAttack())
         elif name == "guidance":
             attacks.append(GuidanceAttack())
+        elif name == "search":
+            attacks.append(SearchAttack())
         else:
             try:
                 attacks.append(_encoder_attack(name, encoder, family, base))
@@ -170,9 +198,11 @@ def _scorers(base: Base, photos: Sequence[Tensor], offline: bool, gaps: list[Gap
     clip: ClipScorer | None = None
     try:
         if small:
-            face = load_tiny_face(artefact("tiny-face"), device)
+            weights = artefact("tiny-face") / "model.safetensors"
+            face = load_tiny_face(weights.parent, device)
         else:
-            face = load_facenet(facenet_weights(cache_folder(), offline=offline), device)
+            weights = facenet_weights(cache_folder(), offline=offline)
+            face = load_facenet(weights, device)
     except Incomplete as error:
         gaps.append(gap("face model", error))
         return None
@@ -183,7 +213,8 @@ def _scorers(base: Base, photos: Sequence[Tensor], offline: bool, gaps: list[Gap
             clip = load_openai_clip(openai_clip_weights(offline=offline), device)
     except Incomplete as error:
         gaps.append(gap("CLIP model", error))
-    return Scorers(face, clip, look_at(photos, face, clip) if photos else None)
+    references = look_at(photos, face, clip) if photos else None
+    return Scorers(face, clip, references, file_sha256(weights))
 
 
 def _device(asked: str | None) -> str:

@@ -27,7 +27,8 @@ class ColourClip:
 
 
 def reconstruction(tuned, base):
-    return Reconstruction(Aim("a", torch.zeros(2, 2), False, ("q",)), tuple(range(len(tuned))), tuned, base)
+    aim, seeds = Aim("a", torch.zeros(2, 2), False, ("q",)), tuple(range(len(tuned)))
+    return Reconstruction(aim, seeds, tuned, base, base.flip(0))
 
 
 def test_faces_pairs_and_cross_are_in_order() -> None:
@@ -36,6 +37,9 @@ def test_faces_pairs_and_cross_are_in_order() -> None:
     )
     assert (evidence.tuned.pictures, evidence.tuned.found) == (4, 3)
     assert evidence.tuned.pairs == (0.0, 1.0, 0.0)
+    assert evidence.tuned.where == (0, 2, 3)
+    assert (evidence.scrambled.found, evidence.scrambled.where) == (1, (0,))
+    assert evidence.scrambled_cross == (1.0, 0.0, 1.0)
     assert evidence.tuned.to_reference is None
     assert (evidence.base.found, evidence.base.pairs) == (1, ())
     assert evidence.cross == (1.0, 0.0, 1.0)

@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from loraudit.attacks import Aim
-from loraudit.attacks import plan as module
+from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import Plan, plan_for
 from loraudit.base import Sampling
 from loraudit.errors import NotScannable
 from loraudit.lora import write_diffusers, write_kohya, write_peft
+from loraudit.lowrank import stack
 from tests.audits import random_factors, random_lora
 from tests.tiny import tiny_base
 
 PLAN = Plan((3, 4, 5), Sampling(3, 2.0))
+LONG = Plan(tuple(range(14)), Sampling(1, 2.0))
 
 
 def pictures(plan, lora, base, aims, on_step=lambda _done, _total: None):
@@ -33,7 +35,7 @@ def test_a_picture_does_not_depend_on_its_batch(aims, monkeypatch) -> None:
     alone = pictures(dataclasses.replace(PLAN, seeds=(4,)), lora, base, aims[1:])
     assert torch.allclose(alone[0].tuned[0], together[1].tuned[1], atol=1e-4)
     assert torch.allclose(alone[0].base[0], together[1].base[1], atol=1e-4)
-    monkeypatch.setattr(module, "_pictures_a_pass", lambda _base: 2)
+    monkeypatch.setattr(Plan, "pictures_a_pass", staticmethod(lambda _base: 2))
     for whole, split in zip(together, pictures(PLAN, lora, base, aims), strict=True):
         assert torch.allclose(whole.tuned, split.tuned, atol=1e-4)
         assert torch.allclose(whole.base, split.base, atol=1e-4)
@@ -50,6 +52,44 @@ def test_the_control_is_the_base_under_the_same_embedding_and_seeds(aims) -> Non
     assert (found.aim, found.seeds) == (aims[0], PLAN.seeds)
 
 
+def test_the_other_control_is_a_scrambled_copy(aims) -> None:
+    base, lora = tiny_base(), random_lora()
+    (found, _) = pictures(PLAN, lora, base, aims)
+    with base.tuned(scrambled(stack([lora]), PLAN.seeds[0])):
+        expected = base.sample(aims[0].embedding[None], PLAN.seeds, PLAN.sampling)
+    assert torch.allclose(found.scrambled, expected, atol=1e-5)
+    for other in (found.tuned, found.base):
+        assert not torch.allclose(other, expected, atol=1e-3)
+
+
+def test_an_aim_stops_when_it_is_settled_and_a_scan_when_it_has_enough(aims) -> None:
+    base, lora, seen = tiny_base(), random_lora(), []
+
+    def settled(found) -> bool:
+        seen.append((found.aim.attack, len(found.seeds)))
+        return found.aim.attack == "b"
+
+    whole = list(LONG.reconstruct(lora, base, aims, lambda *_: None, settled))
+    assert seen == [("a", 8), ("a", 12), ("b", 8)]
+    assert [len(found.seeds) for found in whole] == [14, 8]
+    assert [len(found.scrambled) for found in whole] == [14, 8]
+    steps: list[tuple[int, int]] = []
+    short = list(LONG.reconstruct(lora, base, aims, lambda *s: steps.append(s), enough=lambda: True))
+    assert [found.aim.attack for found in short] == ["a"]
+    assert torch.equal(short[0].tuned, whole[0].tuned)
+    assert steps[-1] == (84, 84) and steps == sorted(steps)
+    fixed = dataclasses.replace(LONG, sequential=False)
+    both = list(fixed.reconstruct(lora, base, aims, lambda *_: None, lambda _: True, lambda: True))
+    assert [len(found.seeds) for found in both] == [14, 14]
+
+
+def test_the_strongest_attack_goes_first() -> None:
+    given = [Aim(name, torch.zeros(1)) for name in ("prompts:class", "paper", "guidance:class", "encoder")]
+    ordered = [aim.attack for aim in PLAN.in_order(given)]
+    assert ordered == ["encoder", "guidance:class", "paper", "prompts:class"]
+    assert LONG.evaluations(10) == 3 * 10 * 1 * 2
+
+
 def test_a_lora_for_another_base_is_refused(aims) -> None:
     lora = random_lora()
     wrong = {site.replace("down_blocks.0", "down_blocks.7"): pair for site, pair in lora.factors.items()}
@@ -58,16 +98,16 @@ def test_a_lora_for_another_base_is_refused(aims) -> None:
 
 
 def test_progress_goes_from_nothing_to_all(aims, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_pictures_a_pass", lambda _base: 2)
+    monkeypatch.setattr(Plan, "pictures_a_pass", staticmethod(lambda _base: 2))
     steps: list[tuple[int, int]] = []
     pictures(PLAN, random_lora(), tiny_base(), aims, lambda done, total: steps.append((done, total)))
-    assert (steps[0], steps[-1]) == ((0, 12), (12, 12))
+    assert (steps[0], steps[-1]) == ((0, 18), (18, 18))
     assert steps == sorted(steps)
 
 
 def test_the_budget_in_words() -> None:
     assert plan_for(tiny_base(), 4, 20, 7) == Plan((7, 8, 9, 10), Sampling(20, 3.0))
-    assert plan_for(tiny_base(), 4, 20, 7).budget == "4 samples, 20 steps, guidance 3"
+    assert plan_for(tiny_base(), 4, 20, 7).budget == "at most 4 samples, 20 steps, guidance 3"
 
 
 def test_three_layouts_of_one_lora_give_the_same_pictures(tmp_path) -> None:

@@ -8,9 +8,22 @@ import torch
 from loraudit.attacks import Aim, Reconstruction
 from loraudit.attacks.evidence import Scorers, look_at
 from loraudit.audit import audit_lora, target_of
+from loraudit.base import Sampling
 from loraudit.errors import Incomplete, LorauditError, NotScannable
-from loraudit.findings import EncoderUsed, Exit, Gap, Modules, Severity, exit_code
+from loraudit.findings import (
+    CalibrationUsed,
+    Confidence,
+    EncoderUsed,
+    Evaluations,
+    Exit,
+    Gap,
+    Modules,
+    Severity,
+    exit_code,
+)
 from loraudit.lora import Unread
+from loraudit.report import FORMATS
+from loraudit.scores.calibration import Calibration, Conditions, Control
 from tests.audits import ColourFace, random_lora
 
 RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
@@ -36,16 +49,29 @@ class FakePlan:
 
     seeds, budget = tuple(range(8)), "8 samples"
 
-    def __init__(self, tuned=None):
+    sampling = Sampling(20, 3.0)
+
+    def __init__(self, tuned=None, scrambled=None):
+        self.scrambled = scrambled
         self.tuned = RED.expand(8, -1, -1, -1) if tuned is None else tuned
 
     def device(self, base):
         return f"on {base.name}"
 
-    def reconstruct(self, lora, base, aims, on_step):  # noqa: ARG002
+    def in_order(self, aims):
+        return list(aims)
+
+    def evaluations(self, pictures):
+        return 10 * pictures
+
+    def reconstruct(self, lora, base, aims, on_step, settled, enough):  # noqa: ARG002
         on_step(0, 1)
         base_pictures = torch.eye(8)[:, :3, None, None].expand(-1, -1, 8, 8) + torch.rand(8, 3, 1, 1)
-        return [Reconstruction(aim, self.seeds, self.tuned, base_pictures) for aim in aims]
+        scrambled = base_pictures if self.scrambled is None else self.scrambled
+        for aim in aims:
+            yield Reconstruction(aim, self.seeds, self.tuned, base_pictures, scrambled)
+            if enough():
+                return
 
 
 def audit(attacks=(FakeAttack(),), plan=None, scorers=Scorers(ColourFace()), lora=None, **more):  # noqa: B008
@@ -63,6 +89,40 @@ def test_one_person_that_the_base_does_not_draw_is_found() -> None:
     assert report.settings.encoder == EncoderUsed("enc", "0" * 64)
     assert report.incomplete == ()
     assert {score.name for score in report.scores} >= {"faces", "consistency"}
+
+
+def test_a_scrambled_copy_that_agrees_as_much_makes_the_scan_inconclusive() -> None:
+    green = RED.roll(1, 0).expand(8, -1, -1, -1)
+    report = audit(plan=FakePlan(scrambled=green))
+    assert report.verdict.level is Severity.INCONCLUSIVE
+    assert "scrambled copy" in report.verdict.reasons[0]
+    assert exit_code(report) == Exit.INCOMPLETE
+    for name in FORMATS:
+        assert "The controls disagree" in FORMATS[name]([report])
+
+
+def test_attacks_that_can_raise_nothing_are_skipped_and_not_missing() -> None:
+    report = audit([FakeAttack("a"), FakeAttack("b")])
+    assert (report.settings.attacks, report.settings.skipped) == (("a",), ("b",))
+    assert report.settings.evaluations == Evaluations(80, 160)
+    assert (report.verdict.level, report.incomplete) == (Severity.HIGH, ())
+    other = audit([FakeAttack("a"), FakeAttack("b")], FakePlan(torch.rand(8, 3, 1, 1).expand(-1, -1, 8, 8)))
+    assert other.settings.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("base", "p", "unused"), [("fake", 0.01, None), ("other", None, "it is of the base other")]
+)
+def test_calibration_is_used_where_it_fits(base, p, unused) -> None:
+    conditions = Conditions(base, 20, 3.0, {"a": "0" * 64}, "f" * 64)
+    controls = (Control("noise", {"a": (0.0,)}),) * 99
+    calibration = Calibration("calibration-fake", conditions, (8,), controls)
+    report = audit(scorers=Scorers(ColourFace(), face_sha256="f" * 64), calibration=calibration)
+    assert report.verdict.level is Severity.HIGH
+    assert report.settings.calibration == CalibrationUsed("calibration-fake", 99, unused)
+    assert report.findings[0].numbers.get("calibrated_p") == p
+    assert report.findings[0].confidence is (Confidence.MEDIUM if unused else Confidence.HIGH)
+    assert report.incomplete == ()
 
 
 def test_the_person_in_the_references_is_found() -> None:

@@ -79,7 +79,7 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     prompts = ["no-trigger", "class", "any-name", "trigger"]
     assert settings["attacks"] == ["paper", *(f"prompts:{name}" for name in prompts)]
     assert (settings["base"], settings["seeds"]) == ("tiny", [5, 6])
-    assert settings["budget"] == "2 samples, 2 steps, guidance 3"
+    assert settings["budget"] == "at most 2 samples, 2 steps, guidance 3"
     assert settings["device"].startswith("cpu, torch ")
     assert (settings["encoder"]["name"], len(settings["encoder"]["sha256"])) == ("enc", 64)
     assert {"faces", "accepted", "cosine", "clip-i", "clip-t"} <= {
@@ -91,7 +91,7 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     assert "a face found in 2 of 2 photos" in err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"sheet.png", "paper-5.png", "paper-6-base.png", "prompts-trigger-5.png"} <= names
-    assert len(names) == 5 * 2 * 2 + 1
+    assert len(names) == 5 * 2 * 3 + 1
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
 
 

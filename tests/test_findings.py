@@ -44,8 +44,9 @@ def clique(found, size):
 
 
 def evidence(
-    pictures=8, one_person=1, base_one_person=1, accepted=None, base_accepted=0, found=None, **fields
-):
+    pictures=8, one_person=1, base_one_person=1, accepted=None, base_accepted=0, found=None,
+    scrambled_one_person=None, **fields,
+):  # fmt: skip
     """Evidence of an attack; `accepted` pictures match the reference photos, None for no photos."""
     found = pictures if found is None else found
     reference = base_reference = None
@@ -55,6 +56,9 @@ def evidence(
     tuned = Faces(pictures, found, clique(found, one_person), reference)
     base = Faces(pictures, pictures, clique(pictures, base_one_person), base_reference)
     cross = (OTHER,) * (found * pictures)
+    if scrambled_one_person is not None:
+        fields["scrambled"] = dataclasses.replace(base, pairs=clique(pictures, scrambled_one_person))
+        fields["scrambled_cross"] = cross
     return AttackEvidence(fields.pop("attack", "paper"), THRESHOLD, 1e-3, tuned, base, cross, **fields)
 
 
@@ -266,17 +270,21 @@ def test_monotone_has_a_negative_control():
 
 
 def test_policy_moves_the_verdict():
-    strict = Policy(version=2, high_agreement=0.9)
+    strict = Policy(version=3, high_agreement=0.9)
     assert judge([evidence(16, 10)])[0].severity is Severity.HIGH
     assert judge([evidence(16, 10)], strict)[0].severity is Severity.MEDIUM
-    assert judge([evidence(16, 10)], strict)[0].numbers["policy"] == 2
+    assert judge([evidence(16, 10)], strict)[0].numbers["policy"] == 3
 
 
 def test_score_table_puts_each_control_beside_its_score():
     reading = Reading("clip-i", "each other", (0.9, 0.8, 0.85), (0.6, 0.7, 0.65))
     scores = score_table([evidence(accepted=5, readings=(reading,))])
     assert [s.name for s in scores[::2]] == ["faces", "consistency", "accepted", "cosine", "clip-i"]
-    assert [(s.name, s.attack, s.against) for s in scores[1::2]] == [s.of_base for s in scores[::2]]
+    told = [(s.name, s.attack, s.against) for s in scores[1::2]]
+    assert told == [s.of_control("base") for s in scores[::2]]
+    both = score_table([evidence(scrambled_one_person=4)])
+    assert [s.name for s in both[3:6]] == ["consistency", "consistency.base", "consistency.scrambled"]
+    assert both[5].value == pytest.approx(6 / 28)
     clip = scores[8]
     assert clip.value == pytest.approx(0.85)
     assert clip.low is None  # pairs share pictures

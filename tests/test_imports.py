@@ -50,6 +50,17 @@ MAY_IMPORT = {
         "request",
     },
     "scan": {"errors", "findings", "lora", "audit", "request", "workbench"},
+    "calibrating": {
+        "errors",
+        "findings",
+        "lora",
+        "base",
+        "lowrank",
+        "scores",
+        "attacks",
+        "pictures",
+        "workbench",
+    },  # fmt: skip,
     "fleet": {"errors", "cards", "findings", "lora", "base", "audit"},
     "training": {"errors", "cards", "lora", "base", "lowrank", "encoder", "scores", "progress", "interrupt"},
 }

@@ -71,12 +71,12 @@ def test_an_album_is_for_its_owner_alone(tmp_path) -> None:
     folder.mkdir(mode=0o755)
     album = Album.create(folder)
     pictures = torch.rand(2, 3, 8, 8)
-    album.add("prompts:class", (7, 8), pictures, torch.full((2, 3, 8, 8), torch.nan))
+    album.add("prompts:class", (7, 8), pictures, torch.full((2, 3, 8, 8), torch.nan), pictures)
     album.finish([torch.zeros(3, 9, 5)])
     assert mode(folder) == 0o700
     assert sorted(path.name for path in folder.iterdir()) == [
-        "prompts-class-7-base.png", "prompts-class-7.png",
-        "prompts-class-8-base.png", "prompts-class-8.png", "sheet.png",
+        "prompts-class-7-base.png", "prompts-class-7-scrambled.png", "prompts-class-7.png",
+        "prompts-class-8-base.png", "prompts-class-8-scrambled.png", "prompts-class-8.png", "sheet.png",
     ]  # fmt: skip
     for path in folder.iterdir():
         assert mode(path) == 0o600

@@ -13,8 +13,10 @@ import jsonschema
 import pytest
 
 from loraudit.findings import (
+    CalibrationUsed,
     Confidence,
     EncoderUsed,
+    Evaluations,
     Finding,
     Gap,
     Modules,
@@ -90,6 +92,7 @@ REPORT = Report(
             "consistency", "paper", "each other", 91 / 120, 120, 0.4187651, 0.9303218, 0.3083333333, 0.0001
         ),
         Score("consistency.base", "paper", "each other", 1 / 120, 120, 0.0007, 0.334),
+        Score("consistency.scrambled", "paper", "each other", 2 / 120, 120, 0.001, 0.34),
         Score("clip-i", "paper", "reference", 0.8123, 16, 0.79, 0.834, 0.6412),
         Score("clip-i.base", "paper", "reference", 0.6021, 16, 0.58, 0.624),
         Score("consistency", "prompts:trigger", "each other", None, 0, 0.0, 1.0, None, 1.0),
@@ -99,8 +102,11 @@ REPORT = Report(
         base="tiny",
         encoder=EncoderUsed("paper-tiny", "ab" * 32),
         attacks=("paper", "prompts:trigger"),
+        skipped=("prompts:no-trigger",),
         seeds=(*range(15), 99),
-        budget="16 samples, 20 steps, guidance 3",
+        budget="at most 16 samples, 20 steps, guidance 3",
+        evaluations=Evaluations(3840, 7680),
+        calibration=CalibrationUsed("calibration-tiny", 240),
         device="cpu",
     ),
     incomplete=(Gap("attack prompts:class", "out of memory at 16 samples; try --samples 8"),),
@@ -148,7 +154,17 @@ def hostile() -> Report:
             ),
         ),
         (Score(HOSTILE, HOSTILE, HOSTILE, 0.5, 1),),
-        Settings(HOSTILE, EncoderUsed(HOSTILE, HOSTILE), (HOSTILE,), (1,), HOSTILE, HOSTILE),
+        Settings(
+            HOSTILE,
+            EncoderUsed(HOSTILE, HOSTILE),
+            (HOSTILE,),
+            (HOSTILE,),
+            (1,),
+            HOSTILE,
+            Evaluations(1, 2),
+            CalibrationUsed(HOSTILE, 1, HOSTILE),
+            HOSTILE,
+        ),
         (Gap(HOSTILE, HOSTILE),),
     )
 

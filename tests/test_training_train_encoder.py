@@ -133,7 +133,6 @@ def test_the_record_is_there_before_the_first_step(tmp_path) -> None:
         "weight_decay": 0.0005,
         "cosine": False,
         "kl_weight": 0.0001,
-        "face_weight": 0.02,
         "seed": 0,
         "save_every": 3,
         "data": "synthetic",

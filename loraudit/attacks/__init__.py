@@ -45,6 +45,8 @@ class Reconstruction:
     """Pictures by the model with the LoRA, float32 `[K, 3, H, W]` in 0..1."""
     base: Tensor
     """Pictures by the untouched model: the same embedding, seeds and settings."""
+    scrambled: Tensor
+    """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`): the same."""
 
 
 class Attack(Protocol):

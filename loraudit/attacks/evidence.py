@@ -37,10 +37,12 @@ class Scorers:
     clip: ClipScorer | None = None
     """None: no CLIP scores."""
     references: References | None = None
+    face_sha256: str = ""
+    """Of the face model's weights."""
 
     def weigh(self, found: Reconstruction) -> AttackEvidence:
         """The numbers of one aim."""
-        tuned, base = self.face.embed(found.tuned), self.face.embed(found.base)
+        tuned, base, scrambled = map(self.face.embed, (found.tuned, found.base, found.scrambled))
         return AttackEvidence(
             attack=found.aim.attack,
             threshold=self.face.threshold,
@@ -48,15 +50,22 @@ class Scorers:
             tuned=self._faces(tuned),
             base=self._faces(base),
             cross=_cosines(_found(tuned) @ _found(base).T),
+            scrambled=self._faces(scrambled),
+            scrambled_cross=_cosines(_found(tuned) @ _found(scrambled).T),
             readings=self._readings(found),
             aims_at_face=found.aim.aims_at_face,
             quotes=found.aim.quotes,
         )
 
+    def faces(self, pictures: Tensor) -> Faces:
+        """Those on pictures `[N, 3, H, W]` in 0..1."""
+        return self._faces(self.face.embed(pictures))
+
     def _faces(self, faces: FaceEmbeddings) -> Faces:
         vectors = _found(faces)
         to_reference = None if self.references is None else _cosines(vectors @ self.references.face)
-        return Faces(len(faces.found), len(vectors), _pairs(vectors), to_reference)
+        where = tuple(at for at, found in enumerate(faces.found) if found)
+        return Faces(len(faces.found), len(vectors), _pairs(vectors), to_reference, where)
 
     def _readings(self, found: Reconstruction) -> tuple[Reading, ...]:
         if self.clip is None:

@@ -1,19 +1,30 @@
-"""How much an audit does: which seeds, how they are sampled, and the loop that all attacks share."""
+"""How much an audit does: which seeds, how they are sampled, and the loop that all attacks share.
+
+An audit goes attack by attack, the strongest first, and looks at the pictures every few: an attack whose
+outcome is settled makes no more, and once no attack can raise the verdict the rest are skipped
+(`loraudit.findings.stopping` says when). The same file, seeds and budget give the same pictures.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from loraudit.attacks import Aim, Reconstruction
+from loraudit.attacks.controls import scrambled
 from loraudit.attacks.guidance import sample_against_base
 from loraudit.base import Base, Sampling
+from loraudit.findings import looks
 from loraudit.lora import LoRA
 from loraudit.lowrank import Terms, stack
 
 __all__ = ["Plan", "draw", "plan_for"]
+
+_ORDER: Final = ("encoder", "search", "guidance", "paper", "prompts")
+"""By how much came back on the embedded base."""
 
 
 @dataclass(frozen=True)
@@ -21,42 +32,86 @@ class Plan:
     """The budget of an audit."""
 
     seeds: tuple[int, ...]
-    """One picture with and one without the LoRA for each, for every aim."""
+    """Of the pictures of every aim, at most: one each with the LoRA, without it and with a scrambled one."""
     sampling: Sampling
+    sequential: bool = True
+    """Whether it may stop early; a measurement of the pictures themselves must not."""
 
     @property
     def budget(self) -> str:
         """In words, for the report."""
         sampling = self.sampling
         pictures = "1 sample" if len(self.seeds) == 1 else f"{len(self.seeds)} samples"
-        return f"{pictures}, {sampling.steps} steps, guidance {sampling.guidance:g}"
+        most = "at most " if self.sequential else ""
+        return f"{most}{pictures}, {sampling.steps} steps, guidance {sampling.guidance:g}"
 
     def device(self, base: Base) -> str:
         """Where and with what it runs, for the report."""
         return f"{base.device}, torch {torch.__version__}, diffusers {version('diffusers')}"
 
-    def reconstruct(
-        self, lora: LoRA, base: Base, aims: Sequence[Aim], on_step: Callable[[int, int], None]
-    ) -> Iterator[Reconstruction]:
-        """Pictures of one aim after the other, with the LoRA and without it.
+    def in_order(self, aims: Sequence[Aim]) -> list[Aim]:
+        """The strongest attack first, the aims of one as it gave them."""
+        return sorted(aims, key=lambda aim: _ORDER.index(aim.attack.split(":")[0]))
 
-        A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. `on_step`
-        hears how many pictures are done, of how many. Raises `NotScannable` if the LoRA does not fit the
-        base.
+    def reconstruct(
+        self,
+        lora: LoRA,
+        base: Base,
+        aims: Sequence[Aim],
+        on_step: Callable[[int, int], None],
+        settled: Callable[[Reconstruction], bool] = lambda _found: False,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Reconstruction]:
+        """Pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy of it.
+
+        A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. `settled`
+        is asked at every look whether an aim needs no more pictures, `enough` after every aim whether the
+        others are not needed; neither is if the plan is not `sequential`. `on_step` hears how many pictures
+        are done or not needed, of how many. Raises `NotScannable` if the LoRA does not fit the base.
         """
         terms = stack([lora], base.device, base.dtype)
-        size = _pictures_a_pass(base)
-        total, done = 2 * len(aims) * len(self.seeds), 0
-        for aim in aims:
-            tuned, plain = [], []
-            for seeds in (self.seeds[i : i + size] for i in range(0, len(self.seeds), size)):
-                on_step(done, total)
-                tuned.append(draw(base, terms, aim.embedding[None], seeds, self.sampling, aim.against_base))
-                on_step(done + len(seeds), total)
-                plain.append(base.sample(aim.embedding[None], seeds, self.sampling))
-                done += 2 * len(seeds)
-            on_step(done, total)
-            yield Reconstruction(aim, self.seeds, torch.cat(tuned), torch.cat(plain))
+        groups: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
+        size, each = self.pictures_a_pass(base), len(groups) * len(self.seeds)
+        total = len(aims) * each
+        for number, aim in enumerate(aims):
+            found, start = Reconstruction(aim, (), *(_no_pictures(base) for _ in groups)), 0
+            for look in looks(len(self.seeds)):
+                while start < look:
+                    seeds = self.seeds[start : min(start + size, look)]
+                    parts: list[Tensor] = []
+                    for group in groups:
+                        on_step(number * each + len(groups) * start + len(parts) * len(seeds), total)
+                        parts.append(
+                            draw(base, group, aim.embedding[None], seeds, self.sampling, aim.against_base)
+                        )
+                    found, start = _extended(found, seeds, parts), start + len(seeds)
+                if self.sequential and look < len(self.seeds) and settled(found):
+                    break
+            on_step((number + 1) * each, total)
+            yield found
+            if self.sequential and enough():
+                on_step(total, total)
+                return
+
+    @staticmethod
+    def pictures_a_pass(base: Base) -> int:
+        """As many as keep a CPU busy; on a GPU, four of 512 pixels in about 5 GB with SD 1.x's weights."""
+        _, height, width = base.latent_shape
+        positions = 16 * 64 if base.device.type == "cpu" else 4 * 4096
+        return max(1, positions // (height * width))
+
+    def evaluations(self, pictures: int) -> int:
+        """Evaluations of the UNet for `pictures` by each of the three models."""
+        return 3 * pictures * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
+
+
+def _no_pictures(base: Base) -> Tensor:
+    return torch.zeros(0, 3, base.image_size, base.image_size)
+
+
+def _extended(found: Reconstruction, seeds: tuple[int, ...], parts: Sequence[Tensor]) -> Reconstruction:
+    before = (found.tuned, found.base, found.scrambled)
+    return Reconstruction(found.aim, (*found.seeds, *seeds), *map(torch.cat, zip(before, parts, strict=True)))
 
 
 def draw(
@@ -82,10 +137,3 @@ def plan_for(base: Base, samples: int, steps: int, seed: int) -> Plan:
     """
     guidance = 3.0 if base.image_size <= 64 else Sampling().guidance
     return Plan(tuple(range(seed, seed + samples)), Sampling(steps, guidance))
-
-
-def _pictures_a_pass(base: Base) -> int:
-    """As many as keep a CPU busy; on a GPU, four of 512 pixels in about 5 GB with the weights of SD 1.x."""
-    _, height, width = base.latent_shape
-    positions = 16 * 64 if base.device.type == "cpu" else 4 * 4096
-    return max(1, positions // (height * width))

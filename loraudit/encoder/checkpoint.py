@@ -146,7 +146,11 @@ def save_encoder(
     refused by `load_encoder`. Raises `CheckpointError` if the folder cannot be written or a weight is not
     finite.
     """
-    state = {name: value.detach().float().cpu().contiguous() for name, value in encoder.own_state().items()}
+    # A probe encoder's millions of coefficients need no more digits than float16 has.
+    dtype = torch.float32 if isinstance(encoder, PaperEncoder) else torch.float16
+    state = {
+        name: value.detach().to("cpu", dtype).contiguous() for name, value in encoder.own_state().items()
+    }
     bad = [name for name, value in state.items() if not value.isfinite().all()]
     if bad:
         raise CheckpointError(
@@ -250,14 +254,15 @@ def load_encoder(
         raise CheckpointError(
             f"{checkpoint.name}/{WEIGHTS} is not a sound safetensors file: {clean(str(error))}", again
         ) from None
-    wanted = {name: (value.shape, value.dtype) for name, value in encoder.own_state().items()}
+    dtype = torch.float32 if isinstance(encoder, PaperEncoder) else torch.float16
+    wanted = {name: (value.shape, dtype) for name, value in encoder.own_state().items()}
     if wanted != {name: (value.shape, value.dtype) for name, value in state.items()}:
         raise CheckpointError(
             f"{checkpoint.name}/{WEIGHTS} does not hold the tensors that its {CONFIG} describes", again
         )
     if not all(value.isfinite().all() for value in state.values()):
         raise CheckpointError(f"{checkpoint.name}/{WEIGHTS} holds NaN or infinite values", again)
-    encoder.load_own_state(state)
+    encoder.load_own_state({name: value.float() for name, value in state.items()})
     return encoder.eval(), checkpoint
 
 

@@ -1,18 +1,21 @@
 r"""The probe encoder: any rank, any subset of modules, the same answer whichever factors a file holds.
 
 A LoRA's update of a module is `X = B A`; its factors are one of many pairs (`B G`, `G^-1 A`) and start from a
-random `A`, so they come in a basis of their own. This encoder sees `X` alone, through two learned sets of
-probes: `(Q^T B)(A P)`, `[p, p]`, never the full matrix. Divided by the norm of `X`, with the norm apart as a
-logarithm, that is the module's token. (Probing: ProbeX, https://arxiv.org/abs/2410.13569; association of
-the products as there and in MVProbe, https://arxiv.org/abs/2605.23410.)
+random `A`, so they come in a basis of their own. This encoder sees `X` alone, through probes on both sides:
+`V = (Q^T B)(A P)`, `[p, p]`, never the full matrix. (Probing and the association of the products: ProbeX,
+https://arxiv.org/abs/2410.13569; MVProbe, https://arxiv.org/abs/2605.23410.)
 
-A module that the LoRA does not adapt has no token. A small transformer mixes the tokens, and one learned
-query for each of the `L` positions reads them. The answer is a learned constant embedding plus what the
-queries read, so with nothing to read it is the universal trigger of `loraudit.encoder.constant`. A token says
-how many fine-tuning steps the LoRA has had, or that nobody knows: a shared file does not.
+1. *Reading* is linear and fitted in closed form (`loraudit.training.reader`): the views of all modules, each
+   divided by the norm of its update, to the face vector of the person. The norms go by learning rate and
+   steps; the directions by who it is.
+2. *Answering* is a small network from the face vector that was read, which modules are adapted and how far
+   and, if known, the number of fine-tuning steps to an embedding `[L, d]`: a learned constant plus what these
+   add. With nothing to add it is the universal trigger of `loraudit.encoder.constant`.
+
+A module that the LoRA does not adapt is a view of zeros, and the views are scaled by how many there are. A
+shared file does not say how many steps it has had; the encoder is told that nobody knows.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -26,7 +29,6 @@ from loraudit.lora.matrices import Site
 
 __all__ = ["ProbeEncoder", "ProbeEncoderConfig"]
 
-_HEADS: Final = 4
 _TINY: Final = 1e-12
 """Norm below which an update is none: stacked LoRAs carry zeros for modules they lack."""
 
@@ -36,38 +38,31 @@ class ProbeEncoderConfig:
     """All that fixes the shape of a probe encoder. Raises `ValueError` if the numbers do not fit together."""
 
     sites: tuple[tuple[Site, int, int], ...]
-    """`(site, out, in)` of every module it can read, in the order of the tokens."""
+    """`(site, out, in)` of every module that it reads."""
     length: int
     """`L`: positions of the embedding."""
     embedding: int
     """`d`: width of the embedding."""
     max_steps: int
     """Fine-tuning steps are given relative to this."""
-    probes: int = 12
-    """`p`: probes on each side of an update."""
-    width: int = 128
-    """Of the tokens."""
-    layers: int = 2
-    """Of the transformer over the tokens."""
-    targets: int = 128
-    """Size of the face vector that it learns to describe people by."""
+    face: int
+    """`e`: size of the face vector."""
+    probes: int = 32
+    """`p`: probes on each side of an update; no more than its side."""
+    components: int = 32
+    """`k`: principal components of face vectors that are read."""
+    width: int = 256
+    """Of the answering network."""
 
     def __post_init__(self) -> None:
         names = [site for site, _, _ in self.sites]
         sizes = [size for _, *shape in self.sites for size in shape]
-        sizes += [
-            self.length,
-            self.embedding,
-            self.max_steps,
-            self.probes,
-            self.width,
-            self.layers,
-            self.targets,
-        ]
+        sizes += [self.length, self.embedding, self.max_steps]
+        sizes += [self.face, self.probes, self.components, self.width]
         if not names or len(set(names)) != len(names):
             raise ValueError("an encoder needs sites, each once")
-        if min(sizes) < 1 or self.width % _HEADS:
-            raise ValueError("every size of an encoder is at least 1, its width a multiple of the heads")
+        if min(sizes) < 1:
+            raise ValueError("every size of an encoder is at least 1")
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` gives an equal config back."""
@@ -83,83 +78,93 @@ class ProbeEncoderConfig:
 class ProbeEncoder(nn.Module):
     """The encoder of one base."""
 
+    left: Tensor
+    right: Tensor
+    reader: Tensor
+    centre: Tensor
+    basis: Tensor
+    mean_face: Tensor
+
     def __init__(self, config: ProbeEncoderConfig, start: Tensor | None = None) -> None:
-        """Fresh weights by torch's global generator; `start [L, d]` is the constant to begin with."""
+        """Reads nothing until `loraudit.training.reader` has fitted it. Fresh weights by torch's global
+        generator; `start [L, d]` is the constant to begin with.
+        """
         super().__init__()
         self.config = config
         count, p, h = len(config.sites), config.probes, config.width
-        self.left = nn.ParameterList(_probe(out, p) for _, out, _ in config.sites)
-        self.right = nn.ParameterList(_probe(in_, p) for _, _, in_ in config.sites)
-        bound = 1 / p
-        self.token_weight = nn.Parameter(torch.empty(count, p * p, h).uniform_(-bound, bound))
-        self.token_bias = nn.Parameter(torch.zeros(count, h))
-        self.size_weight = nn.Parameter(torch.randn(count, h) * 0.02)
-        self.mix = nn.Linear(h, h)
-        self.step = nn.Sequential(nn.Linear(1, h), nn.SiLU(), nn.Linear(h, h))
-        self.unknown_step = nn.Parameter(torch.randn(h) * 0.02)
-        layer = nn.TransformerEncoderLayer(
-            h, _HEADS, 2 * h, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.body = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(h), enable_nested_tensor=False)
+        # One tensor for all sites, `out` or `in` rows each.
+        self.register_buffer("left", torch.zeros(sum(out for _, out, _ in config.sites), p))
+        self.register_buffer("right", torch.zeros(sum(in_ for _, _, in_ in config.sites), p))
+        self.register_buffer("reader", torch.zeros(count, p * p, config.components))
+        self.register_buffer("centre", torch.zeros(config.components))
+        self.register_buffer("basis", torch.zeros(config.components, config.face))
+        self.register_buffer("mean_face", torch.zeros(config.face))
         self.queries = nn.Parameter(torch.randn(config.length, h) * 0.02)
-        self.read = nn.MultiheadAttention(h, _HEADS, batch_first=True)
+        self.face = nn.Linear(config.face, h)
+        self.size = nn.Linear(2 * count, h)
+        self.step = nn.Sequential(nn.Linear(1, h), nn.SiLU(), nn.Linear(h, h))
+        self.unknown_step = nn.Parameter(torch.zeros(h))
+        self.hidden = nn.Linear(h, h)
+        self.answer = nn.Linear(h, config.embedding)
+        nn.init.zeros_(self.answer.weight)
+        nn.init.zeros_(self.answer.bias)
         self.constant = nn.Parameter(
             torch.zeros(config.length, config.embedding) if start is None else start.detach().float().clone()
         )
         self.logvar = nn.Parameter(self.constant.new_full(self.constant.shape, -4.0))
-        self.answer = nn.Linear(h, config.embedding)
-        nn.init.zeros_(self.answer.weight)
-        nn.init.zeros_(self.answer.bias)
-        self.describe = nn.Linear(h, config.targets)
 
-    def forward(self, matrices: Matrices, step: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and log-variance, `[M, L, d]` each, of the embeddings of `M` LoRAs, and a description of whom
-        each shows, `[M, targets]`: in training it learns to be the person's face vector.
+    def forward(
+        self, matrices: Matrices, step: Tensor | None = None, faces: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance, `[M, L, d]` each, of the embeddings of `M` LoRAs.
 
-        `step [M]` counts fine-tuning steps; 0, or None for all, means that nobody knows. A site that the
-        encoder has no probes for is not read. In training, modules and steps are withheld at random. Raises
+        `step [M]` counts fine-tuning steps; 0, or None for all, means that nobody knows. `faces [M, e]`
+        stands in for what is read: in training, where the reader knows its own LoRAs by heart. A site that
+        the encoder has no probes for is not read. In training, steps are withheld at random. Raises
         `ValueError` on a site of another shape.
         """
         views, norms = self.views(matrices)
         present = norms > _TINY
-        if self.training:
-            present = present & _kept(present)
-            if step is not None:
-                step = step * (torch.rand(step.shape, device=step.device) < 0.5)
-        tokens, present = self._tokens(views, norms, present, step)
-        queries = self.queries.expand(len(tokens), -1, -1)
-        read, _ = self.read(queries, tokens, tokens, key_padding_mask=~present, need_weights=False)
-        mean = self.constant + self.answer(queries + read)
-        return mean, self.logvar.expand_as(mean), self.describe(tokens[:, 0])
+        sizes = torch.cat([norms.clamp(min=_TINY).log() * present, present], 1)
+        read = self.read(views, norms) if faces is None else faces
+        if self.training and step is not None:
+            step = step * (torch.rand(step.shape, device=step.device) < 0.5)
+        context = self.face(read) + self.size(sizes) + self._step(len(sizes), step)
+        hidden = self.hidden(F.gelu(self.queries + context[:, None]))
+        mean = self.constant + self.answer(F.gelu(F.dropout(hidden, 0.1, self.training)))
+        return mean, self.logvar.expand_as(mean)
 
-    def _tokens(
-        self, views: Tensor, norms: Tensor, present: Tensor, step: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Mixed tokens `[M, 1 + sites, h]`, the step's first, and whether each is there."""
-        scaled = views / norms.clamp(min=_TINY)[..., None]
-        tokens = torch.einsum("msv,svh->msh", scaled, self.token_weight) + self.token_bias
-        tokens = tokens + norms.clamp(min=_TINY).log()[..., None] * self.size_weight
-        tokens = self.mix(F.gelu(tokens))
-        present = torch.cat([present.new_ones(len(present), 1), present], 1)
-        tokens = torch.cat([self._step(len(tokens), step)[:, None], tokens], 1)
-        return self.body(tokens, src_key_padding_mask=~present), present
+    def read(self, views: Tensor, norms: Tensor) -> Tensor:
+        """The face vector that the views tell, relative to the mean face: unit vectors `[M, e]`."""
+        told = torch.einsum("msv,svk->mk", self.scaled(views, norms), self.reader) - self.centre
+        return F.normalize(told @ self.basis, dim=1)
+
+    @staticmethod
+    def scaled(views: Tensor, norms: Tensor) -> Tensor:
+        """Views `[M, sites, p^2]` of updates of norm 1, over the root of how many modules are adapted."""
+        count = (norms > _TINY).sum(1).clamp(min=1)
+        return views / norms.clamp(min=_TINY)[..., None] / count.sqrt()[:, None, None]
 
     def views(self, matrices: Matrices) -> tuple[Tensor, Tensor]:
         """`Q^T X P` of every site, `[M, sites, p^2]`, and the Frobenius norm of every `X`, `[M, sites]`."""
-        known = {site for site, _, _ in self.config.sites}
-        count, like = next((len(up), up) for site, (up, _) in matrices.items() if site in known or not known)
+        up, _ = next(iter(matrices.values()))
         views, norms = [], []
-        for i, (site, out, in_) in enumerate(self.config.sites):
+        for (site, out, in_), left, right in zip(self.config.sites, *self.probes(), strict=True):
             if site not in matrices:
-                views.append(like.new_zeros(count, self.config.probes**2))
-                norms.append(like.new_zeros(count))
+                views.append(up.new_zeros(len(up), self.config.probes**2))
+                norms.append(up.new_zeros(len(up)))
                 continue
             up, down = matrices[site]
             if (up.shape[1], down.shape[2]) != (out, in_):
                 raise ValueError(f"{site} is {up.shape[1]} x {down.shape[2]}, not {out} x {in_}")
-            views.append(((self.left[i].T @ up) @ (down @ self.right[i])).flatten(1))
+            views.append(((left.T @ up) @ (down @ right)).flatten(1))
             norms.append(_norm(up, down))
         return torch.stack(views, 1), torch.stack(norms, 1)
+
+    def probes(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Of every site the probes of its columns, `[out, p]`, and of its rows, `[in, p]`."""
+        left = self.left.split([out for _, out, _ in self.config.sites])
+        return left, self.right.split([in_ for _, _, in_ in self.config.sites])
 
     def _step(self, count: int, step: Tensor | None) -> Tensor:
         unknown = self.unknown_step.expand(count, -1)
@@ -175,17 +180,6 @@ class ProbeEncoder(nn.Module):
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """Load what `own_state` gave. Raises `RuntimeError` if names or shapes differ."""
         self.load_state_dict(dict(state), assign=self.constant.is_meta)
-
-
-def _kept(present: Tensor) -> Tensor:
-    """Which modules `[M, sites]` to keep: of half the LoRAs all, of the others 40 to 100 %."""
-    count, device = len(present), present.device
-    share = (torch.rand(count, 1, device=device) * 1.2 - 0.6).clamp(min=0)
-    return torch.rand(present.shape, device=device) >= share
-
-
-def _probe(width: int, probes: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(width, probes) / math.sqrt(width))
 
 
 def _norm(up: Tensor, down: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Evidence in, findings out, and the report that holds them. Standard library only; the one thing reports
 see.
 
-`evidence` is what an attack brought back and its statistics, `policy` judges it, `rules` words it, `table`
-lists every number, `metadata` judges and words what a file says, `vocabulary` is what they are all put in.
+`evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
+judges, `stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
+`metadata` judges and words what a file says, `vocabulary` is what they are all put in.
 """
 
 from loraudit.findings.evidence import (
@@ -15,17 +16,19 @@ from loraudit.findings.evidence import (
     accepted_test,
     agreement_share,
     agreement_test,
-    mean_interval,
-    quantile,
-    wilson_interval,
 )
+from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
 from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
+from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p
 from loraudit.findings.policy import Policy, judge
 from loraudit.findings.rules import Rule
+from loraudit.findings.stopping import enough, looks, settled
 from loraudit.findings.table import score_table
 from loraudit.findings.vocabulary import (
+    CalibrationUsed,
     Confidence,
     EncoderUsed,
+    Evaluations,
     Exit,
     Finding,
     Gap,
@@ -44,15 +47,18 @@ from loraudit.findings.vocabulary import (
 __all__ = [
     "METADATA_RULES",
     "AttackEvidence",
+    "CalibrationUsed",
     "Comparison",
     "Confidence",
     "EncoderUsed",
+    "Evaluations",
     "Exit",
     "Faces",
     "Finding",
     "Gap",
     "MetadataRule",
     "Modules",
+    "Null",
     "Policy",
     "Reading",
     "Report",
@@ -64,17 +70,23 @@ __all__ = [
     "Target",
     "Trace",
     "Verdict",
+    "accepted_score",
     "accepted_share",
     "accepted_test",
+    "agreement_score",
     "agreement_share",
     "agreement_test",
     "combine_exit_codes",
+    "conformal_p",
+    "enough",
     "exit_code",
     "judge",
     "judge_metadata",
+    "looks",
     "mean_interval",
     "quantile",
     "score_table",
+    "settled",
     "unscannable",
     "wilson_interval",
 ]

@@ -1,7 +1,8 @@
 """What an attack brought back, as plain numbers, and the statistics a verdict rests on.
 
 An attack makes `n` pictures from the tuned model and `n` from the untouched base model, with the same
-embedding, seeds and settings. The base pictures are the null: what one gets without the file's weights. A
+embedding, seeds and settings, and `n` more with a scrambled LoRA beside it, as large as the file's and of
+nobody. These are the controls: what one gets without the file's weights, and with weights that say nothing. A
 face model turns pictures into embeddings; two faces *match* when their cosine reaches the threshold at which
 the model accepts a stranger at a stated false-accept rate (FAR).
 
@@ -12,10 +13,10 @@ Three questions are answered here.
   for sums of bounded random variables", section 5) writes it as an average of averages over `n // 2`
   disjoint, hence independent, pairs, so it varies at most as much as one of those. Intervals use `n // 2` as
   the sample size.
-- *Could that be the base model's doing?* A one-sided permutation test: all pictures are pooled, and the label
-  "tuned" is given to every possible choice of them (a seeded sample of choices when there are too many). Both
-  sides share seeds, so a relabelled group can hold two pictures of one seed, which match more than strangers
-  do and make the test stricter, not looser.
+- *Could that be a control's doing?* For each control a one-sided permutation test: all pictures are pooled,
+  and the label "tuned" is given to every possible choice of them (a seeded sample of choices when there are
+  too many). Both sides share seeds, so a relabelled group can hold two pictures of one seed, which match more
+  than strangers do and make the test stricter, not looser.
 - *Are they the person in the reference photos?* Each picture is one trial: Wilson intervals and Fisher's
   exact test against the base pictures.
 """
@@ -23,10 +24,11 @@ Three questions are answered here.
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, combinations
-from statistics import NormalDist, fmean, stdev
+
+from loraudit.findings.intervals import quantile, wilson_interval
 
 __all__ = [
     "AttackEvidence",
@@ -38,9 +40,6 @@ __all__ = [
     "accepted_test",
     "agreement_share",
     "agreement_test",
-    "mean_interval",
-    "quantile",
-    "wilson_interval",
 ]
 
 _EXACT_LABELLINGS = 20_000
@@ -60,13 +59,32 @@ class Faces:
     """Cosines in -1..1 between found faces, in `itertools.combinations` order: `[found (found - 1) / 2]`."""
     to_reference: tuple[float, ...] | None = None
     """Cosine in -1..1 of each found face to the mean embedding of the reference photos, None without."""
+    where: tuple[int, ...] | None = None
+    """On which pictures the found faces are, rising from 0; None: on the first ones."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.found <= self.pictures:
             raise ValueError(f"{self.found} faces found in {self.pictures} pictures")
+        if self.where is not None and not (
+            len(self.where) == self.found
+            and list(self.where) == sorted(set(self.where))
+            and set(self.where) <= set(range(self.pictures))
+        ):
+            raise ValueError(f"{self.found} faces found in {self.pictures} pictures cannot be {self.where}")
         _check("pairs", self.pairs, math.comb(self.found, 2))
         if self.to_reference is not None:
             _check("to_reference", self.to_reference, self.found)
+
+    def first(self, pictures: int) -> "Faces":
+        """Those of the first `pictures`, at most all: what was seen when no more were made."""
+        where = tuple(range(self.found)) if self.where is None else self.where
+        found = sum(at < pictures for at in where)
+        pairs = (cosine for (_, j), cosine in zip(self._ordered(), self.pairs, strict=True) if j < found)
+        to_reference = None if self.to_reference is None else self.to_reference[:found]
+        return Faces(min(pictures, self.pictures), found, tuple(pairs), to_reference, where[:found])
+
+    def _ordered(self) -> Iterator[tuple[int, int]]:
+        return combinations(range(self.found), 2)
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,10 @@ class AttackEvidence:
     """Pictures made without it: same embedding, seeds and settings."""
     cross: tuple[float, ...]
     """Cosines between a found tuned face and a found base face, row by row: `[tuned.found * base.found]`."""
+    scrambled: Faces | None = None
+    """Pictures made with the scrambled LoRA: same embedding, seeds and settings. None if there are none."""
+    scrambled_cross: tuple[float, ...] = ()
+    """As `cross`, for `scrambled`."""
     readings: tuple[Reading, ...] = ()
     aims_at_face: bool = True
     """False where the prompt does not ask for a person, so that a picture without a face is an answer too."""
@@ -111,6 +133,17 @@ class AttackEvidence:
         _check("cross", self.cross, self.tuned.found * self.base.found)
         if (self.tuned.to_reference is None) != (self.base.to_reference is None):
             raise ValueError("references must be compared with tuned and base pictures alike")
+        controls = 0 if self.scrambled is None else self.scrambled.found
+        _check("scrambled_cross", self.scrambled_cross, self.tuned.found * controls)
+
+    @property
+    def against_scrambled(self) -> "AttackEvidence | None":
+        """The same with the scrambled LoRA's pictures in the place of the base model's; None without any."""
+        if self.scrambled is None:
+            return None
+        return replace(
+            self, base=self.scrambled, cross=self.scrambled_cross, scrambled=None, scrambled_cross=()
+        )
 
 
 @dataclass(frozen=True)
@@ -130,53 +163,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A one-sided test of tuned against base."""
+    """A one-sided test of tuned pictures against a control's."""
 
     p_value: float
     """Chance of a difference at least this large if the file's weights made none."""
     null_p95: float
     """The tuned share that chance relabelling exceeds in at most 5 % of cases."""
-
-
-def wilson_interval(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share `k / n`; effective, hence fractional, counts are welcome.
-
-    Returns (0, 1) for `n` = 0. Raises ValueError unless 0 <= k <= n and 0 < confidence < 1.
-    """
-    if not 0 <= k <= n:
-        raise ValueError(f"{k} of {n} is not a share")
-    if n == 0:
-        return 0.0, 1.0
-    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
-    share = k / n
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    # The bounds at 0 and at n are exactly 0 and 1; rounding leaves them at about 1e-17.
-    return (0.0 if k == 0 else max(0.0, centre - half)), (1.0 if k == n else min(1.0, centre + half))
-
-
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's interval of the mean of independent values; None below three values.
-
-    The t quantile is Abramowitz and Stegun 26.7.5, four terms: 3 % off at 2 degrees of freedom, 0.1 % at 7.
-    """
-    if len(values) < 3:
-        return None
-    nu = len(values) - 1
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    t = (
-        z
-        + (z**3 + z) / (4 * nu)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * nu**3)
-    )
-    mean, half = fmean(values), t * stdev(values) / math.sqrt(len(values))
-    return mean - half, mean + half
-
-
-def quantile(values: Sequence[float], q: float) -> float:
-    """Smallest of the values that at least a share `q` of them do not exceed."""
-    return sorted(values)[max(0, math.ceil(q * len(values)) - 1)]
 
 
 def agreement_share(faces: Faces, threshold: float) -> Share:
@@ -201,6 +193,8 @@ def accepted_share(faces: Faces, threshold: float) -> Share | None:
 @lru_cache(maxsize=64)  # the verdict and the score table both ask
 def agreement_test(evidence: AttackEvidence) -> Comparison:
     """Permutation test of the share of matching pairs among all pictures, tuned minus base.
+
+    That of tuned minus scrambled is the test of `evidence.against_scrambled`.
 
     A picture without a face matches none. One more matching tuned pair raises the observed difference at
     least as much as that of any relabelling, so more similarity never raises the p-value.

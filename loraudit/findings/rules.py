@@ -1,11 +1,12 @@
 """The rules: stable ids, and what each severity of each rule says in plain words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 
 from loraudit.findings.vocabulary import Severity
 
-__all__ = ["ACCEPTED", "AGREEMENT", "TOO_FEW_FACES", "Rule", "Words"]
+__all__ = ["ACCEPTED", "AGREEMENT", "TOO_FEW_FACES", "Doubt", "Rule", "Words"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,14 @@ class Words:
     title: str
     summary: str
     """The sentence of the verdict."""
+
+
+class Doubt(Enum):
+    """Which control comes as close, so that a scan cannot tell."""
+
+    BASE = "base model"
+    SCRAMBLED = "scrambled LoRA"
+    CONTROLS = "control LoRAs"
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,10 @@ class Rule:
     """What to do when something came back."""
     next_step: str
     """What to do when nothing did, or when the scan cannot tell."""
+    doubts: Mapping[Doubt, Words] = field(default_factory=dict)
+    """How an inconclusive finding is put, by the control that keeps it from being more."""
+    controls: str = ""
+    """Whose scores the calibration data hold."""
 
 
 AGREEMENT = Rule(
@@ -49,23 +62,36 @@ AGREEMENT = Rule(
             "Reconstructions lean towards one person",
             "An adversary with this file and the public base model gets back faint hints of one person.",
         ),
-        Severity.INCONCLUSIVE: Words(
-            "Reconstructions agree, but not clearly more than the base model's",
-            "One person comes back, but the base model alone may do as much: this scan cannot tell.",
-        ),
         Severity.NONE: Words(
             "No consistent person came back",
             "These attacks, at this budget, got no consistent person back.",
         ),
     },
     seen="pairs of reconstructions from different seeds show the same face.",
-    caveat="The base model in this scan is the only control: no calibration data were used.",
+    caveat="",
     remedy=(
         "Share this file only where you would share the photos it was trained on. Another trigger word or a "
         "file without metadata does not help: the person is in the weights. To ask about one person, scan "
         "again with --reference PHOTOS."
     ),
-    next_step="Before you rely on this, scan again with more pictures (--samples) or --reference PHOTOS.",
+    next_step="Before you rely on this, scan again with --budget deep or --reference PHOTOS.",
+    doubts={
+        Doubt.BASE: Words(
+            "Reconstructions agree, but not clearly more than the base model's",
+            "One person comes back, but the base model alone may do as much: this scan cannot tell.",
+        ),
+        Doubt.SCRAMBLED: Words(
+            "The controls disagree: a scrambled copy of the LoRA agrees with itself about as much",
+            "Reconstructions agree more than the base model's, but not clearly more than those of a "
+            "scrambled copy of the LoRA, which holds nobody: this scan cannot tell.",
+        ),
+        Doubt.CONTROLS: Words(
+            "Reconstructions agree, but those of LoRAs that hold no single person do as well",
+            "Reconstructions agree on one face, but so do those of control LoRAs that hold no single person: "
+            "this scan cannot tell.",
+        ),
+    },
+    controls="control LoRAs that hold no single person",
 )
 
 ACCEPTED = Rule(
@@ -90,10 +116,6 @@ ACCEPTED = Rule(
             "An adversary with this file and the public base model gets a faint likeness of the person "
             "in your photos.",
         ),
-        Severity.INCONCLUSIVE: Words(
-            "The base model alone comes as close to the reference photos",
-            "Pictures resemble your photos, but so do the base model's: this scan cannot tell.",
-        ),
         Severity.NONE: Words(
             "The person in the reference photos did not come back",
             "These attacks, at this budget, did not get back the person in your photos.",
@@ -106,9 +128,25 @@ ACCEPTED = Rule(
         "copy is a likeness. A file without metadata does not help: the person is in the weights."
     ),
     next_step=(
-        "Before you rely on this, scan again with more pictures (--samples) and with more reference photos, "
-        "in other light and poses."
+        "Before you rely on this, scan again with --budget deep and with more reference photos, in other "
+        "light and poses."
     ),
+    doubts={
+        Doubt.BASE: Words(
+            "The base model alone comes as close to the reference photos",
+            "Pictures resemble your photos, but so do the base model's: this scan cannot tell.",
+        ),
+        Doubt.SCRAMBLED: Words(
+            "The controls disagree: a scrambled copy of the LoRA comes as close to the reference photos",
+            "Pictures resemble your photos, but so do those of a scrambled copy of the LoRA, which holds "
+            "nobody: this scan cannot tell.",
+        ),
+        Doubt.CONTROLS: Words(
+            "LoRAs of other people come as close to the reference photos",
+            "Pictures resemble your photos, but so do those of LoRAs of other people: this scan cannot tell.",
+        ),
+    },
+    controls="LoRAs of other people",
 )
 
 TOO_FEW_FACES = Rule(
@@ -123,7 +161,7 @@ TOO_FEW_FACES = Rule(
     caveat="A picture without a face says nothing about the person in the file.",
     remedy="",
     next_step=(
-        "Scan again with more pictures (--samples) or steps (--steps), look at them with --save-images DIR, "
-        "and check that the base model is the one the file was trained on (--base)."
+        "Scan again with more pictures (--budget deep) or steps (--steps), look at them with --save-images "
+        "DIR, and check that the base model is the one the file was trained on (--base)."
     ),
 )

@@ -13,27 +13,28 @@ from loraudit.findings.evidence import (
     accepted_test,
     agreement_share,
     agreement_test,
-    mean_interval,
-    quantile,
-    wilson_interval,
 )
+from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
 from loraudit.findings.vocabulary import Score
 
 __all__ = ["score_table"]
 
 
 def score_table(evidence: Sequence[AttackEvidence]) -> tuple[Score, ...]:
-    """Every number of every attack, each followed by its control, the same number of the base model."""
+    """Every number of every attack, each followed by its controls: the same number of the base model and, of
+    faces, of the scrambled LoRA.
+    """
     return tuple(score for e in evidence for score in _attack_scores(e))
 
 
 def _attack_scores(e: AttackEvidence) -> list[Score]:
-    scores = _pair("faces", e, "face detector", _found(e.tuned), _found(e.base))
-    agreement = agreement_share(e.tuned, e.threshold), agreement_share(e.base, e.threshold)
-    scores += _pair("consistency", e, "each other", *agreement, agreement_test(e))
-    accepted, base = accepted_share(e.tuned, e.threshold), accepted_share(e.base, e.threshold)
-    if accepted is not None and base is not None:
-        scores += _pair("accepted", e, "reference", accepted, base, accepted_test(accepted, base))
+    sides = (e.tuned, e.base, *([e.scrambled] if e.scrambled else []))
+    scores = _row("faces", e, "face detector", [_found(faces) for faces in sides])
+    agreement = [agreement_share(faces, e.threshold) for faces in sides]
+    scores += _row("consistency", e, "each other", agreement, agreement_test(e))
+    accepted = [share for faces in sides if (share := accepted_share(faces, e.threshold)) is not None]
+    if accepted:
+        scores += _row("accepted", e, "reference", accepted, accepted_test(accepted[0], accepted[1]))
     readings = e.readings
     if e.tuned.to_reference is not None and e.base.to_reference is not None:
         readings = (Reading("cosine", "reference", e.tuned.to_reference, e.base.to_reference), *readings)
@@ -44,15 +45,19 @@ def _attack_scores(e: AttackEvidence) -> list[Score]:
     return scores
 
 
-def _pair(
-    name: str, e: AttackEvidence, against: str, tuned: Share, base: Share, test: Comparison | None = None
+def _row(
+    name: str, e: AttackEvidence, against: str, sides: Sequence[Share], test: Comparison | None = None
 ) -> list[Score]:
+    """Of the tuned pictures, the base model's and, if there are any, the scrambled LoRA's."""
     null, p_value = (test.null_p95, test.p_value) if test else (None, None)
-    value, control = (share.value if share.n else None for share in (tuned, base))
-    return [
-        Score(name, e.attack, against, value, tuned.n, tuned.low, tuned.high, null, p_value),
-        Score(f"{name}.base", e.attack, against, control, base.n, base.low, base.high),
-    ]
+    scores = []
+    for suffix, share in zip(("", ".base", ".scrambled"), sides, strict=False):
+        value = share.value if share.n else None
+        told = (null, p_value) if not suffix else (None, None)
+        scores.append(
+            Score(f"{name}{suffix}", e.attack, against, value, share.n, share.low, share.high, *told)
+        )
+    return scores
 
 
 def _found(faces: Faces) -> Share:

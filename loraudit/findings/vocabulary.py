@@ -10,8 +10,10 @@ from enum import Enum, IntEnum
 from functools import total_ordering
 
 __all__ = [
+    "CalibrationUsed",
     "Confidence",
     "EncoderUsed",
+    "Evaluations",
     "Exit",
     "Finding",
     "Gap",
@@ -75,11 +77,11 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Score:
-    """One measured number. The same number of the base model is a score of its own, named by `of_base`."""
+    """One measured number. The same number of a control is a score of its own, named by `of_control`."""
 
     name: str
-    """`faces`, `consistency`, `accepted`, `cosine`, `clip-i`, `clip-t`; with `.base` the base model's
-    control."""
+    """`faces`, `consistency`, `accepted`, `cosine`, `clip-i`, `clip-t`; with `.base` and
+    `.scrambled` those of the controls: the base model, and a scrambled copy of the LoRA."""
     attack: str
     against: str
     """Similarity to what: `reference`, `each other`, `class prompt`, `true prompt`; `face detector` for
@@ -97,14 +99,13 @@ class Score:
     """One-sided, tuned above base; not corrected for the number of attacks."""
 
     @property
-    def is_base(self) -> bool:
-        """Whether this is the base model's control of another score."""
-        return self.name.endswith(".base")
+    def is_control(self) -> bool:
+        """Whether this is a control of another score."""
+        return self.name.endswith((".base", ".scrambled"))
 
-    @property
-    def of_base(self) -> tuple[str, str, str]:
-        """(name, attack, against) of this score's control."""
-        return f"{self.name}.base", self.attack, self.against
+    def of_control(self, control: str) -> tuple[str, str, str]:
+        """(name, attack, against) of this score's `control`, `base` or `scrambled`."""
+        return f"{self.name}.{control}", self.attack, self.against
 
 
 @dataclass(frozen=True)
@@ -185,15 +186,40 @@ class EncoderUsed:
 
 
 @dataclass(frozen=True)
+class CalibrationUsed:
+    """The calibration data at hand."""
+
+    name: str
+    controls: int
+    """Control LoRAs that hold no single person."""
+    unused: str | None = None
+    """Why they do not fit this scan, whose verdict then rests on its own controls; None: they do."""
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Evaluations of the base model's network, one for each picture, step and prompt."""
+
+    spent: int
+    most: int
+    """Had no attack been stopped early or skipped."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All that, with the file, decides what a scan sees."""
 
     base: str | None = None
     encoder: EncoderUsed | None = None
     attacks: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    """Attacks that were not needed any more: nothing they bring back could raise the verdict."""
     seeds: tuple[int, ...] = ()
     budget: str | None = None
-    """In words: `16 samples, 20 steps, guidance 3`."""
+    """In words: `at most 16 samples, 20 steps, guidance 3`."""
+    evaluations: Evaluations | None = None
+    calibration: CalibrationUsed | None = None
+    """None: there is none for this base."""
     device: str | None = None
     depth: str = "attack"
     """How far it looked: `metadata` (words only), `weights` (every matrix is read too), `attack`."""

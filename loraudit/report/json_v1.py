@@ -9,7 +9,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from loraudit.findings import EncoderUsed, Finding, Modules, Report, Score, Settings, Target
+from loraudit.findings import (
+    CalibrationUsed,
+    EncoderUsed,
+    Evaluations,
+    Finding,
+    Modules,
+    Report,
+    Score,
+    Settings,
+    Target,
+)
 from loraudit.report.plain import plain
 
 __all__ = ["render", "schema"]
@@ -95,14 +105,25 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "base": _text(settings.base),
         "encoder": None if settings.encoder is None else _encoder(settings.encoder),
         "attacks": [plain(attack) for attack in settings.attacks],
+        "skipped": [plain(attack) for attack in settings.skipped],
         "seeds": list(settings.seeds),
         "budget": _text(settings.budget),
+        "evaluations": None if settings.evaluations is None else _evaluations(settings.evaluations),
+        "calibration": None if settings.calibration is None else _calibration(settings.calibration),
         "device": _text(settings.device),
     }
 
 
 def _encoder(encoder: EncoderUsed) -> dict[str, str]:
     return {"name": plain(encoder.name), "sha256": plain(encoder.sha256)}
+
+
+def _evaluations(evaluations: Evaluations) -> dict[str, int]:
+    return {"spent": evaluations.spent, "most": evaluations.most}
+
+
+def _calibration(used: CalibrationUsed) -> dict[str, Any]:
+    return {"name": plain(used.name), "controls": used.controls, "unused": _text(used.unused)}
 
 
 def _text(text: str | None) -> str | None:

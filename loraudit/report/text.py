@@ -17,7 +17,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from loraudit.findings import Finding, Report, Score, Severity, Target
+from loraudit.findings import CalibrationUsed, Finding, Report, Score, Severity, Target
 from loraudit.report.plain import plain
 
 __all__ = ["render"]
@@ -36,6 +36,8 @@ _WHOLE = 20
 """Reports that are printed whole; of more, nobody reads thousands of lines."""
 _ALL_COLUMNS = 78
 """Width below which the scores keep to what the verdict rests on."""
+_COLUMN = 9
+"""Width of one more."""
 _BOUND = (
     "An audit is a lower bound: a stronger attack, or more time, may get back more. A report without "
     "findings means that these attacks, at this budget, found nothing. It never means that the file is safe."
@@ -79,7 +81,7 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
         for i, finding in enumerate(report.findings):
             parts.append(_below(_finding(finding, reveal)) if i else _finding(finding, reveal))
     if report.scores:
-        parts += [_title("Scores"), _scores(report.scores, every_column=width >= _ALL_COLUMNS)]
+        parts += [_title("Scores"), _scores(report.scores, width)]
     parts += [_title("Settings"), _settings(report), _title("Not looked at"), _gaps(report)]
     bound = _BOUND if report.settings.depth == "attack" and report.scanned else _WORDS_ONLY
     return Group(*parts, _below(Text(bound, style="dim")))
@@ -156,23 +158,28 @@ def _numbers(finding: Finding) -> str:
     return "  ".join(f"{key}={_number(value)}" for key, value in told if key not in _TOLD_BY_DETAIL)
 
 
-def _scores(scores: Sequence[Score], every_column: bool) -> RenderableType:
-    headings = ("value", "95 % range", "n", "base", "chance", "p") if every_column else ("value", "base", "p")
+def _scores(scores: Sequence[Score], width: int) -> RenderableType:
+    scrambled = ("scr.",) if any(score.name.endswith(".scrambled") for score in scores) else ()
+    headings: tuple[str, ...] = ("value", "base", *scrambled, "p")
+    if width >= _ALL_COLUMNS:
+        chance = ("chance",) if width >= _ALL_COLUMNS + len(scrambled) * _COLUMN else ()
+        headings = ("value", "95 % range", "n", "base", *scrambled, *chance, "p")
     table = _table()
     table.add_column("score (to what)", ratio=1)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    controls = {(score.name, score.attack, score.against): score for score in scores if score.is_base}
-    shown = [score for score in scores if not score.is_base]
+    controls = {(score.name, score.attack, score.against): score for score in scores if score.is_control}
+    shown = [score for score in scores if not score.is_control]
     for attack, group in groupby(shown, key=lambda score: score.attack):
         table.add_row(_text(attack, style="bold"))
         for score in group:
-            control = controls.get(score.of_base)
+            base, other = (controls.get(score.of_control(name)) for name in ("base", "scrambled"))
             cells = {
                 "value": _decimal(score.value),
                 "95 % range": _interval(score.low, score.high),
                 "n": str(score.n),
-                "base": _decimal(control.value) if control else "-",
+                "base": _decimal(base.value) if base else "-",
+                "scr.": _decimal(other.value) if other else "-",
                 "chance": _decimal(score.null_p95),
                 "p": _p(score.p_value),
             }
@@ -181,7 +188,8 @@ def _scores(scores: Sequence[Score], every_column: bool) -> RenderableType:
             )
     legend = (
         "base: the same number of the base model without the file, same embedding and seeds. "
-        + ("chance: what 95 % of chance outcomes do not exceed. " if every_column else "")
+        + ("scr.: of a scrambled copy of the file, as large and of nobody. " if scrambled else "")
+        + ("chance: what 95 % of chance outcomes do not exceed. " if "chance" in headings else "")
         + "p: how often chance alone leads the base by as much."
     )
     return Group(table, _text(legend, style="dim"))
@@ -189,17 +197,25 @@ def _scores(scores: Sequence[Score], every_column: bool) -> RenderableType:
 
 def _settings(report: Report) -> RenderableType:
     settings = report.settings
-    encoder = settings.encoder
+    encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
     rows = [
         ("Depth", settings.depth),
         ("Base model", settings.base),
         ("Encoder", encoder and f"{encoder.name} (sha256 {encoder.sha256[:16]}…)"),
         ("Attacks", ", ".join(settings.attacks)),
+        ("Not needed", ", ".join(settings.skipped)),
         ("Budget", settings.budget),
+        ("Evaluations", spent and f"{spent.spent:,} of at most {spent.most:,}"),
+        ("Calibration", calibration and _calibration(calibration)),
         ("Seeds", _ranges(settings.seeds)),
         ("Device", settings.device),
     ]
     return _grid((label, _text(value)) for label, value in rows if value)
+
+
+def _calibration(calibration: CalibrationUsed) -> str:
+    told = f"{calibration.name}, {calibration.controls} control LoRAs"
+    return f"{told}; not used: {calibration.unused}" if calibration.unused else told
 
 
 def _gaps(report: Report) -> RenderableType:

@@ -73,10 +73,11 @@ def _card(
         shape = model.config
         what = (
             f"The probe encoder for LoRAs on the base `{base}`: it reads any rank and any subset of the "
-            f"{len(shape.sites)} modules that a LoRA can adapt, through {shape.probes} learned probes on "
-            "each side of an update, and answers the same whichever factors a file holds. Its embedding "
-            f"[{shape.length}, {shape.embedding}] stands in for the prompt: a learned constant plus what it "
-            f"reads. {size:,} trained parameters."
+            f"{len(shape.sites)} modules of the UNet's attention blocks, through {shape.probes} probes on "
+            "each side of an update, and answers the same whichever factors a file holds. From the updates' "
+            "directions a ridge regression reads the face vector of the person; a small network turns that "
+            f"into an embedding [{shape.length}, {shape.embedding}] that stands in for the prompt: a learned "
+            f"constant plus what was read. {size:,} parameters of that network were trained."
         )
         limit = (
             "It fits this base only. Its loss says how well the embedding explains the training pictures, "

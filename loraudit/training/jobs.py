@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
+from torch.nn import functional
 
 from loraudit.base import Base, load_base
 from loraudit.cards import artefact, cache_folder
-from loraudit.encoder import frozen_transformer
+from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
 from loraudit.interrupt import interruptible
 from loraudit.lora.header import clean
@@ -30,6 +31,7 @@ from loraudit.training.data import People, read_image
 from loraudit.training.encoder_card import finish
 from loraudit.training.finetune import Recipe, Subject, class_latents, finetune, new_adapters
 from loraudit.training.folders import image_files, open_people
+from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
 from loraudit.training.train_encoder import Settings, new_constant, new_encoder, new_probe, train_encoder
 from loraudit.training.varied import open_varied
@@ -168,6 +170,28 @@ def _settings(base: Base, arch: str) -> Settings:
     return training.PAPER_PROBE if arch == "probe" else training.PAPER
 
 
+def _probe(
+    base: Base, source: Source, people: People, recipe: Recipe, seed: int
+) -> tuple[ProbeEncoder, VariedSource]:
+    """A probe encoder that reads, and a source that tells it what is read of people it does not know."""
+    if not isinstance(source, VariedSource | ZooSource):
+        raise LorauditError("the probe encoder is trained on a zoo", "name one with --zoo")
+    sources = source.sources if isinstance(source, VariedSource) else [source]
+    sys.stderr.write("reading the zoo\n")
+    face = _face(base)
+
+    def vector(identity: int) -> torch.Tensor:
+        seen = face.embed(people.pictures(identity, base.image_size)).vectors
+        return functional.normalize(seen.mean(0), dim=0)
+
+    faces = [torch.stack([vector(member.identity) for member in one.zoo.members]) for one in sources]
+    model = new_probe(base, recipe.class_prompt, recipe.steps, faces[0].shape[1], seed)
+    told = fit_reader(model, [one.zoo for one in sources], faces)
+    return model, VariedSource(
+        [dataclasses.replace(one, faces=read) for one, read in zip(sources, told, strict=True)], seed
+    )
+
+
 def _face(base: Base) -> FaceScorer:
     """The face model that pictures of this base are judged by. Raises `Incomplete` without its weights."""
     if _is_tiny(base):
@@ -197,7 +221,7 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
             if job.arch == "constant":
                 model: Any = new_constant(base, recipe.class_prompt)
             elif job.arch == "probe":
-                model = new_probe(base, recipe.class_prompt, recipe.steps, settings.seed)
+                model, source = _probe(base, source, people, recipe, settings.seed)
             else:
                 # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
                 shapes = new_adapters(base, recipe, [0]).terms()
@@ -225,10 +249,9 @@ def _source(
 ) -> tuple[Source, Recipe, dict[str, Any]]:
     """Where the samples come from, the recipe of its LoRAs, and what to say of it."""
     recipe = dataclasses.replace(base_recipe(base), **job.recipe)
-    face = _face(base) if job.arch == "probe" else None
     if job.zoo is not None and (zoos := open_varied(job.zoo)):
         sources = [
-            ZooSource.of(base, zoo, settings.seed + i, settings.loras, not job.timestep, people, face)
+            ZooSource.of(base, zoo, settings.seed + i, settings.loras, not job.timestep, people)
             for i, zoo in enumerate(zoos)
         ]
         about = {
@@ -240,7 +263,7 @@ def _source(
     if job.zoo is not None:
         with state.main_process_first():
             zoo = open_or_build(base, people, job.zoo, recipe, job, settings.seed)
-        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people, face)
+        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people)
         plan = zoo.plan
         about = {"source": "zoo", "people": len(plan.people), "snapshots": list(plan.snapshots)}
         return source, plan.recipe, about

@@ -13,12 +13,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from loraudit.base import Base
 from loraudit.errors import LorauditError
 from loraudit.lowrank import Terms
-from loraudit.scores import FaceScorer
 from loraudit.training.data import People, Synthetic
 from loraudit.training.finetune import Recipe, Subject, finetune
 from loraudit.training.zoo import Plan, Zoo, fingerprint
@@ -37,7 +35,7 @@ class Sample:
     latents: Sequence[Tensor]
     """The training pictures of each, `[P, C, h, w]`."""
     faces: Tensor | None = None
-    """Unit face vectors of the people, `[M, e]`, where a face model was given."""
+    """What a reader that has not seen these people tells of each, `[M, e]` (`loraudit.training.reader`)."""
 
 
 class Source(Protocol):
@@ -61,7 +59,7 @@ class ZooSource:
     finished_only: bool
     """Only the last snapshot: training without the paper's timestep idea."""
     faces: Tensor | None = None
-    """Unit face vectors of the members, `[members, e]`."""
+    """As `Sample.faces`, of every member at every snapshot, `[members, snapshots, e]`."""
 
     @classmethod
     def of(
@@ -72,24 +70,17 @@ class ZooSource:
         loras: int = 32,
         finished_only: bool = False,
         people: People | None = None,
-        face: FaceScorer | None = None,
     ) -> "ZooSource":
-        """Open a zoo; with `face`, samples carry face vectors.
-
-        Raises `LorauditError` if somebody in it is held out, or its data or its base are others.
-        """
+        """Open a zoo. `LorauditError` if somebody in it is held out, or its data or its base are others."""
         people = people or Synthetic()
         require_trainable(zoo.plan, people)
         if zoo.base != fingerprint(base):
             raise LorauditError("the zoo was made with another base", "give its base, or build another zoo")
-        latents, faces = [], []
-        for member in zoo.members:
-            pictures = people.pictures(member.identity, base.image_size, zoo.plan.pictures)
-            latents.append(base.encode_images(pictures))
-            if face is not None:
-                faces.append(functional.normalize(face.embed(pictures).vectors.mean(0), dim=0))
-        known = torch.stack(faces).to(base.device) if faces else None
-        return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only, known)
+        latents = [
+            base.encode_images(people.pictures(m.identity, base.image_size, zoo.plan.pictures))
+            for m in zoo.members
+        ]
+        return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only)
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
         """Members drawn without replacement, the snapshot of each drawn apart."""
@@ -102,13 +93,16 @@ class ZooSource:
         rng = np.random.default_rng([self.seed, 20, index, process])
         # Sorted, so that the file is read forwards.
         members = sorted(int(i) for i in rng.permutation(len(self.zoo.members))[: self.loras])
-        steps = [snapshots[int(i)] for i in rng.integers(len(snapshots), size=len(members))]
+        places = [int(i) for i in rng.integers(len(snapshots), size=len(members))]
+        if self.finished_only:
+            places = [len(self.zoo.plan.snapshots) - 1] * len(members)
+        steps = [self.zoo.plan.snapshots[place] for place in places]
         terms = self.zoo.rows(list(zip(members, steps, strict=True)))
         return Sample(
             {site: (up.to(device), down.to(device)) for site, (up, down) in terms.items()},
             torch.tensor(steps, device=device),
             [self.latents[i] for i in members],
-            None if self.faces is None else self.faces[members],
+            None if self.faces is None else self.faces[members, places],
         )
 
 

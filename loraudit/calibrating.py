@@ -1,0 +1,194 @@
+"""Making calibration data: control LoRAs under the very attacks of a scan.
+
+A control's pictures come from the tuned model alone: its own controls say nothing about a scan. `measure` is
+one LoRA, `calibrate` all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from loraudit.attacks import Aim, Attack
+from loraudit.attacks.encoder import EncoderAttack
+from loraudit.attacks.evidence import Scorers, look_at
+from loraudit.attacks.plan import Plan, draw
+from loraudit.base import Base
+from loraudit.errors import LorauditError
+from loraudit.findings import accepted_score, agreement_score, looks
+from loraudit.lora import Factors, LoRA, LoRAFile, clean, load_lora
+from loraudit.lowrank import Terms, stack
+from loraudit.pictures import read_photos
+from loraudit.scores import FaceScorer
+from loraudit.scores.calibration import KINDS, Calibration, Conditions, Control, Shares, null_of
+from loraudit.workbench import Bench
+
+__all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure", "versions"]
+
+_MATCH: Final = "identity"
+"""Stands for a kind in `done.jsonl`."""
+_PACKAGES: Final = ("loraudit", "torch", "diffusers", "transformers")
+
+
+def calibrate(
+    base: Base,
+    attacks: Sequence[Attack],
+    plan: Plan,
+    face: FaceScorer,
+    loras: Iterable[tuple[str, LoRA | Terms]],
+    identities: Iterable[tuple[LoRA | Terms, Sequence[Tensor]]] = (),
+    *,
+    face_sha256: str,
+    name: str = "calibration",
+) -> Calibration:
+    """The calibration data of control `loras`, each with its kind (one of `KINDS`).
+
+    `identities` are LoRAs of one person each with photos `[3, H, W]` of *another* person. `Terms` hold one
+    LoRA. Every attack has to run on every LoRA: raises `LorauditError` where one cannot.
+    """
+    controls = tuple(Control(kind, measure(base, attacks, plan, Scorers(face), lora)) for kind, lora in loras)
+    matches = tuple(
+        measure(base, attacks, plan, Scorers(face, None, look_at(photos, face, None)), lora)
+        for lora, photos in identities
+    )
+    conditions = conditions_of(base, attacks, plan, face_sha256)
+    return Calibration(name, conditions, looks(len(plan.seeds)), controls, matches, versions())
+
+
+def calibrate_folders(
+    bench: Bench,
+    plan: Plan,
+    controls: Path,
+    identities: Path | None,
+    out: Path,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Calibration:
+    """Measure `controls/<kind>/*` and `identities/<name>`, write `calibration.json` into `out`.
+
+    `settings.json` is written first, one line of `done.jsonl` as each LoRA is done; a later call goes on from
+    there. Raises `LorauditError` if `out` holds another calibration, or a folder is none of `KINDS`.
+    """
+    scorers = bench.scorers
+    if scorers is None:
+        raise ValueError("a bench without a face model")
+    conditions = conditions_of(bench.base, bench.attacks, plan, scorers.face_sha256)
+    settings = json.dumps({**asdict(conditions), "looks": looks(len(plan.seeds))}, sort_keys=True)
+    done = _resumed(out, settings)
+    jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
+    people = sorted(folder for folder in identities.iterdir() if folder.is_dir()) if identities else []
+    jobs += [(_MATCH, folder) for folder in people]
+    for number, (kind, path) in enumerate(jobs):
+        on_step(number, len(jobs))
+        if (key := f"{kind}/{path.name}") in done:
+            continue
+        lora, judges = path, Scorers(scorers.face)
+        if kind == _MATCH:
+            # The next person's photos: a stranger's.
+            photos = read_photos(people[(people.index(path) + 1) % len(people)])
+            lora, judges = (
+                path / "lora.safetensors",
+                replace(judges, references=look_at(photos, scorers.face, None)),
+            )
+        done[key] = measure(bench.base, bench.attacks, plan, judges, load_lora(str(lora)))
+        with (out / "done.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"lora": key, "scores": done[key]}) + "\n")
+    on_step(len(jobs), len(jobs))
+    keys = [f"{kind}/{path.name}" for kind, path in jobs]
+    found = Calibration(
+        out.name,
+        conditions,
+        looks(len(plan.seeds)),
+        tuple(Control(key.split("/")[0], done[key]) for key in keys if not key.startswith(_MATCH)),
+        tuple(done[key] for key in keys if key.startswith(_MATCH)),
+        versions(),
+    )
+    found.write(out)
+    return found
+
+
+def _kinds(controls: Path) -> list[Path]:
+    folders = sorted(folder for folder in controls.iterdir() if folder.is_dir()) if controls.is_dir() else []
+    if not folders or any(folder.name not in KINDS for folder in folders):
+        raise LorauditError(
+            f"{clean(str(controls), 300)} needs a folder for each kind of control",
+            f"name them {', '.join(KINDS)}",
+        )
+    return folders
+
+
+def _resumed(out: Path, settings: str) -> dict[str, Shares]:
+    """What is done already."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "settings.json"
+    if file.exists() and file.read_text(encoding="utf-8") != settings:
+        raise LorauditError(
+            f"{clean(str(out), 300)} holds a calibration with other settings",
+            "choose another folder with --out",
+        )
+    file.write_text(settings, encoding="utf-8")
+    lines = (
+        (out / "done.jsonl").read_text(encoding="utf-8").split("\n") if (out / "done.jsonl").exists() else []
+    )
+    # The last line of an interrupted run may be cut, and is not counted.
+    (out / "done.jsonl").write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
+    rows = map(json.loads, lines[:-1])
+    return {row["lora"]: {name: tuple(shares) for name, shares in row["scores"].items()} for row in rows}
+
+
+def measure(
+    base: Base, attacks: Sequence[Attack], plan: Plan, scorers: Scorers, lora: LoRA | Terms
+) -> Shares:
+    """Of every attack, the share of matching pairs at each look; with references, of accepted pictures.
+
+    Attacks by the LoRA's own words are left out: they stand for a name like any other. Raises as
+    `Attack.aims`.
+    """
+    if not isinstance(lora, LoRA):
+        lora = _as_lora(lora, base)
+    score = agreement_score if scorers.references is None else accepted_score
+    terms = stack([lora], base.device, base.dtype)
+    found = {}
+    for aim in (
+        aim for attack in attacks for aim in attack.aims(lora, base) if null_of(aim.attack) == aim.attack
+    ):
+        faces = scorers.faces(_pictures(base, terms, aim, plan))
+        shares = (score(faces, scorers.face.threshold, (look,)) for look in looks(len(plan.seeds)))
+        found[aim.attack] = tuple(shares)
+    return found
+
+
+def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256: str) -> Conditions:
+    """The conditions of a calibration with these attacks."""
+    encoders = {
+        attack.name: attack.checkpoint.sha256 for attack in attacks if isinstance(attack, EncoderAttack)
+    }
+    return Conditions(base.name, plan.sampling.steps, plan.sampling.guidance, encoders, face_sha256)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide what a picture looks like."""
+    return {package: version(package) for package in _PACKAGES}
+
+
+def _pictures(base: Base, terms: Terms, aim: Aim, plan: Plan) -> Tensor:
+    size = plan.pictures_a_pass(base)
+    batches = (plan.seeds[i : i + size] for i in range(0, len(plan.seeds), size))
+    return torch.cat(
+        [draw(base, terms, aim.embedding[None], seeds, plan.sampling, aim.against_base) for seeds in batches]
+    )
+
+
+def _as_lora(terms: Terms, base: Base) -> LoRA:
+    factors = {
+        site: Factors(up[0].float().cpu().numpy(), down[0].float().cpu().numpy(), 1.0)
+        for site, (up, down) in terms.items()
+    }
+    file = LoRAFile("control", Path("control"), "", 0, {})
+    return LoRA(file, base.name, base.name, "terms", factors, ())

@@ -1,0 +1,59 @@
+"""Conformal calibration: a score among those of control LoRAs that hold nobody in particular.
+
+If a file were one more control, its score would be as likely to come at any place among theirs as at any
+other. The share of places at or above it, `(1 + #{control >= score}) / (controls + 1)`, is therefore a
+p-value without a model: at most a share `p` of controls gets one of at most `p` (Vovk, Gammerman and Shafer
+2005, "Algorithmic Learning in a Random World").
+
+The score of an attack is the share of all pairs of its pictures that match; a picture without a face matches
+none, or two lucky faces of sixteen pictures would score 1. A control's is its maximum over the attacks and
+looks that the scan might have used. A scan takes each attack at the last look that it reached, so its own
+maximum can only be smaller: with any rule to stop early, and for the best of all attacks, the p-value errs
+upwards, and no further correction is needed (Westfall and Young 1993, the single-step maximum).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loraudit.findings.evidence import Faces
+
+__all__ = ["Null", "accepted_score", "agreement_score", "conformal_p"]
+
+
+@dataclass(frozen=True)
+class Null:
+    """What control LoRAs score under the attacks of one scan."""
+
+    looks: tuple[int, ...]
+    """Numbers of pictures at which they were scored, rising."""
+    agreement: tuple[float, ...]
+    """Of each control LoRA: its highest agreement over attacks and looks, in 0..1."""
+    accepted: tuple[float, ...] = ()
+    """Of each LoRA of somebody else than the reference photos show: its highest accepted share, in 0..1."""
+
+
+def conformal_p(score: float, controls: Sequence[float]) -> float:
+    """The conformal p-value of `score`, in 1 / (n + 1)..1."""
+    return (1 + sum(control >= score for control in controls)) / (len(controls) + 1)
+
+
+def agreement_score(faces: Faces, threshold: float, looks: Sequence[int]) -> float:
+    """Share of matching pairs among all pairs of pictures, at the last of `looks` that was reached.
+
+    0 before the first.
+    """
+    seen = faces.first(_last(faces, looks))
+    pairs = math.comb(seen.pictures, 2)
+    return sum(cosine >= threshold for cosine in seen.pairs) / pairs if pairs else 0.0
+
+
+def accepted_score(faces: Faces, threshold: float, looks: Sequence[int]) -> float:
+    """Share of the pictures accepted as the reference person, at the last of `looks` that was reached."""
+    seen = faces.first(_last(faces, looks))
+    accepted = sum(cosine >= threshold for cosine in seen.to_reference or ())
+    return accepted / seen.pictures if seen.pictures else 0.0
+
+
+def _last(faces: Faces, looks: Sequence[int]) -> int:
+    return max((look for look in looks if look <= faces.pictures), default=0)

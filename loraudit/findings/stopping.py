@@ -1,0 +1,124 @@
+"""When to stop: an attack whose outcome more pictures would hardly change, a scan that can find no more.
+
+A question is settled early in one of two ways.
+
+- *Found*: the verdict stands at its highest level already, with the tests against both controls held to
+  `EARLY_ALPHA`; a boundary that strict leaves the error of the last look as it is (Haybittle 1971, British
+  Journal of Radiology 44; Peto and others 1976, British Journal of Cancer 34). And the chance that the full
+  number of pictures would bring it below that level is at most `ERROR`.
+- *Futile*: nothing has been shown, and the chance that the full number would show anything is at most
+  `ERROR`.
+
+The chances are predictive: of `K` pictures of one person among `n`, under Jeffreys' prior, so many more of
+the `most - n` still to come show that person too (a beta-binomial number). Futility asks for the fewest that
+any level could take: enough pairs for the lowest share, and enough for the tests with controls that match
+nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from loraudit.findings.evidence import AttackEvidence
+from loraudit.findings.intervals import quantile, wilson_interval
+from loraudit.findings.null import Null, conformal_p
+from loraudit.findings.policy import Claim, Policy, accepted_claim, agreement_claim, judge
+from loraudit.findings.vocabulary import Severity
+
+__all__ = ["EARLY_ALPHA", "ERROR", "enough", "looks", "settled"]
+
+ERROR: Final = 0.02
+"""Chance that an attack stopped early would have ended otherwise."""
+EARLY_ALPHA: Final = 0.001
+FIRST_LOOK: Final = 8
+"""Four pictures hold fewer faces than a verdict needs."""
+LOOKS_APART: Final = 4
+_EARLY_CONFIDENCE: Final = 1 - 2 * EARLY_ALPHA
+"""Of a two-sided interval whose lower end is held to `EARLY_ALPHA`."""
+
+
+def looks(most: int) -> tuple[int, ...]:
+    """Numbers of pictures after which a scan of at most `most` looks at them; the last is `most`."""
+    return (*range(FIRST_LOOK, most, LOOKS_APART), most)
+
+
+def settled(
+    evidence: AttackEvidence, most: int, planned: int, policy: Policy, null: Null | None = None
+) -> bool:
+    """Whether more pictures, `most` at the end, would hardly change what one of `planned` attacks says."""
+    if evidence.tuned.found < policy.min_faces:
+        return False
+    accepted = accepted_claim(evidence, policy, null)
+    if accepted is not None:
+        # A single picture accepted later is a finding, so nothing is futile here.
+        return _surely_critical(accepted, most, policy)
+    claim = agreement_claim(evidence, policy, planned, null)
+    if claim.severity is Severity.NONE:
+        return _more(claim, most, _fewest(most, planned, policy, null)) <= ERROR
+    times = planned if claim.conformal is None else 1
+    if claim.severity < Severity.HIGH or claim.chance * times > EARLY_ALPHA:
+        return False
+    fewest = next(k for k in range(most + 1) if _pairs(k) >= policy.high_agreement * _pairs(most))
+    return _more(claim, most, fewest) >= 1 - ERROR
+
+
+def enough(
+    evidence: Sequence[AttackEvidence], planned: int, policy: Policy, null: Null | None = None
+) -> bool:
+    """Whether the verdict stands at the level that no further attack of `planned` can raise."""
+    top = Severity.HIGH if evidence[0].tuned.to_reference is None else Severity.CRITICAL
+    findings = judge(evidence, policy, null, planned)
+    return any(finding.severity >= top for finding in findings)
+
+
+def _surely_critical(claim: Claim, most: int, policy: Policy) -> bool:
+    share = claim.share
+    low, _ = wilson_interval(share.k, share.n, _EARLY_CONFIDENCE)
+    if claim.severity < Severity.CRITICAL or low < policy.critical_low or low <= claim.control:
+        return False
+    fewest = next(k for k in range(most + 1) if wilson_interval(k, most)[0] >= policy.critical_low)
+    return _reach(share.k, share.n, most - share.n, fewest) >= 1 - ERROR
+
+
+def _more(claim: Claim, most: int, fewest: int) -> float:
+    """Chance that `fewest` of `most` pictures show one person, given the matching pairs of the claim."""
+    n = claim.evidence.tuned.pictures
+    # As many pictures of one person as make up that many pairs; without a pair, none or one.
+    one_person = next(k for k in range(1, n + 1) if _pairs(k) >= min(claim.share.k, _pairs(n)))
+    possible = (0, 1) if one_person == 1 else (one_person,)
+    weights = [_beta_binomial(k, n, 0.5, 0.5) for k in possible]
+    reach = [_reach(k, n, most - n, fewest) for k in possible]
+    return math.fsum(w * r for w, r in zip(weights, reach, strict=True)) / math.fsum(weights)
+
+
+def _fewest(most: int, planned: int, policy: Policy, null: Null | None) -> int:
+    """Pictures of one person among `most` below which no level is reached, whatever the controls show."""
+    lowest = policy.low_agreement
+    if null is not None and conformal_p(0.0, null.agreement) > policy.low_p:
+        # The score that a share `low_p` of the controls reaches; less is no finding.
+        lowest = max(lowest, quantile(null.agreement, 1 - policy.low_p))
+    times = planned if null is None else 1
+    for k in range(2, most + 1):
+        chance = math.comb(2 * most - k, most - k) / math.comb(2 * most, most)
+        if _pairs(k) >= lowest * _pairs(most) and chance * times <= policy.alpha:
+            return k
+    return most
+
+
+def _pairs(pictures: int) -> int:
+    return math.comb(pictures, 2)
+
+
+def _reach(k: int, n: int, more: int, fewest: int) -> float:
+    """Chance of at least `fewest` in `n + more` draws after `k` in `n`, under Jeffreys' prior."""
+    still = range(max(0, fewest - k), more + 1)
+    return math.fsum(_beta_binomial(j, more, k + 0.5, n - k + 0.5) for j in still)
+
+
+def _beta_binomial(k: int, n: int, a: float, b: float) -> float:
+    """Chance of `k` in `n` draws whose common chance is drawn from Beta(a, b)."""
+    return math.comb(n, k) * math.exp(_log_beta(a + k, b + n - k) - _log_beta(a, b))
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)

@@ -1,0 +1,111 @@
+"""Fit what a probe encoder reads: a LoRA's updates to the face vector of the person, by ridge regression.
+
+Probes: for every module, the principal directions of the updates' columns and of their rows (the first step
+of a higher-order SVD, https://doi.org/10.1137/S0895479896305696), so that few probes keep most of what
+updates hold. Regression: in its dual form, since a LoRA has far more views than a zoo has LoRAs.
+
+A regression knows the LoRAs it was fitted to by heart. What the encoder's answer is learned from are
+therefore the predictions of others, fitted without the person: of `FOLDS` parts of the people, each is read
+by the regression from the rest.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from loraudit.encoder.probe import ProbeEncoder
+from loraudit.lowrank import Terms
+from loraudit.training.zoo import Zoo
+
+__all__ = ["FOLDS", "fit_reader"]
+
+FOLDS: Final = 8
+PENALTY: Final = 0.1
+"""Relative to the mean squared norm of the views; 0.03 to 3 reads about as well."""
+
+
+@torch.no_grad()
+def fit_reader(encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tensor]) -> list[Tensor]:
+    """Fit `encoder` in place to all snapshots of `zoos`; `faces [members, e]` are unit face vectors.
+
+    Returns what would be read of every member had it not been seen, unit vectors `[members, snapshots, e]`
+    of each zoo.
+    """
+    groups = [
+        (zoo, first, step)
+        for zoo in zoos
+        for step in zoo.plan.snapshots
+        for first in range(0, len(zoo.members), zoo.plan.people_per_pass)
+    ]
+    _fit_probes(encoder, [zoo.terms(first, step) for zoo, first, step in groups])
+    views, people = [], []
+    offsets = torch.tensor([0, *(len(zoo.members) for zoo in zoos)]).cumsum(0).tolist()
+    for zoo, first, step in groups:
+        found, norms = encoder.views(zoo.terms(first, step))
+        views.append(encoder.scaled(found, norms).flatten(1))
+        start = offsets[list(zoos).index(zoo)] + first
+        people.append(torch.arange(start, start + len(found)))
+    x, who = torch.cat(views), torch.cat(people)
+    y = torch.cat(list(faces)).to(x)
+    _fit_regression(encoder, x, y[who])
+    fold = who % FOLDS
+    told = torch.zeros(len(x), y.shape[1]).to(x)
+    gram = x @ x.T
+    for part in range(FOLDS):
+        seen, new = fold != part, fold == part
+        if new.any():
+            weights = _dual(gram[seen][:, seen], y[who[seen]] - encoder.mean_face)
+            told[new] = (gram[new][:, seen] - gram[seen][:, seen].mean(0)) @ weights
+    told = F.normalize(told @ encoder.basis.T @ encoder.basis, dim=1)
+    return _by_zoo(told, who, zoos, offsets)
+
+
+def _fit_probes(encoder: ProbeEncoder, parts: Sequence[Terms]) -> None:
+    for (site, out, in_), left, right in zip(encoder.config.sites, *encoder.probes(), strict=True):
+        rows, columns = encoder.left.new_zeros(out, out), encoder.left.new_zeros(in_, in_)
+        for terms in parts:
+            if site not in terms:
+                continue
+            up, down = terms[site]
+            update = up @ down
+            update = update / update.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
+            rows += torch.einsum("mij,mkj->ik", update, update)
+            columns += torch.einsum("mij,mik->jk", update, update)
+        for probes, scatter in ((left, rows), (right, columns)):
+            directions = torch.linalg.eigh(scatter)[1].flip(1)[:, : encoder.config.probes]
+            probes[:, : directions.shape[1]] = directions
+
+
+def _fit_regression(encoder: ProbeEncoder, x: Tensor, y: Tensor) -> None:
+    """`x [n, sites p^2]` to the principal components of `y [n, e]`."""
+    encoder.mean_face.copy_(y.mean(0))
+    spread = y - y.mean(0)
+    directions = torch.linalg.svd(spread, full_matrices=False).Vh[: encoder.config.components]
+    encoder.basis.zero_()[: len(directions)] = directions
+    weights = x.T @ _dual(x @ x.T, spread @ encoder.basis.T)
+    encoder.centre.copy_(x.mean(0) @ weights)
+    encoder.reader.copy_(weights.view_as(encoder.reader))
+
+
+def _dual(gram: Tensor, y: Tensor) -> Tensor:
+    """Weights of the seen LoRAs, `[n, ...]`: ridge regression on centred views, from their `gram`."""
+    n = len(gram)
+    centring = torch.eye(n).to(gram) - 1 / n
+    centred = centring @ gram @ centring
+    damped = centred + PENALTY * centred.diag().mean() * torch.eye(n).to(gram)
+    weights: Tensor = centring @ torch.linalg.solve(damped, y)
+    return weights
+
+
+def _by_zoo(told: Tensor, who: Tensor, zoos: Sequence[Zoo], offsets: Sequence[int]) -> list[Tensor]:
+    order: dict[int, list[int]] = {}
+    for row, person in enumerate(who.tolist()):
+        order.setdefault(person, []).append(row)  # snapshots ascend within a person
+    found = []
+    for zoo, start in zip(zoos, offsets[:-1], strict=True):
+        rows = [order[start + i] for i in range(len(zoo.members))]
+        found.append(told[torch.tensor(rows)])
+    return found

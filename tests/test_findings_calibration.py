@@ -1,0 +1,200 @@
+"""Conformal p-values, and when a scan may stop early."""
+
+import dataclasses
+import random
+from itertools import combinations
+from statistics import median
+
+import pytest
+
+from loraudit.findings import (
+    AttackEvidence,
+    Confidence,
+    Exit,
+    Faces,
+    Null,
+    Policy,
+    Report,
+    Severity,
+    Target,
+    agreement_score,
+    conformal_p,
+    enough,
+    exit_code,
+    judge,
+    looks,
+    settled,
+)
+from loraudit.report import FORMATS
+
+SAME, OTHER, THRESHOLD = 0.8, 0.1, 0.5
+POLICY = Policy()
+ATTACKS = 5
+
+
+def of_people(people):
+    """Faces of pictures that show these people; None: no face."""
+    where = tuple(i for i, who in enumerate(people) if who is not None)
+    pairs = tuple(SAME if people[i] == people[j] else OTHER for i, j in combinations(where, 2))
+    return Faces(len(people), len(where), pairs, None, where)
+
+
+def seen(people, n=None, base=None, scrambled=None):
+    """Evidence of the first `n` pictures; the controls show strangers unless told."""
+    n = n or len(people)
+    strangers = [f"s{i}" for i in range(len(people))]
+    tuned, plain, other = (of_people(who[:n]) for who in (people, base or strangers, scrambled or strangers))
+    cross = [(OTHER,) * (tuned.found * faces.found) for faces in (plain, other)]
+    return AttackEvidence(
+        "a", THRESHOLD, 1e-3, tuned, plain, cross[0], scrambled=other, scrambled_cross=cross[1]
+    )
+
+
+def leaking(share, most, rng):
+    return [0 if rng.random() < share else f"p{i:02d}" for i in range(most)]
+
+
+def test_p_values_of_exchangeable_controls_are_uniform_and_of_others_are_not() -> None:
+    rng, n, runs = random.Random(0), 199, 2000
+    drawn = [[rng.gauss(0, 1) for _ in range(n + 1)] for _ in range(runs)]
+
+    def distance(shift):
+        p = sorted(conformal_p(scores[0] + shift, scores[1:]) for scores in drawn)
+        return max(abs((i + 1) / runs - value) for i, value in enumerate(p))
+
+    assert distance(0) < 1.63 / runs**0.5  # Kolmogorov-Smirnov, 1 %
+    assert distance(0.3) > 2 * 1.63 / runs**0.5
+
+
+def test_the_best_of_all_attacks_at_any_look_keeps_its_level() -> None:
+    """Controls at the maximum over attacks and looks; a file that is one more control, stopped at will."""
+    rng, small, runs = random.Random(1), {0.01: 0, 0.05: 0, 0.1: 0}, 300
+
+    def shares():
+        people = [[rng.randrange(6) for _ in range(16)] for _ in range(3)]
+        return [[agreement_score(of_people(who), THRESHOLD, (n,)) for n in (8, 12, 16)] for who in people]
+
+    controls = tuple(max(max(row) for row in shares()) for _ in range(199))
+    for _ in range(runs):
+        # The worst there is: every attack is stopped where it looks most like a leak.
+        p = conformal_p(max(max(row) for row in shares()), controls)
+        for level in small:
+            small[level] += p <= level
+    assert all(count / runs <= level + 3 * (level / runs) ** 0.5 for level, count in small.items())
+
+
+def test_a_picture_without_a_face_matches_none_and_the_last_look_counts() -> None:
+    faces = of_people([0, None, 0, None, 1, 0, 0, 0])
+    assert agreement_score(faces, THRESHOLD, (4,)) == 1 / 6
+    assert agreement_score(faces, THRESHOLD, (4, 8, 12)) == 10 / 28
+    assert agreement_score(faces, THRESHOLD, (12,)) == 0
+    assert faces.first(4) == Faces(4, 2, (SAME,), None, (0, 2))
+    assert faces.first(99) == faces
+    with pytest.raises(ValueError, match="cannot be"):
+        Faces(2, 1, (), None, (2,))
+
+
+@pytest.mark.parametrize(
+    ("controls", "severity", "confidence"),
+    [
+        ((0.0,) * 199, Severity.HIGH, Confidence.HIGH),
+        ((0.0,) * 195 + (0.9,) * 4, Severity.MEDIUM, Confidence.MEDIUM),
+        ((0.0,) * 185 + (0.9,) * 14, Severity.LOW, Confidence.MEDIUM),
+        ((0.9,) * 199, Severity.INCONCLUSIVE, Confidence.LOW),
+    ],
+)
+def test_the_calibrated_level_falls_with_the_p_value(controls, severity, confidence) -> None:
+    evidence = seen([0] * 12 + [1, 2, 3, 4])
+    (finding,) = judge([evidence], POLICY, Null((8, 12, 16), controls))
+    assert (finding.severity, finding.confidence) == (severity, confidence)
+    assert f"of {len(controls)} control LoRAs" in finding.detail
+    assert "calibrated_p" in finding.numbers
+    (bare,) = judge([evidence])
+    assert bare.confidence is not Confidence.HIGH
+    assert "no calibration data" in bare.detail
+
+
+def test_controls_of_a_scan_that_disagree_are_inconclusive_in_every_format() -> None:
+    agreed = [0] * 10 + list("abcdef")
+    for null in (None, Null((8, 16), (0.0,) * 199)):
+        (finding,) = judge([seen(agreed, scrambled=agreed)], POLICY, null)
+        assert finding.severity is Severity.INCONCLUSIVE
+        report = Report("0", Target("a", family="sd"), (finding,))
+        assert exit_code(report) is Exit.INCOMPLETE
+        for render in FORMATS.values():
+            assert "The controls disagree" in render([report])
+        assert judge([seen(agreed)], POLICY, null)[0].severity is Severity.HIGH
+
+
+def test_references_are_compared_with_both_controls_and_other_peoples_loras() -> None:
+    def accepted(tuned, scrambled):
+        evidence = seen(list(range(16)))
+        faces = [
+            dataclasses.replace(faces, to_reference=tuple(SAME if i < k else OTHER for i in range(16)))
+            for faces, k in ((evidence.tuned, tuned), (evidence.base, 0), (evidence.scrambled, scrambled))
+        ]
+        return dataclasses.replace(evidence, tuned=faces[0], base=faces[1], scrambled=faces[2])
+
+    def level(evidence, null=None):
+        return next(f for f in judge([evidence], POLICY, null) if f.id == "LA-IDENTITY-002")
+
+    assert level(accepted(10, 0)).severity is Severity.CRITICAL
+    assert level(accepted(10, 10)).severity is Severity.INCONCLUSIVE
+    assert "controls disagree" in level(accepted(10, 10)).title
+    strangers, look_alikes = (Null((16,), (0.0,) * 99, (share,) * 99) for share in (0.0, 0.9))
+    assert level(accepted(10, 0), strangers).severity is Severity.CRITICAL
+    assert level(accepted(10, 0), look_alikes).severity is Severity.INCONCLUSIVE
+
+
+def test_looks_end_with_the_last_picture() -> None:
+    assert looks(16) == (8, 12, 16)
+    assert (looks(3), looks(8), looks(9)) == ((3,), (8,), (8, 9))
+
+
+def simulated(people, null, early):
+    """Level of a file whose attacks bring back `people`, and the pictures that it took."""
+    evidence, pictures = [], 0
+    for who in people:
+        stops = looks(len(who)) if early else (len(who),)
+        for n in stops:
+            # Sorted, which changes no number of a look, so that equal evidence is tested once.
+            one = dataclasses.replace(
+                seen([0] * who[:n].count(0) + list(range(1, n - who[:n].count(0) + 1))),
+                scrambled=None,
+                scrambled_cross=(),
+            )
+            if early and n < len(who) and settled(one, len(who), ATTACKS, POLICY, null):
+                break
+        evidence.append(one)
+        pictures += n
+        if early and enough(evidence, ATTACKS, POLICY, null):
+            break
+    level = max(finding.severity for finding in judge(evidence, POLICY, null, ATTACKS))
+    return level, pictures
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_stopping_early_keeps_the_verdict_and_saves_half(calibrated) -> None:
+    """300 files: half leak in one attack or more, in most of the pictures or in few."""
+    rng = random.Random(5)
+    null = Null((8, 12, 16), tuple(rng.choice((0.0, 1 / 28, 3 / 28, 0.15)) for _ in range(199)))
+    same, spent = 0, []
+    for number in range(300):
+        most = rng.betavariate(2, 0.7) if number % 2 else 0.0
+        people = [leaking(most * rng.uniform(0.5, 1), 16, rng) for _ in range(ATTACKS)]
+        whole, _ = simulated(people, null if calibrated else None, early=False)
+        level, pictures = simulated(people, null if calibrated else None, early=True)
+        same += level is whole
+        spent.append(pictures / (ATTACKS * 16))
+    assert same >= 297
+    assert median(spent) <= 0.5
+
+
+def test_what_is_not_settled_goes_on() -> None:
+    """The negative controls: too few faces, and an outcome that more pictures may well change."""
+    assert settled(seen([0] * 8), 16, ATTACKS, POLICY)
+    assert settled(seen(list(range(8))), 16, ATTACKS, POLICY)
+    assert not settled(seen([0] * 4 + [None] * 4), 16, ATTACKS, POLICY)
+    assert not settled(seen([0] * 4 + [1, 2, 3, 4]), 16, ATTACKS, POLICY)
+    assert not settled(seen([0] * 8, scrambled=[0] * 8), 16, ATTACKS, POLICY)
+    assert not settled(seen(list(range(8))), 32, 1, POLICY)

@@ -1,0 +1,123 @@
+"""Calibration data: made, read, and compared with what a scan is."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from loraudit.errors import LorauditError
+from loraudit.findings import Null
+from loraudit.lora import write_kohya
+from loraudit.scores.calibration import Calibration, Conditions, Control, load_calibration, null_of
+
+HERE = Conditions("tiny", 25, 3.0, {"paper": "a" * 64}, "f" * 64)
+ROW = {"paper": (0.5, 0.25), "prompts:any-name": (0.0, 1.0)}
+MADE = Calibration("c", HERE, (8, 12), (Control("noise", ROW),) * 99, (ROW,) * 99, {"torch": "2"})
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    MADE.write(tmp_path / "c")
+    assert load_calibration(tmp_path / "c") == MADE
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: document.update(schema="other"),
+        lambda document: document.update(extra=1),
+        lambda document: document.update(looks=[12, 8]),
+        lambda document: document.pop("matches"),
+        lambda document: document["conditions"].pop("face"),
+        lambda document: document["conditions"].update(steps="25"),
+        lambda document: document["controls"][0].update(kind="people"),
+        lambda document: document["controls"][0].update(extra=1),
+        lambda document: document["controls"][0]["scores"].update(paper=[0.5]),
+        lambda document: document["controls"][0]["scores"].update(paper=[0.5, 1.5]),
+        lambda document: document["controls"][0]["scores"].pop("paper"),
+    ],
+)
+def test_what_is_damaged_is_one_error(spoil, tmp_path: Path) -> None:
+    MADE.write(tmp_path)
+    document = json.loads((tmp_path / "calibration.json").read_text())
+    spoil(document)
+    (tmp_path / "calibration.json").write_text(json.dumps(document))
+    with pytest.raises(LorauditError, match="cannot be read"):
+        load_calibration(tmp_path)
+
+
+def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(LorauditError, match="cannot be read"):
+        load_calibration(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "attacks", "most", "why"),
+    [
+        ({}, ("paper", "prompts:trigger-2"), 16, None),
+        ({"base": "sd14"}, ("paper",), 16, "of the base tiny"),
+        ({"steps": 20}, ("paper",), 16, "with 25 steps"),
+        ({"guidance": 7.5}, ("paper",), 16, "guidance 3"),
+        ({"face": "0"}, ("paper",), 16, "another face model"),
+        ({"encoders": {"paper": "0"}}, ("paper",), 16, "another encoder"),
+        ({}, ("guidance:class",), 16, "no scores of the attack guidance:class"),
+        ({}, ("paper",), 4, "8 pictures or more"),
+    ],
+)
+def test_it_is_used_where_it_fits_alone(changes, attacks, most, why) -> None:
+    null, used = MADE.fit(dataclasses.replace(HERE, **changes), attacks, most)
+    assert (null is None) == (why is not None)
+    assert (why or "") in (used.unused or "")
+    assert used.controls == 99
+
+
+def test_few_controls_are_not_used_and_the_null_is_the_maximum() -> None:
+    few = dataclasses.replace(MADE, controls=MADE.controls[:98])
+    assert "99 control LoRAs or more" in (few.fit(HERE, ("paper",), 16)[1].unused or "")
+    assert MADE.fit(HERE, ("paper",), 8)[0] == Null((8,), (0.5,) * 99, (0.5,) * 99)
+    both = MADE.fit(HERE, ("paper", "prompts:trigger"), 32)[0]
+    assert both == Null((8, 12), (1.0,) * 99, (1.0,) * 99)
+    assert null_of("prompts:class") == "prompts:class"
+
+
+def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    from loraudit.base import load_base
+    from loraudit.calibrating import calibrate, calibrate_folders
+    from loraudit.lora import load_lora
+    from loraudit.lowrank import stack
+    from loraudit.request import Request
+    from loraudit.training.data import portraits
+    from loraudit.workbench import set_up
+    from tests.audits import random_factors
+
+    tiny = load_base("tiny")
+    (tmp_path / "controls" / "noise").mkdir(parents=True)
+    for name in "ab":
+        write_kohya(random_factors(tiny, 1), tmp_path / "controls" / "noise" / f"{name}.safetensors")
+    for number, name in enumerate(("ada", "bob")):
+        (tmp_path / "people" / name).mkdir(parents=True)
+        write_kohya(random_factors(tiny, 1, number), tmp_path / "people" / name / "lora.safetensors")
+        pixels = (portraits(200_000 + number, 0, 1)[0].permute(1, 2, 0) * 255).byte().numpy()
+        Image.fromarray(pixels).save(tmp_path / "people" / name / "0.png")
+    request = Request(base="tiny", attacks=("guidance",), samples=2, steps=1, device="cpu", offline=True)
+    bench, plan = set_up(request, "tiny")
+    arguments = (bench, plan, tmp_path / "controls", tmp_path / "people", tmp_path / "out")
+    made = calibrate_folders(*arguments)
+    assert load_calibration(tmp_path / "out") == made
+    assert [control.kind for control in made.controls] == ["noise", "noise"]
+    assert set(made.matches[0]) == {"guidance:class", "guidance:any-name"}
+    done = tmp_path / "out" / "done.jsonl"
+    lines = done.read_text().splitlines(keepends=True)
+    done.write_text("".join(lines[:-1]) + lines[-1][:9])  # cut in the middle of a line
+    assert calibrate_folders(*arguments) == made
+    assert done.read_text().splitlines(keepends=True) == lines
+    longer = dataclasses.replace(plan, seeds=(0, 1, 2))
+    with pytest.raises(LorauditError, match="other settings"):
+        calibrate_folders(bench, longer, *arguments[2:])
+    lora = load_lora(str(tmp_path / "controls" / "noise" / "a.safetensors"))
+    face = bench.scorers.face
+    for one in (lora, stack([lora])):
+        again = calibrate(tiny, bench.attacks, plan, face, [("noise", one)], face_sha256="")
+        assert again.controls == made.controls[:1]
