@@ -108,8 +108,11 @@ def main() -> None:
             _fail("interrupted", "", INTERRUPTED)
         raise
     except Exception as error:
-        # Python's own exit code for this is 1, which here means "findings".
-        traceback.print_exc()
+        # Python's own exit code for this is 1, which here means "findings". What it says may be a file's.
+        from loraudit.lora.text import clean
+
+        for line in traceback.format_exc().splitlines():
+            _say(clean(line, 300))
         _fail(f"internal error ({type(error).__name__})", "this is a bug in loraudit; please report it", 2)
 
 

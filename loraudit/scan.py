@@ -177,11 +177,13 @@ def _read_local_words(source: Source) -> _Words:
 
 
 def _read_hub_words(spec: HubSpec, offline: bool) -> _Words:
-    from loraudit.lora.hub import fetch_header
+    from loraudit.lora.hub import fetch_header, fetch_side_files
 
     got = fetch_header(spec, offline)
     path = Path(got.path)
-    findings = judge_metadata(traces(header_exposure(parse_header(got.data, path, got.size_bytes))))
+    header = parse_header(got.data, path, got.size_bytes)
+    side_files = fetch_side_files(spec, got, offline)
+    findings = judge_metadata(traces(header_exposure(header, side_files)))
     name = clean(path.name)
     target = Target(name, sha256=got.sha256, size_bytes=got.size_bytes, origin=got.origin)
     return _Words(Source(name, path, (), got.origin), target, findings)

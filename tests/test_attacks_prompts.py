@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from loraudit.attacks.prompts import PromptsAttack, given_away
 from loraudit.base import CLASS_PROMPT
-from loraudit.lora import LoRA, LoRAFile
+from loraudit.lora import LoRA, LoRAFile, load_lora
 from tests.audits import random_lora
+from tests.headers import write
 from tests.tiny import tiny_base
 
 KOHYA = {
@@ -36,6 +37,20 @@ KOHYA = {
 )
 def test_what_is_given_away(metadata, texts) -> None:
     assert given_away(metadata) == texts
+
+
+def test_triggers_told_beside_the_header(tmp_path) -> None:
+    """The prompt in the model card, and the names of embeddings; a card without front matter says nothing."""
+    vector = {"bundle_emb.zwx2.string_to_param": np.ones((1, 768), np.float32)}
+    path = write(tmp_path / "x.safetensors", KOHYA, **vector)
+    (tmp_path / "README.md").write_text("instance_prompt: nobody\n")
+    assert load_lora(path).file.triggers == ("zwx2",)
+    (tmp_path / "README.md").write_text("---\ninstance_prompt: a photo of zwx\n---\n")
+    file = load_lora(path).file
+    assert file.triggers == ("a photo of zwx", "zwx2")
+    assert given_away(file.metadata, file.triggers) == ["a photo of zwx", "zwx2"]
+    assert given_away(file.metadata) == ["ada lovelace woman", "ada"]
+    assert given_away({"modelspec.trigger_phrase": "own"}, file.triggers) == ["own", "a photo of zwx"]
 
 
 @pytest.mark.parametrize(

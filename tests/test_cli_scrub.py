@@ -163,6 +163,8 @@ ARGS, ADAPTER = "ss_network_args", "lora_adapter_metadata"
         (ADAPTER, '{"unet.alpha_pattern": {"to_q": {"jane": 1}}}', "{}"),
         (ADAPTER, '{\n  "unet.alpha_pattern": {\n    "^mid_block.to_q": 8\n  }\n}', ...),
         (ADAPTER, '{"unet.target_modules": ["to_q", "hf_' + "A1" * 20 + '"]}', None),  # found by fuzzing
+        ("ss_base_model_version", "sk-" + "a1" * 12, None),  # found by benchmarks/fuzz.py
+        ("ss_base_model_version", "sd_v1.5-pruned", "sd_v1.5-pruned"),
         (ADAPTER, "[" * 5000, None),
         ("ss_training_comment", "None", None),
     ],

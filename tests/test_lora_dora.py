@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from peft import LoraConfig, get_peft_model
+from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, inject_adapter_in_model
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
@@ -20,7 +21,7 @@ from loraudit.lora import Factors, LoRA, export_lora, load_lora
 from loraudit.lora.dora import NEEDS_BASE, resolve
 from loraudit.lowrank import beside, stack
 from tests.test_lora_lycoris import drawn, lycoris
-from tests.test_lora_stock import unet
+from tests.test_lora_stock import text_encoder, unet
 
 TARGETS = ["attn1.to_q", "attn2.to_k", "proj_in", "conv1", "ff.net.2"]
 """Linear layers square and not, convolutions of both kernels."""
@@ -93,6 +94,44 @@ def test_peft(how: str, tmp_path: Path) -> None:
     change = (predicted - drawn(plain)).abs().max()
     assert change > 0.01
     assert (ours - predicted).abs().max() < 1e-4 * change
+
+
+def test_what_diffusers_converts_to_kohya(tmp_path: Path) -> None:
+    """It leaves a dot in the path before the magnitude: `lora_unet_..._attn1.to_q.lora_magnitude_vector`."""
+    network, text = unet(), text_encoder()
+    for model, targets in ((network, [*TARGETS, "to_out.0"]), (text, ["q_proj"])):
+        inject_adapter_in_model(LoraConfig(r=3, lora_alpha=3, use_dora=True, target_modules=targets), model)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data.normal_(std=0.1)
+    parts = {"unet": network, "text_encoder": text}
+    tensors = convert_state_dict_to_kohya(
+        {f"{part}.{key}": value for part, model in parts.items() for key, value in state(model).items()}
+    )
+    save_torch(tensors, tmp_path / "x.safetensors")
+    odd = [key for key in tensors if key.partition(".")[2].count(".") and "magnitude" in key]
+    assert odd and len(odd) == sum("magnitude" in key for key in tensors)
+    lora = load_lora(tmp_path / "x.safetensors")
+    assert (lora.dialect, lora.factors, len(lora.dora)) == ("kohya", {}, len(odd))
+    magnitudes = {
+        f"{part}.{key.removesuffix('.lora_magnitude_vector').removeprefix('text_model.')}": value.numpy()
+        for part, model in parts.items()
+        for key, value in state(model).items()
+        if "magnitude" in key
+    }
+    assert set(lora.dora) == set(magnitudes)
+    for site, module in lora.dora.items():
+        assert (module.axis, np.array_equal(module.magnitude.ravel(), magnitudes[site].ravel())) == (0, True)
+    # A suffix that nobody knows in such a place leaves the module out as well.
+    save_torch(
+        {key.replace("vector", "matrix"): value for key, value in tensors.items()}, tmp_path / "x.safetensors"
+    )
+    with pytest.raises(NotScannable, match="more than a plain LoRA pair"):
+        load_lora(tmp_path / "x.safetensors")
+
+
+def state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.contiguous() for key, value in get_peft_model_state_dict(network).items()}
 
 
 @pytest.mark.parametrize("by_output", [True, False])

@@ -19,7 +19,7 @@ from loraudit.findings import Report
 from loraudit.lora import load_lora, write_kohya, write_peft
 from loraudit.lora.address import HubSpec, parse_spec
 from loraudit.lora.header import MAX_HEADER_BYTES, parse_header, read_header
-from loraudit.lora.hub import fetch_header
+from loraudit.lora.hub import fetch_header, fetch_side_files
 from loraudit.report import FORMATS
 
 ADDRESS = "hf://ns/name/ada.safetensors"
@@ -422,6 +422,57 @@ def test_a_metadata_scan_downloads_no_weights(hub: fake.Hub, monkeypatch, capsys
     assert there["findings"] == here["findings"] != []
     assert there["target"]["sha256"] == hashlib.sha256(data).hexdigest()
     assert there["target"]["origin"] == f"hf://ns/name@{fake.COMMIT}/ada.safetensors"
+
+
+CARD = b"---\nbase_model: /home/jdoe/sd\ninstance_prompt: a photo of zwx\n---\n"
+
+
+def test_a_metadata_scan_reads_the_card_and_the_configuration(hub: fake.Hub, monkeypatch, capsys) -> None:
+    hub.files = {"a/ada.safetensors": with_header(a_tensor(8), 8)}
+    options = ("--depth", "metadata", "-f", "json", "--reveal", "--fail-on", "never")
+    address = "hf://ns/name/a/ada.safetensors"
+    code, out, _ = run(monkeypatch, capsys, "scan", address, *options)
+    assert (code, json.loads(out)["findings"]) == (0, [])
+    config = json.dumps({"base_model_name_or_path": "/Users/jdoe/x"}).encode()
+    hub.files |= {"a/README.md": CARD, "a/adapter_config.json": config, "README.md": b"---\nauthor: x\n---"}
+    _, out, _ = run(monkeypatch, capsys, "scan", address, *options)
+    found = {finding["id"]: finding for finding in json.loads(out)["findings"]}
+    assert set(found) == {"LA-PATH-001", "LA-CAPTION-002"}
+    assert (
+        "/home/jdoe/sd" in found["LA-PATH-001"]["detail"]
+        and "/Users/jdoe/x" in found["LA-PATH-001"]["detail"]
+    )
+    hub.status = 503
+    code, out, _ = run(monkeypatch, capsys, "scan", address, *options)
+    assert (code, out) == (2, "")
+
+
+def test_a_card_without_end_is_cut_off(hub: fake.Hub) -> None:
+    hub.files, hub.gzip = {"ada.safetensors": with_header(a_tensor(8), 8), "README.md": CARD * 400_000}, True
+    spec = parse_spec(ADDRESS)
+    texts = fetch_side_files(spec, fetch_header(spec))
+    assert set(texts) == {"README.md"}
+    assert len(texts["README.md"]) == 1_000_000
+    assert hub.sent[-1] < 4_000_000
+
+
+def test_offline_the_cache_says_what_it_has(hub: fake.Hub, kohya: bytes) -> None:
+    """A whole file brings its card along, a card that is too large stays where it is."""
+    spec = parse_spec(ADDRESS)
+    hub.files = {"ada.safetensors": kohya, "README.md": CARD}
+    assert load_lora(ADDRESS).file.triggers == ("a photo of zwx",)
+    hub.seen.clear()
+    assert fetch_side_files(spec, fetch_header(spec, offline=True), offline=True) == {
+        "README.md": CARD.decode()
+    }
+    assert load_lora(ADDRESS, offline=True).file.triggers == ("a photo of zwx",)
+    assert hub.seen == []
+
+
+def test_a_large_card_is_not_downloaded(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
+    hub.files = {"ada.safetensors": kohya, "README.md": CARD * 100_000}
+    assert load_lora(ADDRESS).file.triggers == ()
+    assert not list(tmp_path.rglob("README.md"))
 
 
 def test_the_environment_of_the_hub_client_counts(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:

@@ -153,6 +153,33 @@ def test_a_peft_folder_with_patterns_and_rslora(factors, tmp_path: Path) -> None
         assert lora.factors[site].scale == pytest.approx(alpha / own.rank**0.5)
 
 
+@pytest.mark.parametrize("name", ["jane_doe", "default_0", "weights"])
+def test_a_raw_peft_dump_under_another_adapter_name(name: str, factors, tmp_path: Path) -> None:
+    tensors = {
+        f"{site.partition('.')[2]}.lora_{letter}.{name}.weight": array
+        for site, own in factors.items()
+        if site.startswith("unet.") and "attn" in site
+        for letter, array in (("A", own.down), ("B", own.up))
+    }
+    lora = load(tmp_path / "x.safetensors", tensors)
+    expected = {site: own for site, own in factors.items() if site.startswith("unet.") and "attn" in site}
+    assert lora.dialect == "peft"
+    assert [item.key for item in lora.unread] == ["adapter_config.json"]
+    assert_equal(lora, expected)
+
+
+def test_several_adapters_in_one_dump_are_named_unread(factors, tmp_path: Path) -> None:
+    site = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    own = factors[site]
+    tensors = {
+        f"{site.partition('.')[2]}.lora_{letter}.{name}.weight": array.copy()
+        for name in ("default", "other")
+        for letter, array in (("A", own.down), ("B", own.up))
+    }
+    with pytest.raises(NotScannable, match="several adapters"):
+        load(tmp_path / "x.safetensors", tensors)
+
+
 def test_a_raw_peft_dump_holds_the_base_too(factors, tmp_path: Path) -> None:
     site = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
     tensors = layouts.write("P2", {site: factors[site]})

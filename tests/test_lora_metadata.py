@@ -284,11 +284,33 @@ def test_a_class_word_says_that_it_is_somebody() -> None:
         "and/or 1/2 http://example.org/home/x w/h 16:9 a:/b:/c runwayml/sd /home /r/pics //cdn",
         "networks.lora prodigy(betas=(0.9,0.99)) 512x512 ~10 hours at 3:4",
         "photo@2x.png git@github.com LoRA@1732 netflix.com x.company",
+        "+0.5 +1.0 1e+10 UTC+02:00 2024-06-10T11:52:00+09:00 +1718013120 512+512 768x1024 (1)+(2)",
+        "seed 1718013120 sha256 0123456789012345 tel phone 2024-06-10 tel: 12 +100 200 300 400 +44 +1 2 3",
+        "hotel: 020 7946 0958 ratio: 1.7777777 lr=0.00010000 betas: (0.9, 0.999)",
         "task-some-long-hyphenated-word-of-many-letters hf_short sk-learn ghp_x",
     ],
 )
 def test_what_looks_alike_is_left_alone(text) -> None:
     assert (paths(text), addresses(text), secrets(text)) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("call +44 20 7946 0958!", "+44 20 7946 0958"),
+        ("+1 (555) 010-9999", "+1 (555) 010-9999"),
+        ("+49 (0)30 901820", "+49 (0)30 901820"),
+        ("+33 6 12 34 56 78", "+33 6 12 34 56 78"),
+        ("+81-90-1234-5678", "+81-90-1234-5678"),
+        ("Tel: 020 7946 0958", "020 7946 0958"),
+        ("whatsapp:+447946095800", "+447946095800"),
+        ("phone=(555) 010-9999", "(555) 010-9999"),
+    ],
+)
+def test_telephone_numbers(told, text, number) -> None:
+    assert addresses(text) == [number]
+    finding = told({"ss_training_comment": text})["LA-CONTACT-001"]
+    assert (finding.severity, finding.quotes) == (Severity.MEDIUM, (number,))
 
 
 def test_homes_are_told_from_other_paths() -> None:
@@ -372,6 +394,8 @@ def test_any_metadata_is_read(tmp_path: Path, metadata) -> None:
         "a:\\" * 1_000_000,
         "x.com/" * 600_000,
         "sk-" * 1_000_000,
+        "+1 " * 1_000_000,
+        ":1(" * 1_000_000,
         "~" * 3_000_000,
     ],
 )

@@ -43,7 +43,7 @@ class PromptsAttack:
     @torch.no_grad()
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
         """Three aims, and up to `MOST` more. Raises `NotScannable` if the LoRA does not fit the base."""
-        texts = given_away(lora.file.metadata)
+        texts = given_away(lora.file.metadata, lora.file.triggers)
         prompts = ["", CLASS_PROMPT, *(name_prompt(text) for text in (ANY_NAME, *texts))]
         with base.tuned(stack([lora], base.device, base.dtype)):
             embeddings = base.encode_text(prompts)
@@ -58,21 +58,23 @@ class PromptsAttack:
         return aims
 
 
-def given_away(metadata: Mapping[str, str], most: int = MOST) -> list[str]:
-    """Triggers and captions that a file's own `metadata` gives away, the likeliest first, at most `most`.
+def given_away(metadata: Mapping[str, str], triggers: Sequence[str] = (), most: int = MOST) -> list[str]:
+    """Triggers and captions that a file gives away, the likeliest first, at most `most`.
 
-    Stated triggers come before names of training folders, those before the most frequent caption.
+    Triggers that its `metadata` states come before `triggers` told elsewhere, those before names of training
+    folders, those before the most frequent caption.
     """
-    texts = (" ".join(text[:_TEXT_LIMIT].split()) for text in _texts(metadata))
+    texts = (" ".join(text[:_TEXT_LIMIT].split()) for text in _texts(metadata, triggers))
     # kohya writes Python's None as the word.
     return list(dict.fromkeys(text for text in texts if text and text != "None"))[:most]
 
 
-def _texts(metadata: Mapping[str, str]) -> Iterator[str]:
+def _texts(metadata: Mapping[str, str], triggers: Sequence[str]) -> Iterator[str]:
     for key in ("modelspec.trigger_phrase", "instance_prompt"):
         yield metadata.get(key, "")
     # SimpleTuner `save_hooks.py`: the instance prompts, separated by commas.
     yield from metadata.get("trained_words", "").split(",")[:MOST]
+    yield from triggers
     # kohya-ss/sd-scripts `train_network.py`: {"10_name class": {"n_repeats": .., "img_count": ..}}
     for folder in _parsed(metadata, "ss_dataset_dirs"):
         yield _without_repeats(folder)

@@ -104,10 +104,12 @@ def _ours(path: Path, case: Case) -> Mapping[Site, Factors]:
 def _stock(path: Path, case: Case) -> Mapping[Site, Factors]:
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768)
-        text = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
-    # peft puts its matrices where the layer's weight is, so the adapted blocks need real memory.
+        size = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+        text = CLIPTextModel(CLIPTextConfig(**size, num_hidden_layers=1))
+    # peft puts its matrices where the layer's weight is, so the adapted blocks need real memory; transformers
+    # puts them where the network's first weight is.
     unet.get_submodule("down_blocks.0").to_empty(device="cpu")
-    next(module for name, module in text.named_modules() if name.endswith("layers.0")).to_empty(device="cpu")
+    text.to_empty(device="cpu")
     for site, weight in case.weights.items():
         unet.get_submodule(site.removeprefix("unet.")).weight.data = torch.from_numpy(weight)
     pipeline = StableDiffusionPipeline(
@@ -161,7 +163,11 @@ def main() -> None:
     parser.add_argument("--adaptersentry", type=Path, help="its executable: what it says becomes a column")
     program = parser.parse_args().adaptersentry
     versions = f", {_version(program)}" if program else ""
-    sys.stdout.write(f"{markdown(list(layout_table(program)))}{versions}.\n")
+    rows = []
+    for row in layout_table(program):
+        sys.stderr.write(f"{row}\n")
+        rows.append(row)
+    sys.stdout.write(f"{markdown(rows)}{versions}.\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ _QUOTES = 8
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 """As `Severity` compares, for thousands of captions."""
 _SCRUB = "Write a copy without it: loraudit scrub FILE -o OUT."
+_BESIDE = "What lies beside the file is not scrubbed: take it out there, or do not share that."
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Trace(NamedTuple):
     """The text itself, made harmless, or nothing worth quoting."""
     confidence: Confidence = Confidence.HIGH
     numbers: Mapping[str, int] = MappingProxyType({})
+    beside: bool = False
+    """Whether it is in another file, which a scrubbed copy leaves as it is."""
 
 
 METADATA_RULES: Mapping[str, MetadataRule] = {
@@ -98,6 +101,14 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
             "Look at each before the folder is shared.",
         ),
         MetadataRule(
+            "LA-IMAGE-003",
+            "A picture beside the file tells where it was taken",
+            "Pictures beside the file tell where they were taken.",
+            "Telephones and cameras write coordinates into the photo: of a home, of a school. They are not "
+            "shown here.",
+            "Take the pictures out, or save them without their Exif data, before the folder is shared.",
+        ),
+        MetadataRule(
             "LA-PATH-001",
             "Paths of the trainer's computer are in the file",
             "The file holds paths of the computer it was made on.",
@@ -108,7 +119,7 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
             "LA-CONTACT-001",
             "The file says who made it or how to reach somebody",
             "The file names its author or an address.",
-            "An e-mail address, a profile or an author's name ties the file to a person.",
+            "An e-mail address, a telephone number, a profile or an author's name ties the file to a person.",
             f"{_SCRUB} Keep it if you want to be found.",
         ),
         MetadataRule(
@@ -177,17 +188,29 @@ def _finding(rule: MetadataRule, traces: list[Trace]) -> Finding:
     numbers: dict[str, float | int | str | None] = {"texts": len(quotes)} if quotes else {}
     for trace in traces:
         numbers |= trace.numbers
+    title, summary, remedy = rule.title, rule.summary, rule.remedy
+    if all(trace.beside for trace in traces):
+        title, summary, remedy = _beside(title), _beside(summary), remedy.replace(_SCRUB, _BESIDE)
+    elif any(trace.beside for trace in traces):
+        remedy = remedy.replace(_SCRUB, f"{_SCRUB} {_BESIDE}")
     return Finding(
         rule.id,
         worst.severity,
         Confidence.HIGH if sure else worst.confidence,
-        rule.title,
+        title,
         f"Found in {_listed(places)}. {rule.meaning}{more}",
-        rule.remedy,
-        rule.summary,
+        remedy,
+        summary,
         numbers,
         quotes[:_QUOTES],
     )
+
+
+def _beside(words: str) -> str:
+    """`words` about a file, put of what lies beside it."""
+    if words.startswith("The file "):
+        return f"What lies beside the file {words.removeprefix('The file ')}"
+    return words.replace(" in the file", " beside the file")
 
 
 def _listed(places: list[str]) -> str:

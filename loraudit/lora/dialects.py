@@ -58,12 +58,17 @@ class Spelling:
             names = sites_by_name(component, self.naming)
             # A file can hold many thousands of keys with many dots: no more is tried than the names have.
             parts = rest.split(".", names.depth)
-            if parts[0] not in names.heads:
+            if parts[0] in names.heads:
+                tried = [".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
+            elif self.naming.endswith("underscored") and rest.count(".") > 1:
+                # diffusers' convert_state_dict_to_kohya leaves the last two dots of each key; one of them is
+                # in the path where DoRA's magnitude has no ".weight" after it.
+                tried = ["_".join(rest.split(".", 2)[:2])]
+            else:
                 continue
-            for end in range(len(parts) - 1, 0, -1):
-                site = names.sites.get(".".join(parts[:end]))
-                if site is not None:
-                    module = ".".join(parts[:end])
+            for name in tried:
+                if (site := names.sites.get(name)) is not None:
+                    module = rest[: len(name)]
                     return Found(site, module, self.suffixes.get(rest[len(module) + 1 :]))
         return None
 

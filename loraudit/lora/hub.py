@@ -6,7 +6,7 @@ come from the Hub are as hostile as the file.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,14 +15,18 @@ from typing import Final
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.address import PICKLES, WEIGHTS, HubSpec, sound_path
 from loraudit.lora.header import MAX_HEADER_BYTES, clean
+from loraudit.lora.hub_errors import explained, not_a_hub, not_cached, plain_errors
 from loraudit.lora.source import PEFT_CONFIG, PEFT_WEIGHTS
 
-__all__ = ["HubFile", "HubHeader", "fetch_file", "fetch_header"]
+__all__ = ["HubFile", "HubHeader", "fetch_file", "fetch_header", "fetch_side_files"]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _FIRST: Final = 1 << 18
 """Bytes of the first request; the header of a kohya file with 264 modules fits."""
+_README: Final = "README.md"
+_SIDE_BYTES: Final = 1_000_000
+"""Of a file beside a LoRA, at most."""
 _MAGIC: Final = 512
 """Bytes that tell what a file is that has no sound header."""
 
@@ -64,7 +68,7 @@ class _Known:
 
 
 def fetch_file(spec: HubSpec, offline: bool = False) -> HubFile:
-    """The file, downloaded unless the cache has it, with the configuration beside it if it is a peft one.
+    """The file, downloaded unless the cache has it, with its model card and peft's configuration.
 
     `offline`, or where the Hub cannot be reached, the cache alone is asked. Raises `LorauditError` if the
     file cannot be had, `NotScannable` if the repository holds no LoRA.
@@ -73,7 +77,7 @@ def fetch_file(spec: HubSpec, offline: bool = False) -> HubFile:
     from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
     offline = offline or is_offline_mode()
-    with _plain_errors(spec, offline):
+    with plain_errors(spec, offline):
         spec = _with_path(spec, offline)
         # Asked first, since the client takes the server's word for a commit, and long to give up.
         cached = offline or _ask(spec) is None
@@ -84,6 +88,12 @@ def fetch_file(spec: HubSpec, offline: bool = False) -> HubFile:
             # The reader says what its absence means.
             with suppress(LocalEntryNotFoundError if cached else RemoteEntryNotFoundError):
                 hf_hub_download(spec.repo, config, revision=commit, local_files_only=cached)
+        if not cached:
+            card = replace(spec, path=str(PurePosixPath(spec.path).with_name(_README)), revision=commit)
+            with suppress(RemoteEntryNotFoundError):
+                known = _ask(card)
+                if known is not None and known.size_bytes <= _SIDE_BYTES:
+                    hf_hub_download(card.repo, card.path, revision=commit)
     return HubFile(path, _origin(spec, commit))
 
 
@@ -96,7 +106,7 @@ def fetch_header(spec: HubSpec, offline: bool = False) -> HubHeader:
     from huggingface_hub import hf_hub_url, is_offline_mode
 
     offline = offline or is_offline_mode()
-    with _plain_errors(spec, offline):
+    with plain_errors(spec, offline):
         spec = _with_path(spec, offline)
         known = None if offline else _ask(spec)
         pinned = spec if known is None else replace(spec, revision=known.commit)
@@ -104,10 +114,38 @@ def fetch_header(spec: HubSpec, offline: bool = False) -> HubHeader:
         if cached is not None:
             return cached
         if known is None:
-            raise _not_cached(spec) if offline else _explained(spec, None)
+            raise not_cached(spec) if offline else explained(spec, None)
         data = _start(hf_hub_url(spec.repo, spec.path, revision=known.commit), known.size_bytes)
         origin = _origin(spec, known.commit)
         return HubHeader(spec.path, origin, known.commit, data, known.size_bytes, known.sha256)
+
+
+def fetch_side_files(spec: HubSpec, header: HubHeader, offline: bool = False) -> Mapping[str, str]:
+    """Text of the model card and the peft configuration beside a header, at most 1 MB each, by their path.
+
+    From the cache, or, unless `offline`, from the Hub; nothing is written. Raises `LorauditError`.
+    """
+    from huggingface_hub import hf_hub_url, is_offline_mode, try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    offline = offline or is_offline_mode()
+    texts = {}
+    for name in (_README, PEFT_CONFIG):
+        path = str(PurePosixPath(header.path).with_name(name))
+        with plain_errors(replace(spec, path=path), offline), suppress(RemoteEntryNotFoundError):
+            found = try_to_load_from_cache(spec.repo, path, revision=header.commit)
+            if isinstance(found, str):
+                with Path(found).open("rb") as file:
+                    texts[path] = file.read(_SIDE_BYTES).decode("utf-8", "replace")
+            elif found is None and not offline:
+                data = bytearray()
+                with _blocks(hf_hub_url(spec.repo, path, revision=header.commit)) as (_, blocks):
+                    for block in blocks:
+                        data += block
+                        if len(data) >= _SIDE_BYTES:
+                            break
+                texts[path] = data[:_SIDE_BYTES].decode("utf-8", "replace")
+    return texts
 
 
 def _ask(spec: HubSpec) -> _Known | None:
@@ -126,9 +164,9 @@ def _ask(spec: HubSpec) -> _Known | None:
             raise
         return None
     if known.commit_hash is None or not _COMMIT.fullmatch(known.commit_hash):
-        raise _not_a_hub()
+        raise not_a_hub()
     if known.size is None or known.size < 0:
-        raise _not_a_hub()
+        raise not_a_hub()
     return _Known(known.commit_hash, known.size, _sha256(known.etag or ""))
 
 
@@ -187,32 +225,39 @@ def _from_cache(spec: HubSpec) -> HubHeader | None:
 
 def _start(url: str, size: int) -> bytes:
     """The first bytes of the file at `url`, of `size` bytes, to the end of its header."""
-    from huggingface_hub import constants, get_session, hf_raise_for_status
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
     data = bytearray()
     # Two, so that a server that answers a byte at a time gains nothing.
     for _ in range(2):
         begin, end = len(data), _wanted(data, size)
         if begin >= end:
             break
-        # Compressed, few bytes could become many.
-        headers = {"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-        with get_session().stream(
-            "GET",
-            url,
-            headers=build_hf_headers(headers=headers),
-            follow_redirects=True,
-            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        ) as response:
-            hf_raise_for_status(response)
-            if begin and not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
+        with _blocks(url, {"Range": f"bytes={begin}-{end - 1}"}) as (content_range, blocks):
+            if begin and not content_range.startswith(f"bytes {begin}-"):
                 raise LorauditError("the Hub answers, but not with the bytes asked for", "try again later")
-            for block in response.iter_raw():
+            for block in blocks:
                 data += block
                 if len(data) >= _wanted(data, size):
                     break
     return bytes(data[: _wanted(data, size)])
+
+
+@contextmanager
+def _blocks(url: str, headers: Mapping[str, str] | None = None) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """`Content-Range` and body of what is at `url`, as it comes."""
+    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    # Compressed, few bytes could become many.
+    headers = {"Accept-Encoding": "identity", **(headers or {})}
+    with get_session().stream(
+        "GET",
+        url,
+        headers=build_hf_headers(headers=headers),
+        follow_redirects=True,
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+    ) as response:
+        hf_raise_for_status(response)
+        yield response.headers.get("Content-Range", ""), response.iter_raw()
 
 
 def _wanted(data: bytes | bytearray, size: int) -> int:
@@ -229,77 +274,3 @@ def _sha256(name: str) -> str | None:
 
 def _origin(spec: HubSpec, commit: str) -> str:
     return clean(f"hf://{spec.repo}@{commit}/{spec.path}", 500)
-
-
-def _not_a_hub() -> LorauditError:
-    return LorauditError(
-        "the server does not answer as the Hub does", "check HF_ENDPOINT, proxy and firewall"
-    )
-
-
-def _not_cached(spec: HubSpec) -> LorauditError:
-    what = f"{spec.repo}/{spec.path}" if spec.path else spec.repo
-    return LorauditError(
-        f"{clean(what, 300)} is not in the Hub cache, and the network is off",
-        "leave out --offline and HF_HUB_OFFLINE once, or give a local file",
-    )
-
-
-@contextmanager
-def _plain_errors(spec: HubSpec, offline: bool) -> Iterator[None]:
-    """What the Hub's client raises, in one line."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, XetDownloadError
-    from huggingface_hub.utils import logging
-
-    # It warns of every try before it gives up, which then is one error of ours.
-    logging.get_logger().setLevel("ERROR")
-    try:
-        yield
-    except LocalEntryNotFoundError as error:
-        raise (_not_cached(spec) if offline else _explained(spec, error.__cause__)) from None
-    except (HfHubHTTPError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _explained(spec, error) from None
-    except (OSError, XetDownloadError) as error:
-        if isinstance(error, OSError) and error.strerror is not None:
-            raise
-        raise LorauditError(f"the download from {spec.repo} did not come through", "try again") from None
-    except (ValueError, KeyError, TypeError):
-        raise _not_a_hub() from None
-
-
-def _explained(spec: HubSpec, error: BaseException | None) -> LorauditError:
-    from huggingface_hub.errors import (
-        FileMetadataError,
-        GatedRepoError,
-        HfHubHTTPError,
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    match error:
-        case GatedRepoError():
-            return LorauditError(
-                f"{spec.repo} is gated", "ask for access on its page, then set HF_TOKEN to a token of yours"
-            )
-        case RepositoryNotFoundError():
-            return LorauditError(
-                f"no such repository on the Hub, nor a local path: {spec.repo}",
-                "check the name; a private repository needs HF_TOKEN",
-            )
-        case RevisionNotFoundError():
-            return LorauditError(f"{spec.repo} has no revision {spec.revision}", "check the part after @")
-        case RemoteEntryNotFoundError():
-            return LorauditError(f"{spec.repo} has no file {clean(spec.path, 300)}", "check the path")
-        case FileMetadataError():
-            return _not_a_hub()
-        case HfHubHTTPError() if error.response.status_code in {401, 403}:
-            return LorauditError(f"the Hub refuses access to {spec.repo}", "check HF_TOKEN")
-        case HfHubHTTPError():
-            return LorauditError(
-                f"the Hub answers with status {error.response.status_code} for {spec.repo}", "try again later"
-            )
-    return LorauditError(
-        f"the Hub cannot be reached for {spec.repo}", "check the network; --offline uses the Hub cache alone"
-    )

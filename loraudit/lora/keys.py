@@ -6,6 +6,7 @@ would be a different update.
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ _PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
 }
 _ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
 NO_MODULE: Final = "no base has a module of this name"
+_ADAPTER: Final = re.compile(
+    r"(\.(?:lora_A|lora_B|lora_magnitude_vector)\.)(?!weight$|bias$)([^.]+)(\.(?:weight|bias))?$"
+)
+"""The end of a key that names its adapter."""
 _EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
 
 
@@ -75,8 +80,11 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
 
     `metadata` is the header's own text: cloneofsimo's layout names the kinds of module there.
     """
+    adapters = {match[2] for key in tensors if (match := _ADAPTER.search(key[-300:]))}
+    # peft names the adapter in every key; where there is one, its name means no more than "default" does.
+    spelled = {key: _as_default(key) if len(adapters) == 1 else key for key in tensors}
     readings = {
-        dialect.name: {key: found for key in tensors if (found := dialect.find(key)) is not None}
+        dialect.name: {key: found for key in tensors if (found := dialect.find(spelled[key])) is not None}
         for dialect in DIALECTS
     }
     readings[CLONEOFSIMO] = dict(find_indices(tensors, metadata))
@@ -108,6 +116,10 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
     return Reading(chosen if updates else "", tuple(updates), tuple(unread))
 
 
+def _as_default(key: str) -> str:
+    return _ADAPTER.sub(r"\1default\3", key) if _ADAPTER.search(key[-300:]) else key
+
+
 def _update(
     site: Site, members: Sequence[tuple[str, Found]], tensors: Mapping[str, TensorInfo]
 ) -> Update | str:
@@ -125,6 +137,8 @@ def _update(
             magnitude = _magnitude(key, found.part, tensors[key])
             if magnitude is None:
                 return f"'{clean(key[-40:])}' is no magnitude of DoRA"
+        elif found.part is None and _ADAPTER.search(key[-300:]):
+            return "this module has several adapters, and nothing says which is meant"
         elif found.part is None or found.part == "bias" or found.part == "base":
             return f"this module holds '{clean(key[-40:])}', which is more than a plain LoRA pair"
         elif found.part in keys:

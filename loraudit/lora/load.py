@@ -12,6 +12,7 @@ from loraudit.lora.foreign import refuse_foreign, refuse_unread
 from loraudit.lora.header import Header, clean, file_sha256, read_header
 from loraudit.lora.keys import Reading, Update, read_keys
 from loraudit.lora.matrices import DoRA, Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
+from loraudit.lora.metadata.beside import trigger_words
 from loraudit.lora.reference import require_agreement
 from loraudit.lora.source import PEFT_CONFIG, Part, Source, find_source
 from loraudit.lora.topology import COMPONENTS
@@ -100,6 +101,7 @@ def _load(source: Source) -> LoRA:
             size_bytes=sum(part.header.size_bytes for part in opened),
             metadata={key: value for part in opened for key, value in part.header.metadata.items()},
             origin=source.origin,
+            triggers=tuple(trigger_words(source, [key for part in opened for key in part.header.tensors])),
         ),
         family=bases[0].family,
         base=bases[0].base if len(bases) == 1 else None,

@@ -102,6 +102,8 @@ class LoRAFile:
     """The header's own text, as it stands in the file: `clean` it before display."""
     origin: str | None = None
     """`hf://namespace/name@commit/path` of a file on the Hub, harmless for display; None of a local one."""
+    triggers: tuple[str, ...] = ()
+    """Words that call the subject up, as the model card and the names of bundled embeddings have them."""
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,10 @@ def allowed_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     }
     for key, rebuild in ((_NETWORK_ARGS, _network_args), (_ADAPTER, _adapter)):
         text = rebuild(metadata[key]) if key in metadata else None
-        # A module's name is free enough to spell a token.
-        if text is not None and not (secrets(text) or addresses(text) or paths(text)):
+        if text is not None:
             kept[key] = text
-    return kept
+    # The name of a version or of a module is free enough to spell a token.
+    return {key: text for key, text in kept.items() if not (secrets(text) or addresses(text) or paths(text))}
 
 
 def _blocks(header: Header, metadata: Mapping[str, str], digest: "hashlib._Hash") -> Iterator[bytes]:

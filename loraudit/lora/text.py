@@ -14,13 +14,15 @@ def clean(text: str, limit: int = 120) -> str:
     r"""`text` made harmless for a terminal, a log and a one-line message, at most `limit` characters.
 
     Control characters (ANSI escapes, new lines, C1), format characters (bidirectional overrides, zero width),
-    line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and `\u202e`.
+    line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and `\u202e`, and
+    so does what a build server would take for a command at the start of a line.
     """
     text = text[: limit + 1]
-    if text.isprintable():  # most are, and a header holds thousands
+    if text.isprintable() and "::" not in text and "##[" not in text:  # most are; a header holds thousands
         return text if len(text) <= limit else text[: limit - 1] + "…"
     out = ""
-    for char in text:
+    # Long lines are folded, so that any place may come to be the start of one.
+    for char in text.replace("::", r":\x3a").replace("##[", r"#\x23["):
         if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
             code = ord(char)
             out += (

@@ -25,6 +25,17 @@ _HOME: Final = re.compile(
 )
 _DOMAIN: Final = re.compile(r"@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.([A-Za-z]{2,24})\b")
 _LOCAL: Final = re.compile(r"[\w.%+-]{1,64}$")
+_DIALLED: Final = re.compile(r"\+(?<![\w+.)]\+)[1-9][\d ().\-/\u00a0]{6,24}\d(?![\w:])")
+_LABELLED: Final = re.compile(r"[:.=#] ?[+(\d][\d ().\-/\u00a0]{5,22}\d(?![\w:])")
+_LABEL: Final = re.compile(
+    r"(?<![^\W_])(?:tel|telephone|telefon|phone|mobile|mobil|whatsapp|handy|cell|fon|t\u00e9l) ?$",
+    re.IGNORECASE,
+)
+# The country codes of ITU-T E.164 that are given out.
+_COUNTRY: Final = re.compile(
+    r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|2[1-69]\d|3[578]\d|42\d|5[09]\d|6[789]\d|8[05789]\d|"
+    r"9[679]\d"
+)
 _FILE_ENDINGS: Final = frozenset({"png", "jpg", "jpeg", "webp", "gif", "safetensors", "ckpt", "json", "txt"})
 _PROFILES: Final = (
     "instagram.com/", "facebook.com/", "twitter.com/", "x.com/", "tiktok.com/@", "linkedin.com/in/",
@@ -65,18 +76,42 @@ def is_home(path: str) -> bool:
 
 
 def addresses(text: str) -> list[str]:
-    """E-mail addresses and profiles on social networks in `text`."""
+    """E-mail addresses, telephone numbers and profiles on social networks in `text`."""
     found = []
     for match in _DOMAIN.finditer(text):
         local = _LOCAL.search(text[max(0, match.start() - 64) : match.start()])
         # git@ is how repositories are cloned; photo@2x.png is a file.
         if local and local[0] != "git" and match[1].lower() not in _FILE_ENDINGS:
             found.append(local[0] + match[0])
+    found += _phones(text)
     lowered = text.lower()
     for site in _PROFILES:
         if site in lowered:
             found += re.findall(rf"(?i){re.escape(site)}(?<![a-z0-9-]{re.escape(site)})[\w.@-]{{2,64}}", text)
     return found
+
+
+def _phones(text: str) -> list[str]:
+    """Numbers in the international form with separators, and those that a word calls telephone numbers."""
+    found = [match[0] for match in _DIALLED.finditer(text) if _is_dialled(match[0])]
+    for match in _LABELLED.finditer(text):
+        number = match[0].lstrip(":.=# ")
+        if 7 <= _digits(number) <= 15 and _LABEL.search(text[max(0, match.start() - 12) : match.start()]):
+            found.append(number)
+    return list(dict.fromkeys(found))
+
+
+def _is_dialled(number: str) -> bool:
+    """Whether `number`, which begins with a plus sign, could be dialled and is written as people do."""
+    groups = re.findall(r"\d+", number)
+    country = _COUNTRY.match(groups[0])
+    # North America and Russia: ten digits after a code of one.
+    right = _digits(number) == 11 if number[1] in "17" else 8 <= _digits(number) <= 15
+    return country is not None and right and 1 < len(groups) < 8 and len(groups[0]) <= 5
+
+
+def _digits(text: str) -> int:
+    return sum(char.isdigit() for char in text)
 
 
 def secrets(text: str) -> list[str]:

@@ -9,15 +9,16 @@ from loraudit.findings.metadata import Trace
 from loraudit.findings.vocabulary import Confidence, Severity
 from loraudit.lora.header import clean
 from loraudit.lora.metadata import patterns
-from loraudit.lora.metadata.exposure import README, Exposure, Said
+from loraudit.lora.metadata.beside import CAPTION, PICTURE, README, Said, bundled
+from loraudit.lora.metadata.exposure import Exposure
 from loraudit.lora.metadata.names import instance, is_generic, is_person, subject
 from loraudit.lora.metadata.nested import Members, NotReadError, members, parse, texts
+from loraudit.lora.metadata.quotes import EMPTY, LONGEST_QUOTE, masked, quoted
 from loraudit.lora.metadata.run import run_traces
+from loraudit.lora.metadata.side import side_traces
 
 __all__ = ["traces"]
 
-_EMPTY: Final = frozenset({"", "None", "null", "{}", "[]"})
-"""What trainers write where there is nothing; kohya writes Python's None as the word."""
 _FOLDERS: Final = ("ss_dataset_dirs", "ss_reg_dataset_dirs")
 _TAGS: Final = "ss_tag_frequency"
 _DATASETS: Final = "ss_datasets"
@@ -46,7 +47,6 @@ _PLAIN_NAME: Final = re.compile(r"[\w.]*")
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
 _SEARCHED: Final = 8_000_000
 """Characters that are searched for patterns, altogether."""
-_LONGEST_QUOTE: Final = 120
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,15 @@ class _Value:
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
     """Every trace in `exposure`, an unreadable value and a hidden one included."""
+    beside = {said.place for said in exposure.said} - {"header"}
+    for trace in _traces(exposure):
+        yield trace._replace(beside=True) if trace.place in beside else trace
+
+
+def _traces(exposure: Exposure) -> Iterator[Trace]:
     values = []
     for said in exposure.said:
-        if said.text.strip() not in _EMPTY:
+        if said.text.strip() not in EMPTY:
             value = _value(said)
             if value.parsed is None and _is_json(said):
                 yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
@@ -74,7 +80,8 @@ def traces(exposure: Exposure) -> Iterator[Trace]:
     yield from names
     yield from _titles(values, exposure, {trace.quote.lower() for trace in names})
     yield from _captions(values)
-    yield from _pictures(values, exposure)
+    yield from _pictures(values)
+    yield from side_traces(exposure)
     yield from _spelled(values, exposure)
     yield from _hidden(values, exposure)
     yield from run_traces(
@@ -123,16 +130,14 @@ def _named(place: str, name: str) -> Iterator[Trace]:
         severity, confidence = (
             (Severity.HIGH, Confidence.HIGH) if person else (Severity.MEDIUM, Confidence.MEDIUM)
         )
-        yield Trace("LA-NAME-001", severity, place, clean(name, _LONGEST_QUOTE), confidence)
+        yield Trace("LA-NAME-001", severity, place, clean(name, LONGEST_QUOTE), confidence)
 
 
 def _embeddings(exposure: Exposure) -> Iterator[Trace]:
-    # OneTrainer bundles the embeddings that were trained along: bundle_emb.<word>.string_to_param
-    words = {key.split(".")[1] for key in exposure.tensors if key.startswith("bundle_emb.")}
-    for word in sorted(words):
+    for word in bundled(exposure.tensors):
         yield from _named("the tensor names", word)
         if not subject(word):
-            yield Trace("LA-CAPTION-002", Severity.LOW, "the tensor names", clean(word, _LONGEST_QUOTE))
+            yield Trace("LA-CAPTION-002", Severity.LOW, "the tensor names", clean(word, LONGEST_QUOTE))
 
 
 def _titles(values: list[_Value], exposure: Exposure, known: set[str]) -> Iterator[Trace]:
@@ -142,13 +147,13 @@ def _titles(values: list[_Value], exposure: Exposure, known: set[str]) -> Iterat
         found = subject(value.said.text)
         if found:
             words |= {word.lower() for word in found}
-            quote = clean(value.said.text, _LONGEST_QUOTE)
+            quote = clean(value.said.text, LONGEST_QUOTE)
             yield Trace("LA-NAME-002", Severity.MEDIUM, value.place, quote, Confidence.LOW)
     for name in exposure.names:
         found = subject(name)
         # One word may be anything; two, or one that the file itself uses, rather a name.
         if len(found) > 1 or any(word.lower() in words for word in found):
-            quote = clean(name, _LONGEST_QUOTE)
+            quote = clean(name, LONGEST_QUOTE)
             yield Trace("LA-NAME-002", Severity.LOW, "the file name", quote, Confidence.LOW)
 
 
@@ -161,11 +166,11 @@ def _captions(values: list[_Value]) -> Iterator[Trace]:
             yield from _tagged(place, instance(folder).lower(), members(tags))
         for inner, text in value.texts if value.parsed is not None else ():
             if inner in _CAPTION_KEYS or (key == "ot_config" and inner == "prompt"):
-                yield from _quoted("LA-CAPTION-001", Severity.MEDIUM, place, text)
+                yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, text)
         in_readme = value.said.place == README and key in {"instance_prompt", "text", "prompt"}
         in_header = value.said.place == "header" and key in (*_TRIGGERS, *_NOTES)
         if (in_readme or in_header) and patterns.picture_type(value.said.text) is None:
-            yield from _quoted("LA-CAPTION-002", Severity.LOW, place, _RESIZED.sub("", value.said.text))
+            yield from quoted("LA-CAPTION-002", Severity.LOW, place, _RESIZED.sub("", value.said.text))
 
 
 def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
@@ -173,17 +178,12 @@ def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
     for tag, _ in ordered:
         # A picture without a caption counts under the words of its folder.
         if tag.strip().lower() != folder:
-            yield from _quoted("LA-CAPTION-001", Severity.MEDIUM, place, tag)
+            yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, tag)
         elif not is_generic(tag):
-            yield from _quoted("LA-CAPTION-002", Severity.LOW, place, tag)
+            yield from quoted("LA-CAPTION-002", Severity.LOW, place, tag)
 
 
-def _quoted(rule: str, severity: Severity, place: str, text: str) -> Iterator[Trace]:
-    if text.strip() not in _EMPTY:
-        yield Trace(rule, severity, place, clean(" ".join(text[:1000].split()), _LONGEST_QUOTE))
-
-
-def _pictures(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
+def _pictures(values: list[_Value]) -> Iterator[Trace]:
     count = size = 0
     found: dict[str, None] = {}
     for value in values:
@@ -195,9 +195,6 @@ def _pictures(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
     for place in found:
         numbers = {"pictures": count, "bytes": size}
         yield Trace("LA-IMAGE-001", Severity.HIGH, place, numbers=numbers)
-    for name in exposure.pictures:
-        quote = clean(name, _LONGEST_QUOTE)
-        yield Trace("LA-IMAGE-002", Severity.LOW, "the folder", quote, Confidence.LOW)
 
 
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
@@ -218,37 +215,32 @@ def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
         left = max(0, left - len(joined))
     for value in values:
         if value.said.place == "header" and value.said.key in _AUTHORS:
-            yield from _quoted("LA-CONTACT-001", Severity.LOW, value.place, value.said.text)
+            yield from quoted("LA-CONTACT-001", Severity.LOW, value.place, value.said.text)
         for key, text in value.texts:
             if (
                 key
-                and text.strip() not in _EMPTY
+                and text.strip() not in EMPTY
                 and _SECRET_KEYS.fullmatch(key[:80])
                 and " " not in text.strip()
             ):
-                yield Trace("LA-SECRET-001", Severity.CRITICAL, value.place, _masked(text), Confidence.MEDIUM)
+                yield Trace("LA-SECRET-001", Severity.CRITICAL, value.place, masked(text), Confidence.MEDIUM)
 
 
 def _patterns(place: str, text: str) -> Iterator[Trace]:
     for path in dict.fromkeys(patterns.paths(text)):
         severity = Severity.MEDIUM if patterns.is_home(path) else Severity.LOW
-        yield Trace("LA-PATH-001", severity, place, clean(path, _LONGEST_QUOTE))
+        yield Trace("LA-PATH-001", severity, place, clean(path, LONGEST_QUOTE))
     for address in dict.fromkeys(patterns.addresses(text)):
-        yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, clean(address, _LONGEST_QUOTE))
+        yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, clean(address, LONGEST_QUOTE))
     for secret in dict.fromkeys(patterns.secrets(text)):
-        yield Trace("LA-SECRET-001", Severity.CRITICAL, place, _masked(secret))
-
-
-def _masked(secret: str) -> str:
-    """Enough to find it by, and no more: a report must not be the next leak."""
-    return clean(secret.strip()[:6]) + "…"
+        yield Trace("LA-SECRET-001", Severity.CRITICAL, place, masked(secret))
 
 
 def _hidden(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
     for item in exposure.hidden:
-        quote = clean(item.text, _LONGEST_QUOTE)
+        quote = clean(item.text, LONGEST_QUOTE)
         yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], quote)
-    for value in values:
+    for value in (value for value in values if value.said.place not in {PICTURE, CAPTION}):
         repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in _objects(value.parsed))
         if repeated:
             yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (a name given twice)")
