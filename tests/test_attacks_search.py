@@ -146,10 +146,14 @@ def test_the_text_found_stays_out_of_what_leaves_the_terminal(form) -> None:
     from loraudit.audit import audit_lora
     from loraudit.base import Sampling
 
-    plan = Plan((0, 1, 2), Sampling(2, 2.0))
+    plan = Plan(tuple(range(12)), Sampling(2, 2.0))
     lora = random_lora()
     (aim,) = QUICK.aims(lora, tiny_base())
     report = audit_lora(lora, tiny_base(), [QUICK], plan, Scorers(ColourFace()))
     (text,) = aim.quotes
     assert len(text) >= PLACES
-    assert text not in FORMATS[form]([report], reveal=False, width=120, color=False)
+    shown, hidden = (
+        FORMATS[form]([report], reveal=reveal, width=120, color=False) for reveal in (True, False)
+    )
+    assert text in shown
+    assert text not in hidden
