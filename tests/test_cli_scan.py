@@ -59,6 +59,10 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     code, out, err = scan(
         lora,
         *QUICK,
+        "--attack",
+        "paper",
+        "--attack",
+        "prompts",
         "--encoder",
         encoder,
         "--reference",
@@ -153,10 +157,10 @@ def test_without_an_encoder_the_scan_is_incomplete(scan, lora, monkeypatch, tmp_
         "LA-CAPTION-002": "low",  # the trigger in the metadata: the attacks alone cannot tell
         "LA-IDENTITY-003": "inconclusive",
     }
-    (gap,) = report["incomplete"]
-    assert gap["what"] == "attack paper"
-    assert "no encoder for the base tiny ships with loraudit; train one" in gap["why"]
-    assert report["settings"]["attacks"][0] == "prompts:no-trigger"
+    assert [gap["what"] for gap in report["incomplete"]] == ["attack encoder", "attack paper"]
+    for gap in report["incomplete"]:
+        assert "no encoder for the base tiny ships with loraudit; train one" in gap["why"]
+    assert report["settings"]["attacks"][0].startswith("guidance:")
 
 
 def test_an_encoder_of_another_rank_is_a_gap_and_a_missing_one_an_error(scan, lora, tiny, tmp_path) -> None:

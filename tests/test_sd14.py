@@ -74,7 +74,7 @@ def test_a_narrow_pipeline_is_scanned_by_the_code_for_the_full_one(tmp_path, mon
     monkeypatch.setattr("loraudit.lora.family.topologies", lambda: (narrow,))
     arguments = ["scan", tmp_path / "lora.safetensors", "--base", tmp_path / "pipeline", "--encoder"]
     arguments += [tmp_path / "encoder", "--samples", 1, "--steps", 2, "--offline", "--format", "json"]
-    arguments += ["--save-images", tmp_path / "pictures"]
+    arguments += ["--attack", "paper", "--attack", "prompts", "--save-images", tmp_path / "pictures"]
     monkeypatch.setattr(sys, "argv", ["loraudit", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()

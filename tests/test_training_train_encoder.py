@@ -248,7 +248,14 @@ def test_what_is_left_is_an_encoder_with_a_card(zoo, tmp_path) -> None:
     model = model_of("paper", timestep=False)
     train_encoder(tiny_base(), source_of("zoo", zoo), model, replace(SETTINGS, steps=20), folder)
     about = {"steps": 20, "recipe": {"rank": 2, "unet_targets": ["to_q", "to_v"]}}
-    finish(folder, model, "random", about, ["train-encoder", "--zoo", "/home/me/zoo", "--out=/x/enc"])
+    finish(
+        folder,
+        model,
+        model.frozen,
+        "random",
+        about,
+        ["train-encoder", "--zoo", "/home/me/zoo", "--out=/x/enc"],
+    )
     loaded, checkpoint = load_encoder(folder, frozen_transformer(tiny_base().text_encoder), LENGTH)
     assert equal(loaded, model) and not loaded.training
     assert checkpoint.training == about and checkpoint.config.timestep is False
@@ -266,7 +273,7 @@ def test_the_constant_leaves_its_embedding(zoo, tmp_path) -> None:
 
     model = model_of("constant")
     train_encoder(tiny_base(), source_of("zoo", zoo), model, replace(SETTINGS, steps=2), tmp_path)
-    finish(tmp_path, model, "random", {}, [])
+    finish(tmp_path, model, frozen_transformer(tiny_base().text_encoder), "random", {}, [])
     saved = np.load(tmp_path / "embedding.npy")
     assert saved.shape == (LENGTH, WIDTH) and (saved == model.mean.detach().numpy()).all()
     assert "reading any" in (tmp_path / "CARD.md").read_text()
