@@ -89,4 +89,4 @@ def test_a_narrow_pipeline_is_scanned_by_the_code_for_the_full_one(tmp_path, mon
         "prompts:class",
         "prompts:any-name",
     ]
-    assert len(list((tmp_path / "pictures").glob("paper-0*.png"))) == 2
+    assert len(list((tmp_path / "pictures").glob("paper-0*.png"))) == 3
