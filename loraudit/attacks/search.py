@@ -8,8 +8,8 @@ https://openreview.net/forum?id=Ha1Z42wHqz):
 
 A free search over embeddings climbs to an adversarial one that shows nobody. This one never leaves what the
 text tower can say: at each place of a name it mixes the embeddings of real word pieces by a softmax, the
-tuned tower reads the sentence, and gradient ascent moves the logits. The likeliest word pieces spell a text,
-which acts like the trigger and need not be it; the report quotes it as private all the same.
+tuned tower reads the sentence, and gradient ascent moves the logits. The likeliest word pieces spell a text
+that need not be the trigger, nor act as it does; the report quotes it as private all the same.
 """
 
 import string
