@@ -137,7 +137,7 @@ class Finding:
         if not self.quotes:
             return self.detail
         if reveal:
-            return f"{self.detail} The file says: " + ", ".join(f'"{quote}"' for quote in self.quotes) + "."
+            return f"{self.detail} Private words: " + ", ".join(f'"{quote}"' for quote in self.quotes) + "."
         words = "1 text" if len(self.quotes) == 1 else f"{len(self.quotes)} texts"
         return f"{self.detail} {words} of the file hidden here (--reveal shows)."
 
