@@ -71,10 +71,11 @@ def test_many_at_once_equal_each_alone() -> None:
         alone, loss = train([person])
         torch.testing.assert_close(losses[:, index], loss[:, 0], rtol=1e-5, atol=1e-5)
         # Adam divides by the gradient's own size, so an entry whose gradient is rounding noise may go its own
-        # way; the update that the LoRA makes does not.
+        # way. Where a site's gradients are nothing else, its whole update is of about 1e-4; those that do
+        # something are above 1e-2.
         own, shared = alone.factors(0), together.factors(index)
         for site in own:
-            np.testing.assert_allclose(own[site].delta(), shared[site].delta(), rtol=0, atol=1e-5)
+            np.testing.assert_allclose(own[site].delta(), shared[site].delta(), rtol=0, atol=3e-4)
     first, second = together.factors(0), together.factors(1)
     assert max(np.abs(first[s].delta() - second[s].delta()).max() for s in first) > 1e-2
 
