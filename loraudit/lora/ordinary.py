@@ -27,6 +27,8 @@ __all__ = [
 MAX_TENSORS: Final = 50_000
 MAX_METADATA: Final = 10_000
 MAX_DIMENSIONS: Final = 8
+ORDINARY_BYTES: Final = 4_000_000
+"""Longer headers are no ordinary ones: they are not parsed a first time in vain."""
 MAX_SIZE: Final = (1 << 48) - 1
 """Of a dimension or an offset, as in the format's own JSON schema."""
 
@@ -63,8 +65,10 @@ class TensorInfo(NamedTuple):
 def read_ordinary(data: bytes, start: int, size: int) -> tuple[dict[str, TensorInfo], dict[str, str]] | None:
     """Tensors and metadata of the header `data`, whose buffer is bytes `start` to `size` of the file.
 
-    None unless the header is sound, names nothing twice and holds nothing else.
+    None unless the header is sound, not too long, names nothing twice and holds nothing else.
     """
+    if len(data) > ORDINARY_BYTES:
+        return None
     try:
         text = data.decode()
         table = _DECODER.decode(text)
