@@ -266,7 +266,8 @@ def test_a_bomb_is_refused_before_it_goes_off(kind: str, tmp_path: Path) -> None
     path.write_bytes(framed(BOMBS[kind]()))
     start = time.process_time()
     assert read_or_refused(path) is None
-    assert time.process_time() - start < 0.5
+    # 0.2 to 0.35 s on a quiet core; a busy one counts up to twice that.
+    assert time.process_time() - start < 1.0
     with memory_below(100e6), pytest.raises(NotScannable):
         read_header(path)
 
