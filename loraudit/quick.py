@@ -1,15 +1,21 @@
-"""Commands whose plain values cost no pydantic: importing it takes longer than a scan of the metadata.
+"""Commands that start fast: one is loaded when it is asked for, and plain values cost no pydantic.
+
+Importing pydantic takes longer than a scan of the metadata.
 
 Typer 0.29 checks every value of a command, defaults too, by a pydantic adapter. Here a value that needs no
 conversion, or is the name of a choice, is taken as it is; any other, and every mistake, is still Typer's.
 """
 
+from collections.abc import Sequence
 from enum import Enum
-from typing import Any, get_args, get_origin
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar, get_args, get_origin
 
 import typer.core
+import typer.main
 
-__all__ = ["QuickCommand", "QuickGroup"]
+__all__ = ["LazyGroup", "QuickCommand"]
 
 
 class QuickCommand(typer.core.TyperCommand):
@@ -20,12 +26,34 @@ class QuickCommand(typer.core.TyperCommand):
         return _quick(super().get_params(ctx))
 
 
-class QuickGroup(typer.core.TyperGroup):
-    """The same of a group of commands."""
+class LazyGroup(typer.core.TyperGroup):
+    """A group of commands, given as `cls`: `scan-it` is the function `scan_it` in `package.scan_it`."""
+
+    package: ClassVar[str]
+    names: ClassVar[Sequence[str]]
+    """Of the commands, in the order of the help."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401
+        """The names."""
+        del ctx
+        return list(self.names)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
+        """The command of that name, loaded now; None if there is none."""
+        del ctx
+        return _load(self.package, cmd_name) if cmd_name in self.names else None
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401
         """Its parameters and that of `--help`."""
         return _quick(super().get_params(ctx))
+
+
+@cache
+def _load(package: str, name: str) -> Any:  # noqa: ANN401
+    word = name.replace("-", "_")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name, cls=QuickCommand)(getattr(import_module(f"{package}.{word}"), word))
+    return typer.main.get_command(alone)
 
 
 def _quick(params: list[Any]) -> list[Any]:

@@ -1,0 +1,55 @@
+"""What options with a fixed set of values take."""
+
+from enum import StrEnum
+
+__all__ = ["AttackName", "Budget", "Depth", "Device", "FailOn", "TextOrJson"]
+
+
+class TextOrJson(StrEnum):
+    """The formats of what is printed."""
+
+    text = "text"
+    json = "json"
+
+
+class Depth(StrEnum):
+    """What `--depth` takes."""
+
+    metadata = "metadata"
+    weights = "weights"
+    attack = "attack"
+
+
+class AttackName(StrEnum):
+    """What `--attack` takes."""
+
+    encoder = "encoder"
+    paper = "paper"
+    guidance = "guidance"
+    search = "search"
+    prompts = "prompts"
+
+
+class Budget(StrEnum):
+    """What `--budget` takes."""
+
+    quick = "quick"
+    standard = "standard"
+    deep = "deep"
+
+
+class Device(StrEnum):
+    """What `--device` takes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class FailOn(StrEnum):
+    """What `--fail-on` takes."""
+
+    low = "low"
+    medium = "medium"
+    high = "high"
+    critical = "critical"
+    never = "never"

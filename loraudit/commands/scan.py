@@ -1,0 +1,106 @@
+"""The command `scan`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from loraudit.commands.choices import AttackName, Budget, Depth, Device, FailOn, TextOrJson
+from loraudit.console import colour, emit, say, say_error, width
+from loraudit.errors import LorauditError
+
+__all__ = ["scan"]
+
+SHOWN_ERRORS: Final = 10
+
+
+def scan(
+    target: Annotated[
+        list[str], typer.Argument(help="LoRA files, folders of them, or on the Hub: hf://ns/name/path.")
+    ],
+    depth: Annotated[
+        Depth, typer.Option("--depth", help="Read the words, the matrices too, or attack as well.")
+    ] = Depth.attack,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="A base by name, or a diffusers folder. [default: the LoRA's own]"),
+    ] = None,
+    attack: Annotated[
+        list[AttackName] | None,
+        typer.Option("--attack", help="Run this one; repeatable. [default: those of the budget]"),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="An encoder's name or folder. [default: the base's own]"),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="A folder of photos: is it this person?")
+    ] = None,
+    budget: Annotated[
+        Budget, typer.Option("--budget", help="At most 8, 16 or 32 pictures per attack; deep also searches.")
+    ] = Budget.standard,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Instead of --budget: so many.", min=1, max=4096)
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Sampling steps per picture.", min=1, max=1000)] = 25,
+    seed: Annotated[int, typer.Option("--seed", help="Of the first picture.", min=0, max=2**32)] = 0,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="[default: cuda where there is one]")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+    format: Annotated[TextOrJson, typer.Option("--format", "-f", help="What to print.")] = TextOrJson.text,  # noqa: A002
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Exit 1 from this level on.")] = FailOn.high,
+    save_images: Annotated[
+        Path | None, typer.Option("--save-images", help="Write the pictures to this new folder.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show private words of the file in files and pipes too.")
+    ] = False,
+) -> None:
+    """Find whom a LoRA file gives away, in its words and in its weights."""
+    from loraudit.findings import Severity, combine_exit_codes
+    from loraudit.lora.header import clean
+    from loraudit.progress import progress
+    from loraudit.report import FORMATS
+    from loraudit.request import ATTACKS, BUDGETS, Request
+    from loraudit.scan import scan as scan_targets
+
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        # Said now and not after the work.
+        raise LorauditError(f"cannot write {clean(str(output), 300)}", "choose another path with -o")
+    if depth is not Depth.attack and (reference or save_images):
+        raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
+    request = Request(
+        depth=depth.value,
+        base=base,
+        attacks=ATTACKS[budget.value] if attack is None else tuple(name.value for name in attack),
+        encoder=encoder,
+        reference=reference,
+        samples=samples or BUDGETS[budget.value],
+        steps=steps,
+        seed=seed,
+        device=None if device is None else device.value,
+        offline=offline,
+        save_images=save_images,
+    )
+    with progress("reconstructing" if depth is Depth.attack else "reading") as on_step:
+        scanned = scan_targets(target, request, say, on_step)
+    failed = [one for one in scanned if one.error is not None]
+    for one in failed[:SHOWN_ERRORS]:
+        if one.error is not None:
+            shown = one.report.target.name
+            say_error(str(one.error) if shown in str(one.error) else f"{shown}: {one.error}", one.error.hint)
+    if len(failed) > SHOWN_ERRORS:
+        say(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
+    on_terminal = output is None and format is TextOrJson.text and sys.stdout.isatty()
+    text = FORMATS[format.value](
+        [one.report for one in scanned],
+        reveal=reveal or on_terminal,
+        width=width(output),
+        color=colour(output),
+    )
+    emit(text, output, 0o600 if reveal else 0o666)
+    threshold = None if fail_on is FailOn.never else Severity(fail_on.value)
+    raise typer.Exit(combine_exit_codes(one.exit_code(threshold) for one in scanned))

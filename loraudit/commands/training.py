@@ -1,0 +1,32 @@
+"""What the commands that train have in common. Importing this loads neither torch nor diffusers."""
+
+from typing import Annotated, Any
+
+import typer
+
+from loraudit.errors import LorauditError
+
+__all__ = ["BaseOption", "DeviceOption", "OfflineOption", "given", "training_jobs"]
+
+BaseOption = Annotated[str, typer.Option("--base", help="A base by name, or a diffusers pipeline folder.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="cpu or cuda. [default: cuda where there is one]")
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def training_jobs() -> Any:  # noqa: ANN401
+    """The module that does the work, loaded late: it brings torch."""
+    try:
+        from loraudit.training import jobs
+    except ModuleNotFoundError as error:
+        raise LorauditError(
+            f"training needs {error.name}, which is not installed",
+            "install it with: pip install 'loraudit[attack]'",
+        ) from None
+    return jobs
