@@ -1,6 +1,7 @@
 """Build zoos of varied recipes; an interrupted build goes on where it stopped.
 
     python -m loraudit.training.build_varied runs/varied --split public-train --recipes 20 --people 16
+    python -m loraudit.training.build_varied runs/crowds --data crowds --split private --pictures 20
 
 Several processes can share the work: `--share 0/2` and `--share 1/2`.
 """
@@ -11,9 +12,11 @@ from pathlib import Path
 import torch
 
 from loraudit.progress import progress
+from loraudit.training.build_zoo import SOURCES, subjects
+from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.jobs import prior_latents, training_base
-from loraudit.training.people import FAMILY, SPLITS
+from loraudit.training.people import SPLITS
 from loraudit.training.varied import HELD_OUT, held_out_plans, varied_plans
 from loraudit.training.zoo import build_zoo
 
@@ -27,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", default="tiny")
+    parser.add_argument("--data", choices=list(SOURCES), default=Synthetic.name)
+    parser.add_argument("--pictures", type=int, help="of each, whatever the recipe says")
     parser.add_argument("--split", choices=list(SPLITS), default="public-train")
     parser.add_argument("--recipes", type=int, default=20)
     parser.add_argument("--people", type=int, default=16, help="of each recipe")
@@ -42,16 +47,17 @@ def main(arguments: list[str] | None = None) -> None:
     base = training_base(options.base, None, offline=False)
     recipes = len(HELD_OUT) if options.held_out else options.recipes
     count = recipes * options.people
-    people = tuple(SPLITS[options.split][FAMILY * (options.first + i)] for i in range(count))
+    people = subjects(options.data, options.split, options.first, count)
+    source = SOURCES[options.data](options.split)
     if options.held_out:
         plans = held_out_plans(people, options.seed)
     else:
-        plans = varied_plans(people, recipes, options.seed)
+        plans = varied_plans(people, recipes, options.seed, data=source.name, pictures=options.pictures)
     start, step = (int(part) for part in options.share.split("/"))
     prior = prior_latents(base, TINY)
     for number in range(start, len(plans), step):
         with progress(f"recipe {number + 1} of {len(plans)}") as report:
-            build_zoo(base, options.folder / f"recipe-{number:02d}", plans[number], prior, report)
+            build_zoo(base, options.folder / f"recipe-{number:02d}", plans[number], prior, report, source)
 
 
 if __name__ == "__main__":

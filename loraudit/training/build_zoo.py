@@ -23,15 +23,24 @@ from loraudit.training.people import FAMILY, SPLITS
 from loraudit.training.things import Crowds, Styles, Things
 from loraudit.training.zoo import Plan, Zoo, build_zoo
 
-__all__ = ["main"]
+__all__ = ["SOURCES", "main", "subjects"]
 
-_SOURCES: Final[Mapping[str, Callable[[str], People]]] = {
+SOURCES: Final[Mapping[str, Callable[[str], People]]] = {
     Synthetic.name: lambda _split: Synthetic(),
     Things.name: lambda _split: Things(),
     Crowds.name: Crowds,
     Styles.name: Styles,
 }
 """Name -> the source whose identities come from a split."""
+
+
+def subjects(data: str, split: str, first: int, count: int) -> tuple[int, ...]:
+    """`count` identities of `split` for the source `data`, after the `first`.
+
+    Of people one of each family, so that no two are look-alikes by design; nothing else has families.
+    """
+    stride = FAMILY if data == Synthetic.name else 1
+    return tuple(SPLITS[split][stride * (first + i)] for i in range(count))
 
 
 def main(arguments: list[str] | None = None) -> Zoo:
@@ -41,7 +50,7 @@ def main(arguments: list[str] | None = None) -> Zoo:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", default="tiny")
-    parser.add_argument("--data", choices=list(_SOURCES), default=Synthetic.name)
+    parser.add_argument("--data", choices=list(SOURCES), default=Synthetic.name)
     parser.add_argument("--split", choices=list(SPLITS), default="public-train")
     parser.add_argument("--people", type=int, default=256, help="or things, crowds or styles")
     parser.add_argument("--first", type=int, default=0, help="families of people, or things ..., to skip")
@@ -60,10 +69,8 @@ def main(arguments: list[str] | None = None) -> Zoo:
     base = training_base(options.base, None, offline=False)
     changes = {name: getattr(options, name) for name in ("steps", "lr", "text_lr", "batch", "rank")}
     recipe = dataclasses.replace(base_recipe(base), **{k: v for k, v in changes.items() if v is not None})
-    source = _SOURCES[options.data](options.split)
-    # One of each family, so that no two people are look-alikes by design; nothing else has families.
-    stride = FAMILY if options.data == Synthetic.name else 1
-    people = tuple(SPLITS[options.split][stride * (options.first + i)] for i in range(options.people))
+    source = SOURCES[options.data](options.split)
+    people = subjects(options.data, options.split, options.first, options.people)
     snapshots = tuple(options.snapshots or quarters(recipe))
     plan = Plan(
         people, recipe, snapshots, options.people_per_pass, options.seed, source.name, options.pictures

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from loraudit.training.captions import INSTANCE_PROMPT
+from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.zoo import Plan, Zoo, open_zoo
 
@@ -57,19 +58,33 @@ _LEVELS: Final[Mapping[str, tuple[Any, ...]]] = {
 
 
 def varied_plans(
-    people: Sequence[int], recipes: int, seed: int, levels: Mapping[str, tuple[Any, ...]] = _LEVELS
+    people: Sequence[int],
+    recipes: int,
+    seed: int,
+    levels: Mapping[str, tuple[Any, ...]] = _LEVELS,
+    *,
+    data: str = Synthetic.name,
+    pictures: int | None = None,
 ) -> list[Plan]:
-    """Plans of `recipes` zoos, the `people` shared out evenly among them."""
+    """Plans of `recipes` zoos, the `people` of the source `data` shared out evenly among them.
+
+    With `pictures` every LoRA gets so many, whatever its recipe says: a crowd of one picture is a person.
+    """
     rng = np.random.default_rng([seed, 40])
     columns = {name: rng.permutation(recipes) for name in levels}
     size = len(people) // recipes
+    drawn = [
+        {name: values[int(columns[name][i]) % len(values)] for name, values in levels.items()}
+        for i in range(recipes)
+    ]
     return [
         _plan(
             tuple(people[size * i : size * (i + 1)]),
-            {name: values[int(columns[name][i]) % len(values)] for name, values in levels.items()},
+            level if pictures is None else {**level, "pictures": pictures},
             seed,
+            data,
         )
-        for i in range(recipes)
+        for i, level in enumerate(drawn)
     ]
 
 
@@ -96,7 +111,7 @@ def held_out_plans(people: Sequence[int], seed: int) -> list[Plan]:
     ]
 
 
-def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int) -> Plan:
+def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int, data: str = Synthetic.name) -> Plan:
     rank, steps = level["rank"], level["steps"]
     # Adam moves every entry of `B` by the learning rate, so the update grows with scale, rank and modules.
     lr = TINY.lr * level["rate"] * (TINY.unet_alpha / 16 / level["scale"]) * math.sqrt(16 / rank)
@@ -120,6 +135,7 @@ def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int) -> Plan:
         snapshots,
         people_per_pass=len(people),
         seed=seed,
+        data=data,
         pictures=level["pictures"],
         template=level["template"],
     )
