@@ -19,12 +19,14 @@ from loraudit.findings import (
     CalibrationUsed,
     Evaluations,
     Gap,
+    ModuleNorm,
     Modules,
     Null,
     Policy,
     Report,
     Settings,
     Target,
+    distributions,
     enough,
     judge,
     score_table,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from loraudit.lora import LoRA
     from loraudit.scores.calibration import Calibration
 
-__all__ = ["audit_lora", "gap", "target_of", "unread_gaps"]
+__all__ = ["audit_lora", "gap", "target_of", "unread_gaps", "update_of"]
 
 
 def audit_lora(
@@ -108,6 +110,8 @@ def audit_lora(
             device=plan.device(base),
         ),
         incomplete=tuple(missing),
+        update=update_of(lora),
+        distributions=distributions(evidence, null),
     )
 
 
@@ -138,6 +142,11 @@ def target_of(lora: LoRA) -> Target:
         modules=Modules(read=len(lora.factors), unread=len(lora.unread)),
         origin=lora.file.origin,
     )
+
+
+def update_of(lora: LoRA) -> tuple[ModuleNorm, ...]:
+    """How much it changes each module."""
+    return tuple(ModuleNorm(site, factors.frobenius()) for site, factors in lora.factors.items())
 
 
 def gap(what: str, error: LorauditError) -> Gap:

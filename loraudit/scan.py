@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from loraudit import __version__
-from loraudit.audit import gap, target_of, unread_gaps
+from loraudit.audit import gap, target_of, unread_gaps, update_of
 from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.findings import (
     Exit,
@@ -100,7 +100,7 @@ def scan(
         try:
             words = _read_words(target, request)
             if request.depth == "metadata":
-                done.append(_no_deeper(words.target, request.depth, words.findings))
+                done.append(_words_only(words))
                 continue
             lora = _read_weights(words.source)
         except LorauditError as error:
@@ -109,11 +109,11 @@ def scan(
             done.append(_failed(words, name, error))
             continue
         if request.depth == "weights":
-            done.append(_no_deeper(target_of(lora), request.depth, words.findings, unread_gaps(lora)))
+            done.append(_unattacked(lora, request.depth, words.findings, unread_gaps(lora)))
             continue
         if missing := _missing():
             why = Gap("any attack", f"{missing} is not installed; {_INSTALL}")
-            done.append(_no_deeper(target_of(lora), request.depth, words.findings, [why]))
+            done.append(_unattacked(lora, request.depth, words.findings, [why]))
             continue
         if bench is None:
             from loraudit.workbench import Workbench
@@ -127,7 +127,7 @@ def scan(
             done.append(_failed(words, name, error))
         except Incomplete as error:
             why = gap("any attack", error)
-            done.append(_no_deeper(target_of(lora), request.depth, words.findings, [why]))
+            done.append(_unattacked(lora, request.depth, words.findings, [why]))
     return done
 
 
@@ -207,8 +207,18 @@ def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned
     return Scanned(unscannable(__version__, target, why, findings), error)
 
 
-def _no_deeper(target: Target, depth: str, findings: Sequence[Finding], gaps: Sequence[Gap] = ()) -> Scanned:
+def _words_only(words: _Words) -> Scanned:
+    return Scanned(Report(__version__, words.target, words.findings, settings=Settings(depth="metadata")))
+
+
+def _unattacked(lora: LoRA, depth: str, findings: Sequence[Finding], gaps: Sequence[Gap]) -> Scanned:
     """Read, but not attacked, be it that this was not asked for or that it cannot be."""
-    return Scanned(
-        Report(__version__, target, tuple(findings), settings=Settings(depth=depth), incomplete=tuple(gaps))
+    report = Report(
+        __version__,
+        target_of(lora),
+        tuple(findings),
+        settings=Settings(depth=depth),
+        incomplete=tuple(gaps),
+        update=update_of(lora),
     )
+    return Scanned(report)

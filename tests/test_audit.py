@@ -13,6 +13,7 @@ from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.findings import (
     CalibrationUsed,
     Confidence,
+    Distribution,
     EncoderUsed,
     Evaluations,
     Exit,
@@ -89,6 +90,8 @@ def test_one_person_that_the_base_does_not_draw_is_found() -> None:
     assert report.settings.encoder == EncoderUsed("enc", "0" * 64)
     assert report.incomplete == ()
     assert {score.name for score in report.scores} >= {"faces", "consistency"}
+    assert [module.site for module in report.update] == list(random_lora().factors)
+    assert all(module.frobenius > 0 for module in report.update) and report.distributions == ()
 
 
 def test_a_scrambled_copy_that_agrees_as_much_makes_the_scan_inconclusive() -> None:
@@ -121,6 +124,7 @@ def test_calibration_is_used_where_it_fits(base, p, unused) -> None:
     assert report.verdict.level is Severity.HIGH
     assert report.settings.calibration == CalibrationUsed("calibration-fake", 99, unused)
     assert report.findings[0].numbers.get("calibrated_p") == p
+    assert report.distributions == (() if unused else (Distribution("agreement", 1.0, (0.0,) * 99),))
     assert report.findings[0].confidence is (Confidence.MEDIUM if unused else Confidence.HIGH)
     assert report.incomplete == ()
 

@@ -88,7 +88,9 @@ def test_weights_are_read_whole_and_not_attacked(scan, tmp_path, sd1_factors) ->
     report = json.loads(out)
     jsonschema.validate(report, schema())
     assert (code, report["verdict"]["level"]) == (0, "none")
-    assert report["target"]["modules"]["read"] == len(sd1_factors)
+    assert report["target"]["modules"]["read"] == len(sd1_factors) == len(report["update"])
+    first = report["update"][0]
+    assert first["frobenius"] == pytest.approx(sd1_factors[first["site"]].frobenius(), rel=1e-4)
     assert len(report["target"]["sha256"]) == 64
     more = serialize(TENSORS | {"lora_unet_nowhere.alpha": np.ones((), np.float32)}, {})
     (tmp_path / "y.safetensors").write_bytes(more)

@@ -15,10 +15,12 @@ import pytest
 from loraudit.findings import (
     CalibrationUsed,
     Confidence,
+    Distribution,
     EncoderUsed,
     Evaluations,
     Finding,
     Gap,
+    ModuleNorm,
     Modules,
     Report,
     Score,
@@ -110,6 +112,17 @@ REPORT = Report(
         device="cpu",
     ),
     incomplete=(Gap("attack prompts:class", "out of memory at 16 samples; try --samples 8"),),
+    update=(
+        ModuleNorm("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_q", 3.25),
+        ModuleNorm("unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v", 1.5),
+        ModuleNorm("unet.up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v", 2.125),
+        ModuleNorm("text_encoder.encoder.layers.0.self_attn.q_proj", 0.0625),
+    ),
+    distributions=(
+        Distribution(
+            "agreement", 91 / 120, tuple(i % 9 / 80 for i in range(40)), tuple(1 - i / 25 for i in range(16))
+        ),
+    ),
 )
 CLEAN = dataclasses.replace(
     REPORT,
@@ -166,6 +179,8 @@ def hostile() -> Report:
             HOSTILE,
         ),
         (Gap(HOSTILE, HOSTILE),),
+        (ModuleNorm(HOSTILE, 1.0),),
+        (Distribution(HOSTILE, 0.5, (0.5,)),),
     )
 
 
@@ -237,7 +252,11 @@ def test_words_of_the_file_are_hidden_unless_revealed(name):
 
 def test_json_follows_its_schema_and_the_design():
     document = valid(FORMATS["json"]([REPORT]))
-    assert set(document) == set(schema()["$defs"]["report"]["required"])
+    optional = {"update", "distributions"}
+    assert set(document) == set(schema()["$defs"]["report"]["required"]) | optional
+    for name in optional:
+        document.pop(name)
+    valid(json.dumps(document))  # as an earlier version wrote it
     assert document["schema"] == "loraudit.report/1"
     assert document["verdict"]["level"] == "high"
     assert document["target"]["rank"] == [4, 8]

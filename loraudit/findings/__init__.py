@@ -3,7 +3,8 @@ see.
 
 `evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
 judges, `stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
-`metadata` judges and words what a file says, `vocabulary` is what they are all put in.
+`metadata` judges and words what a file says, `exhibits` is shown beside findings, `vocabulary` is what they
+are all put in.
 """
 
 from loraudit.findings.evidence import (
@@ -17,9 +18,10 @@ from loraudit.findings.evidence import (
     agreement_share,
     agreement_test,
 )
+from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet, SheetRow
 from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
 from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
-from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p
+from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p, distributions
 from loraudit.findings.policy import Policy, judge
 from loraudit.findings.rules import Rule
 from loraudit.findings.stopping import enough, looks, settled
@@ -50,6 +52,7 @@ __all__ = [
     "CalibrationUsed",
     "Comparison",
     "Confidence",
+    "Distribution",
     "EncoderUsed",
     "Evaluations",
     "Exit",
@@ -57,6 +60,7 @@ __all__ = [
     "Finding",
     "Gap",
     "MetadataRule",
+    "ModuleNorm",
     "Modules",
     "Null",
     "Policy",
@@ -67,6 +71,8 @@ __all__ = [
     "Settings",
     "Severity",
     "Share",
+    "Sheet",
+    "SheetRow",
     "Target",
     "Trace",
     "Verdict",
@@ -78,6 +84,7 @@ __all__ = [
     "agreement_test",
     "combine_exit_codes",
     "conformal_p",
+    "distributions",
     "enough",
     "exit_code",
     "judge",

@@ -16,9 +16,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loraudit.findings.evidence import Faces
+from loraudit.findings.evidence import AttackEvidence, Faces
+from loraudit.findings.exhibits import Distribution
 
-__all__ = ["Null", "accepted_score", "agreement_score", "conformal_p"]
+__all__ = ["Null", "accepted_score", "agreement_score", "conformal_p", "distributions"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Null:
     """Of each control LoRA: its highest agreement over attacks and looks, in 0..1."""
     accepted: tuple[float, ...] = ()
     """Of each LoRA of somebody else than the reference photos show: its highest accepted share, in 0..1."""
+    leaking_agreement: tuple[float, ...] = ()
+    """Of LoRAs of one person each: shown beside the others, never judged with."""
+    leaking_accepted: tuple[float, ...] = ()
+    """The same, against photos of that person."""
 
 
 def conformal_p(score: float, controls: Sequence[float]) -> float:
@@ -53,6 +58,18 @@ def accepted_score(faces: Faces, threshold: float, looks: Sequence[int]) -> floa
     seen = faces.first(_last(faces, looks))
     accepted = sum(cosine >= threshold for cosine in seen.to_reference or ())
     return accepted / seen.pictures if seen.pictures else 0.0
+
+
+def distributions(evidence: Sequence[AttackEvidence], null: Null | None) -> tuple[Distribution, ...]:
+    """Where the strongest of the attacks falls among the LoRAs of `null`, by either score; none without."""
+    if null is None or not evidence:
+        return ()
+    here = max(agreement_score(e.tuned, e.threshold, null.looks) for e in evidence)
+    found = [Distribution("agreement", here, null.agreement, null.leaking_agreement)]
+    if null.accepted and all(e.tuned.to_reference is not None for e in evidence):
+        here = max(accepted_score(e.tuned, e.threshold, null.looks) for e in evidence)
+        found.append(Distribution("accepted", here, null.accepted, null.leaking_accepted))
+    return tuple(found)
 
 
 def _last(faces: Faces, looks: Sequence[int]) -> int:

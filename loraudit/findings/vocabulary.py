@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from functools import total_ordering
 
+from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
+
 __all__ = [
     "CalibrationUsed",
     "Confidence",
@@ -259,6 +261,12 @@ class Report:
     scores: tuple[Score, ...] = ()
     settings: Settings = Settings()
     incomplete: tuple[Gap, ...] = ()
+    update: tuple[ModuleNorm, ...] = ()
+    """Of every module that was read."""
+    distributions: tuple[Distribution, ...] = ()
+    """Empty where no calibration data were used."""
+    sheet: Sheet | None = None
+    """None unless pictures were made and asked for."""
 
     def __post_init__(self) -> None:
         by_id = sorted(self.findings, key=lambda finding: finding.id)

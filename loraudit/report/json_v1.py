@@ -11,6 +11,7 @@ from typing import Any
 
 from loraudit.findings import (
     CalibrationUsed,
+    Distribution,
     EncoderUsed,
     Evaluations,
     Finding,
@@ -52,6 +53,10 @@ def _report(report: Report, reveal: bool) -> dict[str, Any]:
         "scores": [_score(score) for score in report.scores],
         "settings": _settings(report.settings),
         "incomplete": [{"what": plain(gap.what), "why": plain(gap.why)} for gap in report.incomplete],
+        "update": [
+            {"site": plain(module.site), "frobenius": _number(module.frobenius)} for module in report.update
+        ],
+        "distributions": [_distribution(distribution) for distribution in report.distributions],
     }
 
 
@@ -124,6 +129,15 @@ def _evaluations(evaluations: Evaluations) -> dict[str, int]:
 
 def _calibration(used: CalibrationUsed) -> dict[str, Any]:
     return {"name": plain(used.name), "controls": used.controls, "unused": _text(used.unused)}
+
+
+def _distribution(distribution: Distribution) -> dict[str, Any]:
+    return {
+        "name": plain(distribution.name),
+        "here": _number(distribution.here),
+        "harmless": [_number(value) for value in distribution.harmless],
+        "leaking": [_number(value) for value in distribution.leaking],
+    }
 
 
 def _text(text: str | None) -> str | None:
