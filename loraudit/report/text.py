@@ -3,11 +3,10 @@
 Rich never parses any text here: everything is a `Text`, and markup, emoji and highlighting are off.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from io import StringIO
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -17,7 +16,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from loraudit.findings import CalibrationUsed, Finding, Report, Score, Severity, Target
+from loraudit.findings import Finding, Report, Score, Severity
+from loraudit.report import words
 from loraudit.report.plain import plain
 
 __all__ = ["render"]
@@ -38,13 +38,6 @@ _ALL_COLUMNS = 78
 """Width below which the scores keep to what the verdict rests on."""
 _COLUMN = 9
 """Width of one more."""
-_BOUND = (
-    "An audit is a lower bound: a stronger attack, or more time, may get back more. A report without "
-    "findings means that these attacks, at this budget, found nothing. It never means that the file is safe."
-)
-_WORDS_ONLY = (
-    "This scan read what the file says and attacked nothing. It says nothing about the person in the weights."
-)
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
@@ -83,37 +76,24 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
     if report.scores:
         parts += [_title("Scores"), _scores(report.scores, width)]
     parts += [_title("Settings"), _settings(report), _title("Not looked at"), _gaps(report)]
-    bound = _BOUND if report.settings.depth == "attack" and report.scanned else _WORDS_ONLY
-    return Group(*parts, _below(Text(bound, style="dim")))
+    return Group(*parts, _below(Text(words.caveat(report), style="dim")))
 
 
 def _header(report: Report) -> RenderableType:
     target = report.target
     rows = [("File", _text(target.name, _NAME_LIMIT, "bold"))]
     if target.sha256 is not None:
-        rows.append(("SHA-256", _text(f"{target.sha256[:16]}…  {_size(target.size_bytes)}")))
+        rows.append(("SHA-256", _text(f"{target.sha256[:16]}…  {words.size(target.size_bytes)}")))
     elif target.size_bytes is not None:
-        rows.append(("Size", _text(_size(target.size_bytes))))
+        rows.append(("Size", _text(words.size(target.size_bytes))))
     if target.origin is not None:
         rows.append(("Origin", _text(target.origin, _QUOTED_LIMIT)))
     if target.family is not None:
         rows.append(("Base model", _text(target.base or "not recognised")))
-        rows.append(("Contents", _text(_contents(target))))
+        rows.append(("Contents", _text(words.contents(target))))
     return Group(
         Rule(_text(f"loraudit {report.version}", style="bold"), align="left", style="dim"), _grid(rows)
     )
-
-
-def _contents(target: Target) -> str:
-    parts = [f"{target.family} LoRA"]
-    if target.dialect is not None:
-        parts.append(f"{target.dialect} layout")
-    if target.rank is not None:
-        low, high = target.rank
-        parts.append(f"rank {low}" if low == high else f"rank {low} to {high}")
-    if target.modules is not None:
-        parts.append(f"{target.modules.read} of {target.modules.total} modules read")
-    return ", ".join(parts)
 
 
 def _verdict(report: Report) -> RenderableType:
@@ -121,19 +101,12 @@ def _verdict(report: Report) -> RenderableType:
     style = _STYLE[level]
     return Panel(
         Group(*(_text(reason, _QUOTED_LIMIT) for reason in reasons)),
-        title=Text(f" VERDICT: {_level(report)} ", style=f"{style} reverse"),
+        title=Text(f" VERDICT: {words.level(report)} ", style=f"{style} reverse"),
         title_align="left",
         border_style=style,
         box=box.HEAVY,
         padding=(1, 2),
     )
-
-
-def _level(report: Report) -> str:
-    level = report.verdict.level
-    if not report.scanned and level is Severity.INCONCLUSIVE:
-        return "NOT SCANNED"
-    return "NOTHING FOUND" if level is Severity.NONE else level.value.upper()
 
 
 def _finding(finding: Finding, reveal: bool) -> RenderableType:
@@ -155,7 +128,7 @@ def _finding(finding: Finding, reveal: bool) -> RenderableType:
 
 def _numbers(finding: Finding) -> str:
     told = finding.numbers.items()
-    return "  ".join(f"{key}={_number(value)}" for key, value in told if key not in _TOLD_BY_DETAIL)
+    return "  ".join(f"{key}={words.number(value)}" for key, value in told if key not in _TOLD_BY_DETAIL)
 
 
 def _scores(scores: Sequence[Score], width: int) -> RenderableType:
@@ -175,13 +148,13 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
         for score in group:
             base, other = (controls.get(score.of_control(name)) for name in ("base", "scrambled"))
             cells = {
-                "value": _decimal(score.value),
-                "95 % range": _interval(score.low, score.high),
+                "value": words.decimal(score.value),
+                "95 % range": words.interval(score.low, score.high),
                 "n": str(score.n),
-                "base": _decimal(base.value) if base else "-",
-                "scr.": _decimal(other.value) if other else "-",
-                "chance": _decimal(score.null_p95),
-                "p": _p(score.p_value),
+                "base": words.decimal(base.value) if base else "-",
+                "scr.": words.decimal(other.value) if other else "-",
+                "chance": words.decimal(score.null_p95),
+                "p": words.p_value(score.p_value),
             }
             table.add_row(
                 _text(f" {score.name} ({score.against})"), *(_text(cells[heading]) for heading in headings)
@@ -196,26 +169,7 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
 
 
 def _settings(report: Report) -> RenderableType:
-    settings = report.settings
-    encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
-    rows = [
-        ("Depth", settings.depth),
-        ("Base model", settings.base),
-        ("Encoder", encoder and f"{encoder.name} (sha256 {encoder.sha256[:16]}…)"),
-        ("Attacks", ", ".join(settings.attacks)),
-        ("Not needed", ", ".join(settings.skipped)),
-        ("Budget", settings.budget),
-        ("Evaluations", spent and f"{spent.spent:,} of at most {spent.most:,}"),
-        ("Calibration", calibration and _calibration(calibration)),
-        ("Seeds", _ranges(settings.seeds)),
-        ("Device", settings.device),
-    ]
-    return _grid((label, _text(value)) for label, value in rows if value)
-
-
-def _calibration(calibration: CalibrationUsed) -> str:
-    told = f"{calibration.name}, {calibration.controls} control LoRAs"
-    return f"{told}; not used: {calibration.unused}" if calibration.unused else told
+    return _grid((label, _text(value)) for label, value in words.settings_rows(report.settings, digits=16))
 
 
 def _gaps(report: Report) -> RenderableType:
@@ -235,7 +189,7 @@ def _summary(reports: Sequence[Report]) -> RenderableType:
     ordered = sorted(reports, key=lambda report: report.verdict.level) if many else reports
     for report in ordered:
         style = _STYLE[report.verdict.level]
-        row = [Text(_level(report), style=style), _text(report.target.name, _NAME_LIMIT)]
+        row = [Text(words.level(report), style=style), _text(report.target.name, _NAME_LIMIT)]
         table.add_row(*row, *([_text(_rules(report), style="dim")] if many else []))
     heading = Rule(_text(f"{len(reports)} targets", style="bold"), align="left", style="dim")
     return _below(Group(heading, table, *(_totals(reports) if many else ())))
@@ -249,10 +203,14 @@ def _rules(report: Report) -> str:
 
 
 def _totals(reports: Sequence[Report]) -> list[RenderableType]:
-    levels = Counter(_level(report) for report in reports)
+    levels = Counter(words.level(report) for report in reports)
     told = ", ".join(f"{count} {level.lower()}" for level, count in levels.most_common())
     more = f"More than {_WHOLE}: --format json has every report whole; or scan one file alone."
-    bound = _BOUND if any(report.settings.depth == "attack" for report in reports) else _WORDS_ONLY
+    bound = (
+        words.LOWER_BOUND
+        if any(report.settings.depth == "attack" for report in reports)
+        else words.WORDS_ONLY
+    )
     return [_below(_text(told, style="bold")), _text(more), _text(bound, style="dim")]
 
 
@@ -279,43 +237,3 @@ def _grid(rows: Iterable[tuple[str, Text]]) -> RenderableType:
 
 def _text(text: str, limit: int | None = None, style: str = "") -> Text:
     return Text(plain(text, limit), style=style, overflow="fold")
-
-
-def _number(value: float | int | str | None) -> str:
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _p(value: float | None) -> str:
-    return "<0.001" if value is not None and value < 0.001 else _decimal(value)
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None or high is None or not math.isfinite(low + high):
-        return "-"
-    return f"{low:.2f} to {high:.2f}"
-
-
-def _size(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return ""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size_bytes >= scale:
-            return f"{size_bytes / scale:.1f} {unit}"
-    return f"{size_bytes} bytes"
-
-
-def _ranges(seeds: Sequence[int]) -> str:
-    """`0 to 7, 9`: runs of consecutive seeds, in the order given."""
-    cuts = [i + 1 for i, (a, b) in enumerate(pairwise(seeds)) if b != a + 1]
-    runs = [seeds[a:b] for a, b in pairwise([0, *cuts, len(seeds)])] if seeds else []
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

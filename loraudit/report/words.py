@@ -1,0 +1,128 @@
+"""Words and numbers as every format for people puts them."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from loraudit.findings import CalibrationUsed, Report, Settings, Severity, Target
+
+__all__ = [
+    "LOWER_BOUND",
+    "WORDS_ONLY",
+    "caveat",
+    "contents",
+    "decimal",
+    "interval",
+    "level",
+    "number",
+    "p_value",
+    "ranges",
+    "settings_rows",
+    "size",
+]
+
+LOWER_BOUND = (
+    "An audit is a lower bound: a stronger attack, or more time, may get back more. A report without "
+    "findings means that these attacks, at this budget, found nothing. It never means that the file is safe."
+)
+WORDS_ONLY = (
+    "This scan read what the file says and attacked nothing. It says nothing about the person in the weights."
+)
+
+
+def caveat(report: Report) -> str:
+    """What a report never shows, however clean it is."""
+    return LOWER_BOUND if report.settings.depth == "attack" and report.scanned else WORDS_ONLY
+
+
+def level(report: Report) -> str:
+    """The level of the verdict, in capitals."""
+    worst = report.verdict.level
+    if not report.scanned and worst is Severity.INCONCLUSIVE:
+        return "NOT SCANNED"
+    return "NOTHING FOUND" if worst is Severity.NONE else worst.value.upper()
+
+
+def contents(target: Target) -> str:
+    """What a LoRA is: family, layout, rank, modules."""
+    parts = [f"{target.family} LoRA"]
+    if target.dialect is not None:
+        parts.append(f"{target.dialect} layout")
+    if target.rank is not None:
+        low, high = target.rank
+        parts.append(f"rank {low}" if low == high else f"rank {low} to {high}")
+    if target.modules is not None:
+        parts.append(f"{target.modules.read} of {target.modules.total} modules read")
+    return ", ".join(parts)
+
+
+def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]:
+    """Labels and values of all settings that are known, hashes cut to `digits`."""
+    encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
+    rows = [
+        ("Depth", settings.depth),
+        ("Base model", settings.base),
+        ("Encoder", encoder and f"{encoder.name} (sha256 {_cut(encoder.sha256, digits)})"),
+        ("Attacks", ", ".join(settings.attacks)),
+        ("Not needed", ", ".join(settings.skipped)),
+        ("Budget", settings.budget),
+        ("Evaluations", spent and f"{spent.spent:,} of at most {spent.most:,}"),
+        ("Calibration", calibration and _calibration(calibration)),
+        ("Seeds", ranges(settings.seeds)),
+        ("Device", settings.device),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def number(value: float | int | str | None) -> str:
+    """A number of a finding."""
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def decimal(value: float | None) -> str:
+    """A share or a cosine, three decimals."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value, three decimals at most."""
+    return "<0.001" if value is not None and value < 0.001 else decimal(value)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The ends of an interval."""
+    if low is None or high is None or not math.isfinite(low + high):
+        return "-"
+    return f"{low:.2f} to {high:.2f}"
+
+
+def size(size_bytes: int | None) -> str:
+    """Of a file, in decimal units; empty if not known."""
+    if size_bytes is None:
+        return ""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def ranges(seeds: Sequence[int]) -> str:
+    """`0 to 7, 9`: runs of consecutive seeds, in the order given."""
+    cuts = [i + 1 for i, (a, b) in enumerate(pairwise(seeds)) if b != a + 1]
+    runs = [seeds[a:b] for a, b in pairwise([0, *cuts, len(seeds)])] if seeds else []
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def _calibration(used: CalibrationUsed) -> str:
+    told = f"{used.name}, {used.controls} control LoRAs"
+    return f"{told}; not used: {used.unused}" if used.unused else told
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
