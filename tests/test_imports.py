@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "lora": {"errors", "cards", "findings"},
     "inspection": {"errors", "lora"},
     "scrubbing": {"findings", "lora"},
+    "rulebook": {"errors", "findings", "lora"},
     "base": {"errors", "cards", "lora", "lowrank"},
     "lowrank": {"errors", "cards", "lora"},
     "encoder": {"errors", "cards", "lora", "base", "lowrank"},
@@ -68,8 +69,8 @@ MAY_IMPORT = {
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
-    "errors", "cards", "findings", "lora", "inspection", "scrubbing", "report", "audit", "scan", "request",
-    "progress", "quick", "console", "commands", "cli",
+    "errors", "cards", "findings", "lora", "inspection", "scrubbing", "rulebook", "report", "audit", "scan",
+    "request", "progress", "quick", "console", "commands", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")
 HEAVY = (
@@ -160,8 +161,20 @@ def command(*arguments: str) -> str:
         (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never", "-o", "REPORT"), LIGHTEST),
         (command("scan", "FILE", "--depth", "weights", "--fail-on", "never"), HEAVY),
         (command("scrub", "FILE", "-o", "COPY"), LIGHTEST),
+        (command("rules"), LIGHTEST),
     ],
-    ids=["package", "words", "lora", "help", "inspect", "metadata", "metadata-o", "weights", "scrub"],
+    ids=[
+        "package",
+        "words",
+        "lora",
+        "help",
+        "inspect",
+        "metadata",
+        "metadata-o",
+        "weights",
+        "scrub",
+        "rules",
+    ],
 )
 def test_light_commands_load_nothing_heavy(
     code: str, heavy: tuple[str, ...], tmp_path: Path, sd1_factors

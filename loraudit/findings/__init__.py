@@ -3,8 +3,8 @@ see.
 
 `evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
 judges, `stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
-`metadata` judges and words what a file says, `exhibits` is shown beside findings, `vocabulary` is what they
-are all put in.
+`metadata` judges and words what a file says, `catalogue`, loaded on its own, explains every rule, `exhibits`
+is shown beside findings, `vocabulary` is what they are all put in.
 """
 
 from loraudit.findings.evidence import (

@@ -1,0 +1,157 @@
+"""`loraudit rules`: every rule, or one, as text, JSON or the page docs/rules.md."""
+
+import json
+import re
+import textwrap
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from loraudit.errors import LorauditError
+from loraudit.findings import Policy, Severity
+from loraudit.findings.catalogue import Explained
+from loraudit.lora.text import clean
+
+__all__ = ["find_rule", "rules_json", "rules_markdown", "rules_text"]
+
+SCHEMA: Final = "loraudit.rules/1"
+_WEIGHTS: Final = "LA-IDENTITY-"
+_CODE: Final = re.compile(
+    r"(?<!\w)'(?P<quoted>[^']+)'(?!\w)"
+    r"|loraudit scrub FILE -o OUT"
+    r"|(?<!\w)--[a-z]+(?:-[a-z]+)*(?: (?:PHOTOS|DIR|deep))?"
+    r"|\b(?:modelspec\.\w+|[a-z]+_\w+|sshs_\*)"
+    r"|(?:/home|C:|\\\\)\S*…"
+)
+_PREFACE: Final = """\
+# Rules
+
+<!-- Made by `loraudit rules --format markdown`; the words are in loraudit/findings. -->
+
+Each finding of `loraudit scan` has a stable id. Metadata findings come from what the file says, at every
+`--depth`; identity findings come from attacks on its weights. The severity of the worst finding is the
+verdict, and `--fail-on` compares with it.
+
+Words of the file (names, captions, paths) are hidden in files and pipes unless `--reveal` is given. A
+secret is never shown in full.
+
+What is read: the header's metadata, values that a second one of the same name replaced included; the tensor
+names; the file name; `adapter_config.json`; the front matter of `README.md`; pictures in the folder, or, of
+a single file, its previews: their names, and the texts in PNG, JPEG and WebP (text chunks, comments, Exif,
+XMP); captions, `.txt` or `.caption`, of those pictures. Of a LoRA on the Hub, its `README.md` and
+`adapter_config.json` are fetched, at most 1 MB each; with `--offline`, those that the cache has. No picture
+is decoded, nothing is unpickled. A file without such words has no finding:
+`pytorch_lora_weights.safetensors` as diffusers saves it, or a copy by `loraudit scrub`. A scrubbed copy
+keeps its tensors' names, because loaders find the tensors by them; should a name say something, the report
+of `scrub` says so under *Still there*. What lies beside the file is never changed: take it out there, or do
+not share it.
+"""
+
+
+def find_rule(rules: Sequence[Explained], asked: str) -> Explained:
+    """The rule with the id `asked`, in any case. Raises `LorauditError` if there is none."""
+    for rule in rules:
+        if rule.id == asked.upper():
+            return rule
+    ids = [rule.id for rule in rules]
+    near = get_close_matches(asked.upper(), ids, 3)
+    raise LorauditError(
+        f"there is no rule {clean(asked)}",
+        f"did you mean {' or '.join(near)}?" if near else "'loraudit rules' lists them all",
+    )
+
+
+def rules_text(rules: Sequence[Explained], *, width: int) -> str:
+    """A list of many, or all that there is to say of one, in at most `width` columns."""
+    return _list(rules, width) if len(rules) != 1 else _whole(rules[0], width)
+
+
+def rules_json(rules: Sequence[Explained]) -> str:
+    """The document `loraudit.rules/1`."""
+    document = {
+        "schema": SCHEMA,
+        "policy": Policy().version,
+        "rules": [
+            {
+                "id": rule.id,
+                "title": rule.title,
+                "levels": [
+                    {"severity": severity.value, "when": when or None}
+                    for severity, when in rule.levels.items()
+                ],
+                "looks_at": rule.looks_at,
+                "meaning": rule.meaning,
+                "remedy": rule.remedy,
+            }
+            for rule in rules
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def rules_markdown(rules: Sequence[Explained]) -> str:
+    """The page docs/rules.md: an anchor for each rule."""
+    words = [rule for rule in rules if not rule.id.startswith(_WEIGHTS)]
+    weights = [rule for rule in rules if rule.id.startswith(_WEIGHTS)]
+    parts = [_PREFACE, "## What the file says\n", *map(_section, words)]
+    parts += [
+        f"## What the weights give away\n\nThe levels are those of policy {Policy().version}, whose number "
+        "stands in every finding. The strongest attack speaks.\n",
+        *map(_section, weights),
+    ]
+    return "\n".join(parts)
+
+
+def _section(rule: Explained) -> str:
+    lines = [f"### {rule.id}", "", f"**{_inert(rule.title)}.** {_inert(rule.meaning)}", ""]
+    lines += [f"*Looked at:* {_inert(rule.looks_at)}", ""]
+    if len(rule.levels) == 1:
+        lines += [f"*Level:* **{next(iter(rule.levels)).value}**.", ""]
+    else:
+        lines += ["| level | when |", "|---|---|"]
+        lines += [f"| **{severity.value}** | {_inert(when)} |" for severity, when in rule.levels.items()]
+        lines.append("")
+    lines += [f"*What to do:* {_inert(rule.remedy)}", ""]
+    return "\n".join(lines)
+
+
+def _inert(text: str) -> str:
+    """Plain words as Markdown: names, options and what is quoted as code, no other mark-up."""
+    coded = _CODE.sub(lambda found: f"`{found['quoted'] or found[0]}`", text)
+    return coded.replace("|", r"\|").replace("<=", "≤")
+
+
+def _list(rules: Sequence[Explained], width: int) -> str:
+    ids = max(len(rule.id) for rule in rules)
+    levels = max(len(_span(rule)) for rule in rules)
+    lines = []
+    for rule in rules:
+        head = f"{rule.id:<{ids}}  {_span(rule):<{levels}}  "
+        lines += textwrap.wrap(
+            rule.title, max(40, width), initial_indent=head, subsequent_indent=" " * len(head)
+        )
+    return "".join(f"{line}\n" for line in [*lines, "", "More of one: loraudit rules ID"])
+
+
+def _span(rule: Explained) -> str:
+    """`low to high`: from the mildest level to the gravest."""
+    graded = sorted(level for level in rule.levels if level is not Severity.INCONCLUSIVE)
+    if not graded:
+        return Severity.INCONCLUSIVE.value
+    first, last = graded[0].value, graded[-1].value
+    return first if first == last else f"{first} to {last}"
+
+
+def _whole(rule: Explained, width: int) -> str:
+    lines = [f"{rule.id}  {rule.title}", "", *_wrapped(rule.meaning, width), ""]
+    lines += ["Looked at", *_wrapped(rule.looks_at, width, "  "), "", "Levels"]
+    for severity, when in rule.levels.items():
+        lines += _wrapped(f"{severity.value}{': ' if when else ''}{when}", width, "  ")
+    lines += ["", "To do", *_wrapped(rule.remedy, width, "  ")]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, max(40, width), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
