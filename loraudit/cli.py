@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from loraudit import __version__
-from loraudit.console import say, say_error
+from loraudit.console import say, say_error, spell_out
 from loraudit.errors import LorauditError
 from loraudit.interrupt import interruptible
 from loraudit.quick import LazyGroup
@@ -44,6 +44,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and exit; errors become one line on stderr."""
+    spell_out()
     try:
         with interruptible():
             app()

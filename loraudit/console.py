@@ -1,22 +1,42 @@
 """The streams of the command line: a command's result on stdout or in a file, all else on stderr."""
 
+import codecs
+import io
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
-__all__ = ["colour", "emit", "say", "say_error", "width"]
+from loraudit.errors import LorauditError
+
+__all__ = ["colour", "emit", "say", "say_error", "spell_out", "width"]
 
 PIPE_WIDTH: Final = 100
 """Columns of what no terminal shows."""
 
+_SPELT: Final = str.maketrans(
+    dict.fromkeys("─━═", "-") | dict.fromkeys("│┃║", "|") | dict.fromkeys("┏┓┗┛┌┐└┘", "+") | {"…": "~"}
+)
+
 
 def emit(text: str, output: Path | None, mode: int = 0o666) -> None:
-    """The command's result to stdout, or whole and at once to `output` with permissions `mode`."""
+    """The command's result to stdout, or whole and at once to `output` with permissions `mode`.
+
+    Raises `LorauditError` if that fails; a reader of stdout that has seen enough, as `head` has, is no
+    failure.
+    """
     if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _give_up(sys.stdout)
+        except OSError as error:
+            _give_up(sys.stdout)
+            raise LorauditError(
+                f"cannot write to standard output: {error.strerror}", "name a file with -o"
+            ) from None
     else:
         from loraudit.lora.atomic import write_atomic
 
@@ -36,10 +56,35 @@ def width(output: Path | None) -> int:
 
 
 def say(line: str) -> None:
-    """One line to stderr."""
-    sys.stderr.write(f"{line}\n")
+    """One line to stderr, if anybody still reads that."""
+    try:
+        sys.stderr.write(f"{line}\n")
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def say_error(message: str, hint: str) -> None:
     """What is wrong, and what to do, to stderr."""
-    sys.stderr.write(f"loraudit: error: {message}\n" + (f"  {hint}\n" if hint else ""))
+    say(f"loraudit: error: {message}" + (f"\n  {hint}" if hint else ""))
+
+
+def spell_out() -> None:
+    """From now on stdout and stderr spell a character that their encoding lacks, rather than fail on it."""
+    codecs.register_error("loraudit", _spell)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="loraudit")
+
+
+def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lines = error.object[error.start : error.end].translate(_SPELT)
+    return (lines, error.end) if lines.isascii() else codecs.backslashreplace_errors(error)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what is left in the buffer of `stream` go nowhere: Python would complain about it at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

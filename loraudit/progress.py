@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from loraudit.console import say
+
 __all__ = ["progress"]
 
 
@@ -19,7 +21,7 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
                 shown = -1
             if total and (tenth := 10 * done // total) > shown:
                 shown = tenth
-                sys.stderr.write(f"{title}: {done} of {total}\n")
+                say(f"{title}: {done} of {total}")
 
         yield line
         return

@@ -34,9 +34,10 @@ MAY_IMPORT = {
     "attacks": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores"},
     "audit": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores", "attacks"},
     "pictures": {"errors", "lora"},
-    "console": {"lora"},
+    "console": {"errors", "lora"},
+    "outputs": {"errors", "findings", "lora", "report", "console"},
     "interrupt": set(),
-    "progress": set(),
+    "progress": {"console"},
     "quick": set(),
     "request": set(),
     "workbench": {
@@ -70,7 +71,7 @@ MAY_IMPORT = {
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
     "errors", "cards", "findings", "lora", "inspection", "scrubbing", "rulebook", "report", "audit", "scan",
-    "request", "progress", "quick", "console", "commands", "cli",
+    "request", "progress", "quick", "console", "outputs", "commands", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")
 HEAVY = (
@@ -158,7 +159,10 @@ def command(*arguments: str) -> str:
         (command("--help"), LIGHTEST),
         (command("inspect", "FILE"), HEAVY),
         (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never"), ("pydantic", *LIGHTEST)),
-        (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never", "-o", "REPORT"), LIGHTEST),
+        (
+            command("scan", "FILE", "--depth", "metadata", "--fail-on", "never", "-o", "REPORT"),
+            ("pydantic", *LIGHTEST),
+        ),
         (command("scan", "FILE", "--depth", "weights", "--fail-on", "never"), HEAVY),
         (command("scrub", "FILE", "-o", "COPY"), LIGHTEST),
         (command("rules"), LIGHTEST),

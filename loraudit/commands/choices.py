@@ -2,11 +2,18 @@
 
 from enum import StrEnum
 
-__all__ = ["AttackName", "Budget", "Depth", "Device", "FailOn", "TextOrJson"]
+__all__ = ["AttackName", "Budget", "Depth", "Device", "FailOn", "ReportFormat", "TextOrJson"]
 
 
 class TextOrJson(StrEnum):
     """The formats of what is printed."""
+
+    text = "text"
+    json = "json"
+
+
+class ReportFormat(StrEnum):
+    """The formats of a report."""
 
     text = "text"
     json = "json"

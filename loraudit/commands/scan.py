@@ -1,13 +1,12 @@
 """The command `scan`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from loraudit.commands.choices import AttackName, Budget, Depth, Device, FailOn, TextOrJson
-from loraudit.console import colour, emit, say, say_error, width
+from loraudit.commands.choices import AttackName, Budget, Depth, Device, FailOn, ReportFormat
+from loraudit.console import say, say_error
 from loraudit.errors import LorauditError
 
 __all__ = ["scan"]
@@ -49,8 +48,13 @@ def scan(
         Device | None, typer.Option("--device", help="[default: cuda where there is one]")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
-    format: Annotated[TextOrJson, typer.Option("--format", "-f", help="What to print.")] = TextOrJson.text,  # noqa: A002
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    format: Annotated[  # noqa: A002
+        ReportFormat, typer.Option("--format", "-f", help="What to print.")
+    ] = ReportFormat.text,
+    output: Annotated[
+        list[str] | None,
+        typer.Option("--output", "-o", help="Write to this file; FORMAT=FILE, one more; repeatable."),
+    ] = None,
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Exit 1 from this level on.")] = FailOn.high,
     save_images: Annotated[
         Path | None, typer.Option("--save-images", help="Write the pictures to this new folder.")
@@ -61,15 +65,12 @@ def scan(
 ) -> None:
     """Find whom a LoRA file gives away, in its words and in its weights."""
     from loraudit.findings import Severity, combine_exit_codes
-    from loraudit.lora.header import clean
+    from loraudit.outputs import find_outputs, write_reports
     from loraudit.progress import progress
-    from loraudit.report import FORMATS
     from loraudit.request import ATTACKS, BUDGETS, Request
     from loraudit.scan import scan as scan_targets
 
-    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
-        # Said now and not after the work.
-        raise LorauditError(f"cannot write {clean(str(output), 300)}", "choose another path with -o")
+    outputs = find_outputs(output or (), format.value, target)
     if depth is not Depth.attack and (reference or save_images):
         raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
     request = Request(
@@ -94,13 +95,6 @@ def scan(
             say_error(str(one.error) if shown in str(one.error) else f"{shown}: {one.error}", one.error.hint)
     if len(failed) > SHOWN_ERRORS:
         say(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
-    on_terminal = output is None and format is TextOrJson.text and sys.stdout.isatty()
-    text = FORMATS[format.value](
-        [one.report for one in scanned],
-        reveal=reveal or on_terminal,
-        width=width(output),
-        color=colour(output),
-    )
-    emit(text, output, 0o600 if reveal else 0o666)
+    write_reports([one.report for one in scanned], outputs, reveal)
     threshold = None if fail_on is FailOn.never else Severity(fail_on.value)
     raise typer.Exit(combine_exit_codes(one.exit_code(threshold) for one in scanned))

@@ -10,7 +10,7 @@ from pathlib import Path
 from loraudit.errors import LorauditError
 from loraudit.lora.header import clean
 
-__all__ = ["unwritable", "write_atomic"]
+__all__ = ["check_writable", "unwritable", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
@@ -22,10 +22,8 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
     """
     path = Path(os.path.realpath(path))
     blocks = (data,) if isinstance(data, bytes) else data
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    temporary = _beside(path)
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if path.exists() and not path.is_file():
             with path.open("wb") as device:
                 device.writelines(blocks)
@@ -40,6 +38,30 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def check_writable(path: Path) -> None:
+    """Raise the `LorauditError` that `write_atomic` would raise, as far as that can be told before.
+
+    A file beside `path` is made and removed: permissions alone do not tell whether a disk can be written.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = _beside(path)
+    try:
+        if not path.exists() or path.is_file():
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A name for a temporary file in the folder of `path`."""
+    if path.is_dir():
+        raise unwritable(path, IsADirectoryError(errno.EISDIR, "it is a folder"))
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
 
 
 def unwritable(path: Path, error: OSError) -> LorauditError:

@@ -1,0 +1,99 @@
+"""Where reports go: what each `-o` asks for, checked before the work and written whole after it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraudit.console import colour, emit, width
+from loraudit.errors import LorauditError
+from loraudit.findings import Report
+from loraudit.lora.atomic import check_writable
+from loraudit.lora.text import clean
+from loraudit.report import FORMATS
+
+__all__ = ["Output", "find_outputs", "write_reports"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One document."""
+
+    format: str
+    """A name in `FORMATS`."""
+    path: Path | None
+    """None: stdout."""
+
+
+def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> tuple[Output, ...]:  # noqa: A002
+    """What `-o` asks for: `FORMAT=FILE` is one more document, a plain `FILE` the one of `format`.
+
+    Without a plain one, the document of `format` goes to stdout. Raises `LorauditError` if a file cannot be
+    written, is named twice, or is one of the `targets`.
+    """
+    named = [_parse(word) for word in given]
+    plain = [path for name, path in named if name is None]
+    if len(plain) > 1:
+        raise LorauditError(
+            "-o names two files for one report", "say of what format the others are: -o json=FILE"
+        )
+    outputs = [Output(format, plain[0] if plain else None)]
+    outputs += [Output(name, path) for name, path in named if name is not None]
+    paths = [output.path for output in outputs if output.path is not None]
+    for path in paths:
+        _check(path, targets)
+    real = [os.path.realpath(path) for path in paths]
+    if twice := next((path for path in paths if real.count(os.path.realpath(path)) > 1), None):
+        raise LorauditError(f"-o names {clean(str(twice), 300)} twice", "give each report a file of its own")
+    return tuple(outputs)
+
+
+def write_reports(reports: Sequence[Report], outputs: Sequence[Output], reveal: bool) -> None:
+    """Render `reports` for each of `outputs`.
+
+    Where one cannot be written the others still are; then that error is raised.
+    """
+    failed: LorauditError | None = None
+    for output in outputs:
+        on_terminal = output.path is None and output.format == "text" and sys.stdout.isatty()
+        text = FORMATS[output.format](
+            reports, reveal=reveal or on_terminal, width=width(output.path), color=colour(output.path)
+        )
+        try:
+            emit(text, output.path, 0o600 if reveal else 0o666)
+        except LorauditError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _parse(word: str) -> tuple[str | None, Path]:
+    """The format, None if it is not said, and the file."""
+    name, equals, file = word.partition("=")
+    if not equals or "/" in name or os.sep in name:
+        return None, Path(word)
+    if name not in FORMATS:
+        raise LorauditError(
+            f"no format is called {clean(name)!r}",
+            f"choose one of {', '.join(FORMATS)}; a file of that name is ./{clean(word, 300)}",
+        )
+    if not file:
+        raise LorauditError(f"-o {name}= names no file", f"write -o {name}=FILE")
+    return name, Path(file)
+
+
+def _check(path: Path, targets: Sequence[str]) -> None:
+    """Say now, and not after the work, that `path` cannot be or must not be written."""
+    if path.suffix.lower() == ".safetensors" or any(_same(path, target) for target in targets):
+        raise LorauditError(
+            f"{clean(str(path), 300)} is no place for a report", "choose another path with -o"
+        )
+    check_writable(path)
+
+
+def _same(path: Path, target: str) -> bool:
+    try:
+        return path.samefile(target)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,134 @@
+"""Where a report goes: several files of one run, streams that break off or are full, poor encodings.
+
+A file is written whole or not at all, and said to be unwritable before the work rather than after it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.headers import KOHYA, write
+
+ROOT = Path(__file__).parent.parent
+METADATA = ("--depth", "metadata", "--fail-on", "never")
+
+Scan = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return write(tmp_path / "in" / "jane_doe.safetensors", KOHYA)
+
+
+def loraudit(*arguments: object, after: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """The command as a shell runs it, with what comes `after` it there."""
+    words = " ".join(f"'{word}'" for word in (sys.executable, "-m", "loraudit", *arguments))
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{words} {after}"],
+        capture_output=True, text=True, check=False, cwd=ROOT, stdin=subprocess.DEVNULL,
+        env=os.environ | env,
+    )  # fmt: skip
+
+
+def test_several_files_of_one_run(scan: Scan, lora: Path, tmp_path: Path) -> None:
+    code, out, _ = scan(lora, *METADATA, "-o", f"json={tmp_path / 'a'}", "-o", f"text={tmp_path / 'b'}")
+    assert code == 0
+    assert "VERDICT: HIGH" in out
+    assert json.loads((tmp_path / "a").read_text())["verdict"]["level"] == "high"
+    assert (tmp_path / "b").read_text() == out
+
+
+def test_a_plain_file_takes_what_would_go_to_stdout(scan: Scan, lora: Path, tmp_path: Path) -> None:
+    options = ("-f", "json", "-o", tmp_path / "a=b.json", "-o", f"text={tmp_path / 'b'}")
+    assert scan(lora, *METADATA, *options)[1] == ""
+    assert json.loads((tmp_path / "a=b.json").read_text())["schema"] == "loraudit.report/1"
+    assert "VERDICT" in (tmp_path / "b").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("@/gone/report",), "cannot write"),
+        (("json=@/gone/report",), "cannot write"),
+        (("json=@",), "it is a folder"),
+        (("@/a", "@/b"), "two files for one report"),
+        (("@/a", "json=@/in/../a"), "twice"),
+        (("jsn=@/a",), "no format is called 'jsn'"),
+        (("json=",), "names no file"),
+        (("json=@/in/jane_doe.safetensors",), "no place for a report"),
+        (("@/in/other.safetensors",), "no place for a report"),
+        (("@/in/link",), "no place for a report"),
+    ],
+)
+def test_refused_before_the_work(
+    given: tuple[str, ...], words: str, scan: Scan, lora: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in" / "link").symlink_to(lora)
+    before = lora.read_bytes()
+    options = [word for name in given for word in ("-o", name.replace("@", str(tmp_path)))]
+    # The target is not there, which only the work would notice.
+    code, out, err = scan(tmp_path / "gone", lora, "--depth", "metadata", *options)
+    assert (code, out) == (2, "")
+    assert words in err and "no such file" not in err
+    assert lora.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_a_full_disk_costs_that_report_alone(scan: Scan, lora: Path, tmp_path: Path) -> None:
+    options = ("-o", "json=/dev/full", "-o", f"text={tmp_path / 'a'}")
+    code, out, err = scan(lora, *METADATA, *options)
+    assert code == 2
+    assert "cannot write /dev/full" in err
+    assert out and (tmp_path / "a").read_text() == out
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root may write")
+def test_a_folder_that_may_not_be_written(scan: Scan, lora: Path) -> None:
+    code, out, err = scan(lora, *METADATA, "-o", "/proc/self/report")
+    assert (code, out) == (2, "")
+    assert "cannot write" in err
+
+
+def test_a_reader_that_has_seen_enough(lora: Path) -> None:
+    """The code is that of the scan: `head` closes the pipe before or after the report is in it."""
+    for after in ("| head -1", "| true", "2>&1 | true"):
+        done = loraudit("scan", lora, "--depth", "metadata", after=after)
+        assert (done.returncode, done.stderr) == (1, ""), after
+    assert loraudit("scan", lora, "--depth", "metadata", after="| head -1").stdout.startswith("loraudit 0.")
+    # Nobody hears the error, but the code tells.
+    assert loraudit("scan", "gone", after="2>&1 | true").returncode == 2
+
+
+def test_a_full_disk_behind_stdout(lora: Path) -> None:
+    done = loraudit("scan", lora, *METADATA, after="> /dev/full")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "loraudit: error: cannot write to standard output: No space left on device"
+    )
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_poor_encoding(encoding: str, tmp_path: Path) -> None:
+    names = {"10_Zoë 李小龍 person": {}}
+    path = write(tmp_path / "Zoë李.safetensors", {"ss_dataset_dirs": json.dumps(names)})
+    done = loraudit("scan", path, *METADATA, "--reveal", after="| cat -v", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u674e\u5c0f\u9f8d" in done.stdout.replace("\n", "").replace(" ", "")
+    assert "---" in done.stdout and "\\u2500" not in done.stdout
+    assert loraudit("scan", path, *METADATA, LC_ALL="C").returncode == 0
+
+
+def test_paths_of_windows_in_the_file_stay_as_they_are(scan: Scan, tmp_path: Path) -> None:
+    theirs = r"C:\Users\jane\new\tags"
+    path = write(tmp_path / "x.safetensors", {"ss_sd_model_name": theirs})
+    assert theirs in scan(path, *METADATA, "--reveal")[1]
+    assert theirs in str(
+        json.loads(scan(path, *METADATA, "--reveal", "-f", "json")[1])["findings"][0]["detail"]
+    )
