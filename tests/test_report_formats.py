@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from loraudit.findings import (
+    Allowed,
     CalibrationUsed,
     Confidence,
     Distribution,
@@ -85,6 +86,19 @@ REPORT = Report(
             detail="Attack prompts:trigger: 1 of 16 reconstructions pass as the person in the photos.",
             remedy="Do not share this file without that person's consent.",
             quotes=("photo of sks Jane Doe",),
+            known=False,
+            allowed=Allowed("The person in the photos shares the file.", "2027-01-31"),
+        ),
+        Finding(
+            id="LA-DATASET-001",
+            severity=Severity.LOW,
+            confidence=Confidence.HIGH,
+            title="The file says how many pictures it was trained on",
+            detail="Found in ss_dataset_dirs. Few pictures seen many times are remembered better.",
+            remedy="Write a copy without it: loraudit scrub FILE -o OUT.",
+            numbers={"images": 25},
+            places=("ss_dataset_dirs",),
+            known=True,
         ),
     ),
     scores=(
@@ -164,6 +178,9 @@ def hostile() -> Report:
                 *[HOSTILE] * 3,
                 numbers={HOSTILE: HOSTILE},
                 quotes=(HOSTILE,),
+                places=(HOSTILE,),
+                known=True,
+                allowed=Allowed(HOSTILE, HOSTILE),
             ),
         ),
         (Score(HOSTILE, HOSTILE, HOSTILE, 0.5, 1),),

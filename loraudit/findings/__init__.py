@@ -4,7 +4,8 @@ see.
 `evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
 judges, `stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
 `metadata` judges and words what a file says, `catalogue`, loaded on its own, explains every rule, `exhibits`
-is shown beside findings, `vocabulary` is what they are all put in.
+is shown beside findings, `vocabulary` is what they are all put in, `exits` the exit codes, `fingerprint`
+which finding is the same as an earlier one.
 """
 
 from loraudit.findings.evidence import (
@@ -19,6 +20,8 @@ from loraudit.findings.evidence import (
     agreement_test,
 )
 from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet, SheetRow
+from loraudit.findings.exits import Exit, combine_exit_codes, exit_code
+from loraudit.findings.fingerprint import fingerprint
 from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
 from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
 from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p, distributions
@@ -27,11 +30,11 @@ from loraudit.findings.rules import Rule
 from loraudit.findings.stopping import enough, looks, settled
 from loraudit.findings.table import score_table
 from loraudit.findings.vocabulary import (
+    Allowed,
     CalibrationUsed,
     Confidence,
     EncoderUsed,
     Evaluations,
-    Exit,
     Finding,
     Gap,
     Modules,
@@ -41,13 +44,12 @@ from loraudit.findings.vocabulary import (
     Severity,
     Target,
     Verdict,
-    combine_exit_codes,
-    exit_code,
     unscannable,
 )
 
 __all__ = [
     "METADATA_RULES",
+    "Allowed",
     "AttackEvidence",
     "CalibrationUsed",
     "Comparison",
@@ -87,6 +89,7 @@ __all__ = [
     "distributions",
     "enough",
     "exit_code",
+    "fingerprint",
     "judge",
     "judge_metadata",
     "looks",

@@ -203,6 +203,7 @@ def _finding(rule: MetadataRule, traces: list[Trace]) -> Finding:
         summary,
         numbers,
         quotes[:_QUOTES],
+        tuple(places),
     )
 
 

@@ -1,22 +1,22 @@
-"""The vocabulary of a report: severity, scores, findings, the report itself and its exit code.
+"""The vocabulary of a report: severity, scores, findings and the report itself.
 
 Evidence is stored, judgement is derived: `policy.judge` turns evidence into findings, and a report's verdict
-and exit code follow from its findings and from what was left undone.
+and its exit code (`exits`) follow from its findings and from what was left undone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum
 from functools import total_ordering
 
 from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
 
 __all__ = [
+    "Allowed",
     "CalibrationUsed",
     "Confidence",
     "EncoderUsed",
     "Evaluations",
-    "Exit",
     "Finding",
     "Gap",
     "Modules",
@@ -26,8 +26,6 @@ __all__ = [
     "Severity",
     "Target",
     "Verdict",
-    "combine_exit_codes",
-    "exit_code",
     "unscannable",
 ]
 
@@ -60,21 +58,6 @@ class Confidence(Enum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
-
-
-class Exit(IntEnum):
-    """Exit codes of `loraudit scan`."""
-
-    CLEAN = 0
-    """Nothing at or above `--fail-on`."""
-    FOUND = 1
-    """Something is."""
-    ERROR = 2
-    """Usage or internal error."""
-    NOTHING = 3
-    """Nothing that could be scanned."""
-    INCOMPLETE = 4
-    """Part of the audit could not run, or its verdict is inconclusive."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +94,16 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Allowed:
+    """Somebody decided that a finding about this file is acceptable."""
+
+    reason: str
+    """In the words of whoever decided."""
+    until: str | None = None
+    """The last day on which that holds, `2027-01-31`; None: no end."""
+
+
+@dataclass(frozen=True)
 class Finding:
     """One answer to one question, with the numbers behind it."""
 
@@ -128,6 +121,30 @@ class Finding:
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
     quotes: tuple[str, ...] = ()
     """Private words of the file (names, captions, triggers), hidden unless asked for."""
+    places: tuple[str, ...] = ()
+    """Where it was seen, in words of ours; empty for what comes from the weights."""
+    known: bool | None = None
+    """Whether it was there in an earlier report, `--baseline`; None: there is none to compare with."""
+    allowed: Allowed | None = None
+    """The decision that it may be there, `--allow`; None: there is none."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it bears on the exit code. Every format shows it either way."""
+        return not self.mark
+
+    @property
+    def mark(self) -> str:
+        """`allowed`, `known`, or empty if it counts."""
+        return "allowed" if self.allowed is not None else "known" if self.known else ""
+
+    @property
+    def excuse(self) -> str:
+        """Why it does not count, in a sentence; empty if it does."""
+        if self.allowed is not None:
+            until = f" until {self.allowed.until}" if self.allowed.until else ""
+            return f"Allowed{until}, does not count: {self.allowed.reason}"
+        return "Known from the baseline, does not count." if self.known else ""
 
     @property
     def anchor(self) -> str:
@@ -281,8 +298,18 @@ class Report:
         return self.target.family is not None
 
     @property
+    def excused(self) -> str:
+        """How many findings do not count, in a sentence; empty if all do."""
+        marks = [finding.mark for finding in self.findings if finding.mark]
+        told = ", ".join(f"{marks.count(mark)} {mark}" for mark in ("allowed", "known") if mark in marks)
+        return f"Findings that do not count for the exit code: {told}." if marks else ""
+
+    @property
     def verdict(self) -> Verdict:
-        """Level of the worst finding, but never clean when nothing, or not everything, was looked at."""
+        """Level of the worst finding, but never clean when nothing, or not everything, was looked at.
+
+        It is about the file: findings that are allowed or known are in it.
+        """
         attacked = self.settings.depth == "attack"
         nothing = Severity.INCONCLUSIVE if attacked or not self.scanned else Severity.NONE
         level = max((finding.severity for finding in self.findings), default=nothing)
@@ -300,27 +327,3 @@ def unscannable(version: str, target: Target, why: str, findings: Iterable[Findi
     Exit code 3, unless one of them is severe enough.
     """
     return Report(version, target, tuple(findings), incomplete=(Gap("target", why),))
-
-
-def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
-    """Exit code of one report; `fail_on` None never fails on a finding.
-
-    Raises ValueError if `fail_on` is not one of low, medium, high, critical.
-    """
-    if fail_on is not None and fail_on < Severity.LOW:
-        raise ValueError(f"cannot fail on {fail_on.value!r}: choose low, medium, high, critical or never")
-    if fail_on is not None and report.verdict.level >= fail_on:
-        return Exit.FOUND
-    if not report.scanned:
-        return Exit.NOTHING
-    open_questions = any(finding.severity is Severity.INCONCLUSIVE for finding in report.findings)
-    if open_questions or report.incomplete or report.verdict.level is Severity.INCONCLUSIVE:
-        return Exit.INCOMPLETE
-    return Exit.CLEAN
-
-
-def combine_exit_codes(codes: Iterable[int]) -> Exit:
-    """Exit code of several targets: the worst, in the order 2 > 1 > 4 > 3 > 0; 3 for no target at all."""
-    worst_first: Sequence[Exit] = (Exit.ERROR, Exit.FOUND, Exit.INCOMPLETE, Exit.NOTHING, Exit.CLEAN)
-    given = {Exit(code) for code in codes}
-    return next((code for code in worst_first if code in given), Exit.NOTHING)

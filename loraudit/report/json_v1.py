@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loraudit.findings import (
+    Allowed,
     CalibrationUsed,
     Distribution,
     EncoderUsed,
@@ -20,6 +21,7 @@ from loraudit.findings import (
     Score,
     Settings,
     Target,
+    fingerprint,
 )
 from loraudit.report.plain import plain
 
@@ -49,7 +51,7 @@ def _report(report: Report, reveal: bool) -> dict[str, Any]:
         "version": plain(report.version),
         "target": _target(report.target),
         "verdict": {"level": verdict.level.value, "reasons": [plain(reason) for reason in verdict.reasons]},
-        "findings": [_finding(finding, reveal) for finding in report.findings],
+        "findings": [_finding(report.target, finding, reveal) for finding in report.findings],
         "scores": [_score(score) for score in report.scores],
         "settings": _settings(report.settings),
         "incomplete": [{"what": plain(gap.what), "why": plain(gap.why)} for gap in report.incomplete],
@@ -78,7 +80,7 @@ def _modules(modules: Modules) -> dict[str, int]:
     return {"read": modules.read, "unread": modules.unread, "total": modules.total}
 
 
-def _finding(finding: Finding, reveal: bool) -> dict[str, Any]:
+def _finding(target: Target, finding: Finding, reveal: bool) -> dict[str, Any]:
     return {
         "id": plain(finding.id),
         "severity": finding.severity.value,
@@ -87,7 +89,15 @@ def _finding(finding: Finding, reveal: bool) -> dict[str, Any]:
         "detail": plain(finding.told(reveal)),
         "numbers": {plain(key): _number(value) for key, value in finding.numbers.items()},
         "remedy": plain(finding.remedy),
+        "places": [plain(place) for place in finding.places],
+        "fingerprint": fingerprint(target, finding),
+        "known": finding.known,
+        "allowed": None if finding.allowed is None else _allowed(finding.allowed),
     }
+
+
+def _allowed(allowed: Allowed) -> dict[str, str | None]:
+    return {"reason": plain(allowed.reason), "until": _text(allowed.until)}
 
 
 def _score(score: Score) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _verdict(report: Report) -> RenderableType:
     level, reasons = report.verdict.level, report.verdict.reasons
     style = _STYLE[level]
     return Panel(
-        Group(*(_text(reason, _QUOTED_LIMIT) for reason in reasons)),
+        Group(*(_text(told, _QUOTED_LIMIT) for told in (*reasons, report.excused) if told)),
         title=Text(f" VERDICT: {words.level(report)} ", style=f"{style} reverse"),
         title_align="left",
         border_style=style,
@@ -112,6 +112,7 @@ def _verdict(report: Report) -> RenderableType:
 def _finding(finding: Finding, reveal: bool) -> RenderableType:
     head = Text.assemble(
         (f" {finding.severity.value.upper()} ", f"{_STYLE[finding.severity]} reverse"),
+        (f"  {finding.mark.upper()}" if finding.mark else "", "dim"),
         ("  " + plain(finding.title), "bold"),
     )
     rows = [
@@ -122,6 +123,7 @@ def _finding(finding: Finding, reveal: bool) -> RenderableType:
         ("Seen", _text(finding.told(reveal), _QUOTED_LIMIT)),
         ("Numbers", _text(_numbers(finding), style="dim")),
         ("To do", _text(finding.remedy, style="bold")),
+        ("Gate", _text(finding.excuse, _QUOTED_LIMIT)),
     ]
     return Group(head, _grid(row for row in rows if row[1]))
 
@@ -198,7 +200,11 @@ def _summary(reports: Sequence[Report]) -> RenderableType:
 def _rules(report: Report) -> str:
     """The rules behind the verdict, or what was not looked at."""
     level = report.verdict.level
-    rules = [finding.id.removeprefix("LA-") for finding in report.findings if finding.severity is level]
+    rules = [
+        finding.id.removeprefix("LA-") + (f" ({finding.mark})" if finding.mark else "")
+        for finding in report.findings
+        if finding.severity is level
+    ]
     return ", ".join(rules) or "; ".join(gap.why for gap in report.incomplete)
 
 
