@@ -11,7 +11,6 @@ none.
 
 from __future__ import annotations
 
-import os
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from loraudit.cards import base_card, verify
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.lowrank import beside
+from loraudit.memory import available_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -308,20 +308,9 @@ def _require_memory(folder: Path, dtype: torch.dtype) -> None:
     # A float16 file doubles when it is widened; which dtype it holds is not known before it is opened, so
     # assume the worst.
     need = stored * (2 if dtype == torch.float32 and stored < 3 * 2**30 else 1) * 1.2
-    free = _available_memory()
+    free = available_memory()
     if free is not None and need > free:
         raise Incomplete(
             f"this base needs about {need / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free",
             "close other programs, use a smaller base, or run on a machine with more memory",
         )
-
-
-def _available_memory() -> int | None:
-    """Bytes that can be allocated without swapping, or None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return None

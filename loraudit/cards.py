@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from loraudit.errors import LorauditError
 
 __all__ = [
+    "CLIP_FILE",
+    "CLIP_REPO",
+    "FACE_FILE",
     "BaseCard",
     "artefact",
     "base_card",
@@ -24,6 +27,12 @@ __all__ = [
     "models_dir",
     "verify",
 ]
+
+CLIP_REPO: Final = "timm/vit_large_patch14_clip_224.openai"
+CLIP_FILE: Final = "open_clip_model.safetensors"
+"""What scores photographs beside the face model, on the Hub."""
+FACE_FILE: Final = "facenet-vggface2.safetensors"
+"""The face model for photographs, in `cache_folder()`."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Commands(LazyGroup):
     """Those of loraudit, in the order of the help."""
 
     package = "loraudit.commands"
-    names = ("inspect", "scan", "scrub", "calibrate", "finetune", "train-encoder", "rules")
+    names = ("inspect", "scan", "scrub", "calibrate", "finetune", "train-encoder", "rules", "doctor", "cache")
 
 
 app = typer.Typer(

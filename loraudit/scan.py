@@ -9,15 +9,15 @@ lacks.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from loraudit import __version__
 from loraudit.audit import gap, target_of, unread_gaps, update_of
 from loraudit.errors import Incomplete, LorauditError, NotScannable
+from loraudit.extras import INSTALL, missing
 from loraudit.findings import (
     Exit,
     Finding,
@@ -43,11 +43,6 @@ if TYPE_CHECKING:
     from loraudit.workbench import Workbench
 
 __all__ = ["Scanned", "scan"]
-
-_NEEDED: Final = (
-    "torch", "diffusers", "transformers", "safetensors", "open_clip", "facenet_pytorch", "PIL",
-)  # fmt: skip
-_INSTALL: Final = "install what attacks need with: pip install 'loraudit[attack]'"
 
 
 @dataclass(frozen=True)
@@ -111,8 +106,8 @@ def scan(
         if request.depth == "weights":
             done.append(_unattacked(lora, request.depth, words.findings, unread_gaps(lora)))
             continue
-        if missing := _missing():
-            why = Gap("any attack", f"{missing} is not installed; {_INSTALL}")
+        if lacking := missing():
+            why = Gap("any attack", f"{lacking[0]} is not installed; {INSTALL}")
             done.append(_unattacked(lora, request.depth, words.findings, [why]))
             continue
         if bench is None:
@@ -193,11 +188,6 @@ def _read_weights(source: Source) -> LoRA:
     from loraudit.lora import load_lora
 
     return load_lora(source)
-
-
-def _missing() -> str | None:
-    """The first package that attacks need and that is not installed."""
-    return next((name for name in _NEEDED if importlib.util.find_spec(name) is None), None)
 
 
 def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:

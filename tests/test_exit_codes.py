@@ -113,7 +113,7 @@ def test_a_bug_is_no_finding(files: Mapping[str, Path]) -> None:
 
 
 def test_without_the_attack_extra(files: Mapping[str, Path]) -> None:
-    without = "import loraudit.scan; loraudit.scan._NEEDED = ('not_there',)"
+    without = "import loraudit.scan; loraudit.scan.missing = lambda: ('not_there',)"
     done = loraudit("scan", files["clean"], code=without)
     assert done.returncode == 4
     assert "pip install 'loraudit[attack]'" in " ".join(done.stdout.split())

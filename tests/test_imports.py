@@ -26,7 +26,12 @@ MAY_IMPORT = {
     "inspection": {"errors", "lora"},
     "scrubbing": {"findings", "lora"},
     "rulebook": {"errors", "findings", "lora"},
-    "base": {"errors", "cards", "lora", "lowrank"},
+    "extras": set(),
+    "memory": set(),
+    "stock": {"errors", "cards", "lora"},
+    "caching": {"errors", "cards", "lora", "stock"},
+    "diagnosis": {"errors", "extras", "lora", "memory", "stock"},
+    "base": {"errors", "cards", "lora", "lowrank", "memory"},
     "lowrank": {"errors", "cards", "lora"},
     "encoder": {"errors", "cards", "lora", "base", "lowrank"},
     "scores": {"errors", "cards", "findings"},
@@ -52,7 +57,7 @@ MAY_IMPORT = {
         "pictures",
         "request",
     },
-    "scan": {"errors", "findings", "lora", "audit", "request", "workbench"},
+    "scan": {"errors", "extras", "findings", "lora", "audit", "request", "workbench"},
     "calibrating": {
         "errors",
         "findings",
@@ -71,7 +76,8 @@ MAY_IMPORT = {
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
     "errors", "cards", "findings", "lora", "inspection", "scrubbing", "rulebook", "report", "audit", "scan",
-    "request", "progress", "quick", "console", "outputs", "commands", "cli",
+    "extras", "stock", "caching", "diagnosis", "request", "progress", "quick", "console", "outputs",
+    "commands", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")
 HEAVY = (

@@ -10,14 +10,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from loraudit.cards import CLIP_FILE, CLIP_REPO
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.scores import fit_square
 
 __all__ = ["OpenClip", "load_openai_clip", "load_tiny_clip", "openai_clip_config", "openai_clip_weights"]
 
 _BATCH = 64
-_OPENAI_REPO = "timm/vit_large_patch14_clip_224.openai"
-_OPENAI_FILE = "open_clip_model.safetensors"
 
 
 class OpenClip:
@@ -121,12 +120,12 @@ def openai_clip_weights(*, offline: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(_OPENAI_REPO, _OPENAI_FILE, local_files_only=offline))
+        return Path(hf_hub_download(CLIP_REPO, CLIP_FILE, local_files_only=offline))
     except (OSError, ValueError) as error:
         reason = "--offline is set" if offline else f"it cannot be fetched ({type(error).__name__})"
         raise Incomplete(
             f"CLIP ViT-L/14 is not on this machine, and {reason}",
-            f"run once with a network, or fill the Hugging Face cache with {_OPENAI_REPO}",
+            f"run once with a network, or fill the Hugging Face cache with {CLIP_REPO}",
         ) from error
 
 

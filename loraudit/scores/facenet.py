@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from loraudit.cards import FACE_FILE
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.scores import FaceEmbeddings
 
@@ -29,7 +30,6 @@ SOURCE_URL = (
 SOURCE_SHA256 = "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"
 """Hash of the 111,898,327 bytes at `SOURCE_URL`."""
 
-_CONVERTED = "facenet-vggface2.safetensors"
 _BATCH = 32
 
 
@@ -98,7 +98,7 @@ def facenet_weights(cache: Path, *, offline: bool) -> Path:
 
     Raises `Incomplete` when they are not there and cannot be fetched.
     """
-    converted = cache / _CONVERTED
+    converted = cache / FACE_FILE
     if converted.exists():
         return converted
     cache.mkdir(parents=True, exist_ok=True)
