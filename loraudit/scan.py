@@ -52,6 +52,8 @@ class Scanned:
     report: Report
     error: LorauditError | None = None
     """Why it could not be scanned at all."""
+    files: tuple[Path, ...] = ()
+    """The files of weights on this machine; none of a file on the Hub of which only the header was read."""
 
     def exit_code(self, fail_on: Severity | None) -> int:
         """That of the report; of the error, if there is one and what the file says is not worse."""
@@ -68,6 +70,10 @@ class _Words:
     source: Source
     target: Target
     findings: tuple[Finding, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(part.weights for part in self.source.parts)
 
 
 def scan(
@@ -104,11 +110,11 @@ def scan(
             done.append(_failed(words, name, error))
             continue
         if request.depth == "weights":
-            done.append(_unattacked(lora, request.depth, words.findings, unread_gaps(lora)))
+            done.append(_unattacked(lora, words, request.depth, unread_gaps(lora)))
             continue
         if lacking := missing():
             why = Gap("any attack", f"{lacking[0]} is not installed; {INSTALL}")
-            done.append(_unattacked(lora, request.depth, words.findings, [why]))
+            done.append(_unattacked(lora, words, request.depth, [why]))
             continue
         if bench is None:
             from loraudit.workbench import Workbench
@@ -117,12 +123,13 @@ def scan(
         try:
             within = f"{number:0{digits}d}" if len(items) > 1 else None
             report = bench.audit(lora, within)
-            done.append(Scanned(replace(report, findings=(*report.findings, *words.findings))))
+            report = replace(report, findings=(*report.findings, *words.findings))
+            done.append(Scanned(report, files=words.files))
         except NotScannable as error:
             done.append(_failed(words, name, error))
         except Incomplete as error:
             why = gap("any attack", error)
-            done.append(_unattacked(lora, request.depth, words.findings, [why]))
+            done.append(_unattacked(lora, words, request.depth, [why]))
     return done
 
 
@@ -193,22 +200,24 @@ def _read_weights(source: Source) -> LoRA:
 def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:
     """Not attacked at all; what it says still counts."""
     why = gap("target", error).why
-    target, findings = (words.target, words.findings) if words else (name, ())
-    return Scanned(unscannable(__version__, target, why, findings), error)
+    if words is None:
+        return Scanned(unscannable(__version__, name, why), error)
+    return Scanned(unscannable(__version__, words.target, why, words.findings), error, words.files)
 
 
 def _words_only(words: _Words) -> Scanned:
-    return Scanned(Report(__version__, words.target, words.findings, settings=Settings(depth="metadata")))
+    report = Report(__version__, words.target, words.findings, settings=Settings(depth="metadata"))
+    return Scanned(report, files=words.files)
 
 
-def _unattacked(lora: LoRA, depth: str, findings: Sequence[Finding], gaps: Sequence[Gap]) -> Scanned:
+def _unattacked(lora: LoRA, words: _Words, depth: str, gaps: Sequence[Gap]) -> Scanned:
     """Read, but not attacked, be it that this was not asked for or that it cannot be."""
     report = Report(
         __version__,
         target_of(lora),
-        tuple(findings),
+        words.findings,
         settings=Settings(depth=depth),
         incomplete=tuple(gaps),
         update=update_of(lora),
     )
-    return Scanned(report)
+    return Scanned(report, files=words.files)

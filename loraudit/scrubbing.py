@@ -24,10 +24,8 @@ def scrub_text(scrubbed: Scrubbed, output: Path, left: Sequence[Finding]) -> str
         lines.append("  nothing: the header said no more than loaders need")
     lines += ["", "Kept"]
     lines += [f"  {key}" for key in scrubbed.kept]
-    lines.append(
-        f"  {_counted(scrubbed.tensors, 'tensor')}, {scrubbed.tensor_bytes} bytes unchanged "
-        f"(sha256 {scrubbed.tensor_sha256[:16]}…)"
-    )
+    unchanged = f"{_counted(scrubbed.tensors, 'tensor')}, {scrubbed.tensor_bytes} bytes unchanged"
+    lines += [f"  {unchanged}; their sha256 is", f"  {scrubbed.tensor_sha256}"]
     lines += ["", "Still there", f"  {_WEIGHTS}{name}"]
     lines += [f"  {finding.id}  {finding.title}. {finding.detail.partition('. ')[0]}." for finding in left]
     return "".join(f"{line.rstrip()}\n" for line in lines)

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "cards": {"errors"},
     "findings": {"errors"},
     "lora": {"errors", "cards", "findings"},
+    "gate": {"errors", "findings", "lora"},
     "inspection": {"errors", "lora"},
     "scrubbing": {"findings", "lora"},
     "rulebook": {"errors", "findings", "lora"},
@@ -75,8 +76,8 @@ MAY_IMPORT = {
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
-    "errors", "cards", "findings", "lora", "inspection", "scrubbing", "rulebook", "report", "audit", "scan",
-    "extras", "stock", "caching", "diagnosis", "request", "progress", "quick", "console", "outputs",
+    "errors", "cards", "findings", "lora", "gate", "inspection", "scrubbing", "rulebook", "report", "audit",
+    "scan", "extras", "stock", "caching", "diagnosis", "request", "progress", "quick", "console", "outputs",
     "commands", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")

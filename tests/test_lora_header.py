@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from loraudit.errors import LorauditError, NotScannable
-from loraudit.lora.header import MAX_HEADER_BYTES, Hidden, clean, file_sha256, parse_json, read_header
+from loraudit.lora.hashes import file_sha256
+from loraudit.lora.header import MAX_HEADER_BYTES, Hidden, clean, parse_json, read_header
 
 GOOD = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
 

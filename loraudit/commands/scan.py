@@ -1,5 +1,6 @@
 """The command `scan`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -56,6 +57,12 @@ def scan(
         typer.Option("--output", "-o", help="Write to this file; FORMAT=FILE, one more; repeatable."),
     ] = None,
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Exit 1 from this level on.")] = FailOn.high,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="An earlier JSON report: only what is new counts.")
+    ] = None,
+    allow: Annotated[
+        Path | None, typer.Option("--allow", help="A TOML file of findings that are allowed, and why.")
+    ] = None,
     save_images: Annotated[
         Path | None, typer.Option("--save-images", help="Write the pictures to this new folder.")
     ] = None,
@@ -70,6 +77,13 @@ def scan(
     from loraudit.request import ATTACKS, BUDGETS, Request
     from loraudit.scan import scan as scan_targets
 
+    gate = None
+    if baseline is not None or allow is not None:
+        from loraudit.gate import read_gate
+
+        gate = read_gate(baseline, allow)
+        for line in gate.expired:
+            say(line)
     outputs = find_outputs(output or (), format.value, target)
     if depth is not Depth.attack and (reference or save_images):
         raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
@@ -88,6 +102,8 @@ def scan(
     )
     with progress("reconstructing" if depth is Depth.attack else "reading") as on_step:
         scanned = scan_targets(target, request, say, on_step)
+    if gate is not None:
+        scanned = [replace(one, report=gate.mark(one.report, one.files)) for one in scanned]
     failed = [one for one in scanned if one.error is not None]
     for one in failed[:SHOWN_ERRORS]:
         if one.error is not None:

@@ -11,7 +11,6 @@ reference would refuse (two `__metadata__`, two of one field of a tensor), so do
 unpickled, and nothing is allocated before it has been compared with the size of the file.
 """
 
-import hashlib
 import io
 import json
 import math
@@ -45,7 +44,6 @@ __all__ = [
     "Hidden",
     "TensorInfo",
     "clean",
-    "file_sha256",
     "parse_header",
     "parse_json",
     "read_header",
@@ -104,16 +102,6 @@ class Header:
     size_bytes: int
     """Of the whole file."""
     hidden: tuple[Hidden, ...] = ()
-
-
-def file_sha256(*paths: Path) -> str:
-    """Hex SHA-256 of the bytes of `paths`, one after another."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def read_header(path: Path) -> Header:

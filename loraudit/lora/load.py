@@ -9,7 +9,8 @@ from loraudit.lora.adapter import AdapterConfig
 from loraudit.lora.dora import NEEDS_BASE
 from loraudit.lora.family import misfit, recognise
 from loraudit.lora.foreign import refuse_foreign, refuse_unread
-from loraudit.lora.header import Header, clean, file_sha256, read_header
+from loraudit.lora.hashes import file_sha256
+from loraudit.lora.header import Header, clean, read_header
 from loraudit.lora.keys import Reading, Update, read_keys
 from loraudit.lora.matrices import DoRA, Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
 from loraudit.lora.metadata.beside import trigger_words

@@ -1,0 +1,53 @@
+"""Which findings bear on the exit code: not those of an earlier report, not those that somebody allowed.
+
+`baseline` reads an earlier report, `allow` a list of decisions. Neither changes what a report says of the
+file: a finding that does not count is marked as `known` or `allowed`, and every format shows it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loraudit.findings import Report
+from loraudit.gate.allow import AllowList, read_allow
+from loraudit.gate.baseline import Baseline, read_baseline
+
+__all__ = ["Gate", "read_gate"]
+
+
+class Gate:
+    """A baseline, a list of what is allowed, or both."""
+
+    def __init__(self, baseline: Baseline | None, allow: AllowList | None) -> None:
+        self._baseline = baseline
+        self._allow = allow
+
+    @property
+    def expired(self) -> Sequence[str]:
+        """A line about each decision whose time is over."""
+        return self._allow.expired if self._allow else ()
+
+    def mark(self, report: Report, files: Sequence[Path]) -> Report:
+        """`report` with its findings marked; `files` are those of the target, if they are on this machine.
+
+        A finding of the baseline makes one finding known, so each report is marked once.
+        """
+        findings = report.findings
+        if self._baseline is not None:
+            baseline = self._baseline
+            findings = tuple(replace(f, known=baseline.knows(report.target, f)) for f in findings)
+        if self._allow is not None:
+            digests = self._allow.digests_of(report.target, files, {f.id for f in findings})
+            allow = self._allow
+            findings = tuple(replace(f, allowed=allow.decision(f.id, digests)) for f in findings)
+        return replace(report, findings=findings)
+
+
+def read_gate(baseline: Path | None, allow: Path | None) -> Gate:
+    """The gate of an earlier JSON report and of a TOML file of decisions.
+
+    Raises `LorauditError` if either cannot be read or used.
+    """
+    return Gate(
+        None if baseline is None else read_baseline(baseline), None if allow is None else read_allow(allow)
+    )
