@@ -9,6 +9,7 @@ lacks.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,14 +93,17 @@ def scan(
     """
     bench: Workbench | None = None
     done: list[Scanned] = []
+    found: list[str | Source | LorauditError] = []
     items = [item for target in targets for item in _items(target, len(targets) > 1, say)]
     digits = max(2, len(str(len(items))))
     for number, (shown, target) in enumerate(items, 1):
         if len(items) > 1 and request.depth != "attack":
             on_step(number, len(items))
         name, words = Target(shown), None
+        found.append(target)
         try:
             words = _read_words(target, request)
+            found[-1] = words.source
             if request.depth == "metadata":
                 done.append(_words_only(words))
                 continue
@@ -130,7 +134,10 @@ def scan(
         except Incomplete as error:
             why = gap("any attack", error)
             done.append(_unattacked(lora, words, request.depth, [why]))
-    return done
+    return [
+        replace(one, report=replace(one.report, target=replace(one.report.target, path=_below_here(where))))
+        for one, where in zip(done, found, strict=True)
+    ]
 
 
 def _items(
@@ -195,6 +202,22 @@ def _read_weights(source: Source) -> LoRA:
     from loraudit.lora import load_lora
 
     return load_lora(source)
+
+
+def _below_here(found: str | Source | LorauditError) -> str | None:
+    """The path of what was found, from the working folder, if it is in there: no other path is told."""
+    if isinstance(found, LorauditError) or (isinstance(found, Source) and found.origin is not None):
+        return None
+    path = Path(found) if isinstance(found, str) else found.path
+    if isinstance(found, Source) and len(found.parts) == 1:
+        path = found.parts[0].weights
+    if not path.exists():
+        return None
+    try:
+        below = Path(os.path.normpath(path.absolute())).relative_to(Path.cwd())
+    except ValueError:
+        return None
+    return clean(below.as_posix(), 500)
 
 
 def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:

@@ -132,3 +132,25 @@ def test_paths_of_windows_in_the_file_stay_as_they_are(scan: Scan, tmp_path: Pat
     assert theirs in str(
         json.loads(scan(path, *METADATA, "--reveal", "-f", "json")[1])["findings"][0]["detail"]
     )
+
+
+def test_paths_are_told_from_the_working_folder_down(
+    scan: Scan, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(target: Path | str) -> list[str | None]:
+        document = json.loads(scan(target, *METADATA, "-f", "json")[1])
+        return [report["target"]["path"] for report in document.get("reports", [document])]
+
+    write(lora.with_name("b.safetensors"), {})
+    assert told(lora) == [None]  # nobody is told where the working folder is
+    monkeypatch.chdir(tmp_path)
+    for target in (lora, "in/jane_doe.safetensors", "in/../in/jane_doe.safetensors"):
+        assert told(target) == ["in/jane_doe.safetensors"]
+    assert told("in") == ["in/b.safetensors", "in/jane_doe.safetensors"]
+    monkeypatch.chdir(lora.parent)
+    assert told("jane_doe.safetensors") == ["jane_doe.safetensors"]
+    lora.with_name("b.safetensors").unlink()
+    assert told(".") == ["jane_doe.safetensors"]
+    monkeypatch.chdir("/")
+    out = scan(lora, *METADATA, "-f", "sarif")[1]
+    assert '"uri": "' + lora.relative_to("/").as_posix() in out

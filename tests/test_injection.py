@@ -1,8 +1,8 @@
 """Words of a file in every output of the command line: shown or left out, obeyed by nothing.
 
 A terminal obeys ESC and C1 sequences and bidirectional controls, Rich its markup, GitHub's runner `::error::`
-at the start of a line of stdout and stderr. A browser would obey HTML, a Markdown viewer links to pictures,
-and a spreadsheet a cell that begins with `=`: no output is any of these yet.
+at the start of a line of stdout and stderr. A Markdown viewer would obey HTML and links to pictures, and what
+collects SARIF links in messages. A spreadsheet would obey a cell that begins with `=`: no output is one.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from loraudit.lora.write import serialize
 from tests.headers import ATTN, TENSORS
@@ -96,12 +97,23 @@ def assert_inert(text: str, drawn: bool) -> None:
     assert not any(line.lstrip(" ┃").startswith(("::", "##[")) for line in rest.split("\n"))
 
 
+def assert_inert_page(markdown: str) -> None:
+    """The page has no link, no picture, no script."""
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+    assert "<table>" in page
+    assert not re.search(r"<(?:script|img|a)\b|://", page)
+
+
 COMMAND_LINES: Mapping[str, tuple[str, ...]] = {
     "scan": ("scan", "@", "--depth", "metadata"),
     "scan, weights": ("scan", "@", "--depth", "weights"),
     "scan --reveal": ("scan", "@", "--depth", "metadata", "--reveal"),
     "scan, json": ("scan", "@", "--depth", "metadata", "-f", "json"),
     "scan --reveal, json": ("scan", "@", "--depth", "metadata", "-f", "json", "--reveal"),
+    "scan, sarif": ("scan", "@", "--depth", "metadata", "-f", "sarif"),
+    "scan --reveal, sarif": ("scan", "@", "--depth", "metadata", "-f", "sarif", "--reveal"),
+    "scan, markdown": ("scan", "@", "--depth", "metadata", "-f", "markdown"),
+    "scan --reveal, markdown": ("scan", "@", "--depth", "metadata", "-f", "markdown", "--reveal"),
     "scan a folder": ("scan", "@folder", "--depth", "metadata"),
     "scan several": ("scan", "@", "@broken", "--depth", "metadata"),
     "inspect": ("inspect", "@"),
@@ -131,7 +143,11 @@ def test_inert(kind: str, run: Run, tmp_path: Path) -> None:
     assert code == CODES.get(kind, 1)
     assert_inert(out, drawn=run is on_terminal)
     assert_inert(err, drawn=False)
-    if kind.endswith("json") and run is off_terminal:
+    if kind.endswith("markdown"):
+        assert_inert_page(out)
+    if kind.endswith("sarif"):
+        assert "[x](" not in out and "[/red]" not in out
+    if kind.endswith(("json", "sarif")) and run is off_terminal:
         assert out.isascii() and json.loads(out)
     if (run is on_terminal and kind in {"scan", "scan several"}) or kind == "scan --reveal":
         assert "[red]PASS[/red]" in out  # as it is, not in red
@@ -143,6 +159,8 @@ BAD = ("\x1b[2J", "\x9b31m", "\u202e", "a\n::error::x", "  ##[error]x", "\x07", 
 
 @pytest.mark.parametrize("text", BAD)
 def test_the_check_notices(text: str) -> None:
+    with pytest.raises(AssertionError):
+        assert_inert_page(f"| a |\n|---|\n| x |\n\n{text} ![x](y)")
     assert_inert("plain\n[red]x[/red] \x1b[1mbold\x1b[0m", drawn=True)
     with pytest.raises(AssertionError):
         assert_inert(text, drawn=True)

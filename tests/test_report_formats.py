@@ -157,12 +157,20 @@ RENDERED = {
     "reports.txt": lambda: FORMATS["text"](SEVERAL),
     "report.json": lambda: FORMATS["json"]([REPORT]),
     "reports.json": lambda: FORMATS["json"](SEVERAL),
+    "report.sarif": lambda: FORMATS["sarif"]([REPORT]),
+    "report.md": lambda: FORMATS["markdown"]([REPORT]),
+    "reports.md": lambda: FORMATS["markdown"](SEVERAL),
 }
 
 HOSTILE = (
     "\x1b]0;pwned\x07\x1b[2J[red]PASS[/red] [/bold] :warning: \u202eevil\u2066 \x9b31m\r\n"
     "::set-output name=x::1\u200b\ud800"
 )
+SHOWN = {
+    "markdown": r"\[red\]PASS\[/red\] \[/bold\] :<!-- -->warning:",
+    "sarif": r"\\[red\\]PASS\\[/red\\] \\[/bold\\] :warning:",
+}
+"""How a format puts what it must not obey, where that is not as it is."""
 
 
 def hostile() -> Report:
@@ -240,8 +248,7 @@ def test_hostile_text_is_inert(name, reveal):
     out = FORMATS[name]([hostile(), hostile()], width=200, reveal=reveal)
     assert not set(out) & set("\x1b\x9b\x07\r\u202e\u2066\u200b\ud800")
     assert "::set-output" not in out
-    assert "[red]PASS[/red]" in out  # shown, not obeyed
-    assert ":warning:" in out
+    assert SHOWN.get(name, "[red]PASS[/red] [/bold] :warning:") in out  # shown, not obeyed
     out.encode("utf-8")
 
 

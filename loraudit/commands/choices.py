@@ -17,6 +17,8 @@ class ReportFormat(StrEnum):
 
     text = "text"
     json = "json"
+    sarif = "sarif"
+    markdown = "markdown"
 
 
 class Depth(StrEnum):

@@ -194,6 +194,8 @@ class Target:
     modules: Modules | None = None
     origin: str | None = None
     """`hf://namespace/name@commit/path` of a file on the Hub, made harmless; None of a local one."""
+    path: str | None = None
+    """Below the folder that the scan was started in, with `/`, made harmless; None of a file elsewhere."""
 
 
 @dataclass(frozen=True)

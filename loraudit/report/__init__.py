@@ -24,6 +24,12 @@ class Renderer(Protocol):
         ...
 
 
+def _text(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    from loraudit.report import text
+
+    return text.render(reports, reveal=reveal, width=width, color=color)
+
+
 def _json(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
     from loraudit.report import json_v1
 
@@ -31,11 +37,21 @@ def _json(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, c
     return json_v1.render(reports, reveal=reveal)
 
 
-def _text(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
-    from loraudit.report import text
+def _sarif(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    from loraudit.report import sarif
 
-    return text.render(reports, reveal=reveal, width=width, color=color)
+    del width, color
+    return sarif.render(reports, reveal=reveal)
 
 
-FORMATS: Mapping[str, Renderer] = {"text": _text, "json": _json}
+def _markdown(
+    reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False
+) -> str:
+    from loraudit.report import markdown
+
+    del width, color
+    return markdown.render(reports, reveal=reveal)
+
+
+FORMATS: Mapping[str, Renderer] = {"text": _text, "json": _json, "sarif": _sarif, "markdown": _markdown}
 """Format name of `--format` to its renderer."""

@@ -65,6 +65,7 @@ def _report(report: Report, reveal: bool) -> dict[str, Any]:
 def _target(target: Target) -> dict[str, Any]:
     return {
         "name": plain(target.name),
+        "path": _text(target.path),
         "origin": _text(target.origin),
         "sha256": _text(target.sha256),
         "size_bytes": target.size_bytes,

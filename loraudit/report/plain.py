@@ -16,7 +16,7 @@ def plain(text: str, limit: int | None = None) -> str:
 
     Text that `loraudit.lora.header.clean` has been through stays as it is; a report does not rely on it.
     """
-    shown = text
+    shown = text = text if limit is None else text[: limit + 1]
     if not text.isprintable():
         shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
     for command, harmless in _COMMANDS.items():

@@ -1,0 +1,170 @@
+"""The report as SARIF 2.1.0, for GitHub code scanning and other services that collect alerts.
+
+GitHub takes the severity of an alert from its rule and not from the result: a rule is as severe here as its
+worst finding in this report, and a rule without any as the gravest that it can have. What is allowed or known
+stays in as a suppressed or unchanged result. A finding of severity `none` is no alert and is left out.
+Text of rules is ours and may hold Markdown; all else is in messages, where brackets are escaped, as they make
+links. (https://docs.oasis-open.org/sarif/sarif/v2.1.0/)
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from loraudit.findings import Confidence, Finding, Report, Severity, Target, fingerprint
+from loraudit.findings.catalogue import Explained, catalogue
+from loraudit.report.plain import plain
+
+__all__ = ["render"]
+
+_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS: Final = {
+    Severity.CRITICAL: ("error", "9.5"),
+    Severity.HIGH: ("error", "8.0"),
+    Severity.MEDIUM: ("warning", "5.5"),
+    Severity.INCONCLUSIVE: ("warning", "4.0"),
+    Severity.LOW: ("note", "2.0"),
+    Severity.NONE: ("none", "0.1"),
+}
+"""SARIF level, and GitHub's `security-severity`: above 9 critical, from 7 high, from 4 medium, else low."""
+_TEXT_LIMIT: Final = 20_000
+_SHORT_LIMIT: Final = 1000
+"""GitHub takes 1,024 characters of a description."""
+
+
+def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
+    """All reports as one run."""
+    alerts = [
+        (report.target, finding)
+        for report in reports
+        for finding in report.findings
+        if finding.severity is not Severity.NONE
+    ]
+    # A report that was read back may know rules that this version does not.
+    rules = {rule.id: rule for rule in catalogue()}
+    ids = [*rules, *dict.fromkeys(finding.id for _, finding in alerts if finding.id not in rules)]
+    told = {rule: [finding for _, finding in alerts if finding.id == rule] for rule in ids}
+    driver = {
+        "name": "loraudit",
+        "rules": [_rule(rule, rules.get(rule), told[rule]) for rule in ids],
+    }
+    if versions := {report.version for report in reports}:
+        driver["version"] = plain(max(versions))
+    artifacts = [_artifact(report.target) for report in reports]
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "utf16CodeUnits",
+        "invocations": [
+            {
+                "executionSuccessful": all(report.scanned for report in reports),
+                "toolExecutionNotifications": [
+                    notification for report in reports for notification in _notifications(report)
+                ],
+            }
+        ],
+        # A file may be scanned twice, but not be told of twice.
+        "artifacts": [one for at, one in enumerate(artifacts) if one not in artifacts[:at]],
+        "results": [_result(target, finding, ids.index(finding.id), reveal) for target, finding in alerts],
+    }
+    document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(document, sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def _rule(name: str, rule: Explained | None, findings: Sequence[Finding]) -> dict[str, Any]:
+    if rule is None:
+        title, meaning, remedy, gravest = findings[0].title, findings[0].title, findings[0].remedy, None
+    else:
+        title, meaning, remedy, gravest = rule.title, rule.meaning, rule.remedy, max(rule.levels)
+    worst = max(findings, key=lambda finding: finding.severity, default=None)
+    severity = worst.severity if worst else gravest or Severity.NONE
+    level, security = _LEVELS[severity]
+    what = rule.looks_at if rule else ""
+    help_text = " ".join(filter(None, (what, meaning, f"What to do: {remedy}" if remedy else "")))
+    described: dict[str, Any] = {
+        "id": plain(name, _SHORT_LIMIT),
+        "name": _camel(name),
+        "shortDescription": {"text": plain(title, _SHORT_LIMIT)},
+        "fullDescription": {"text": plain(meaning or title, _SHORT_LIMIT)},
+        "help": {"text": plain(help_text or title, _TEXT_LIMIT)},
+        "defaultConfiguration": {"level": level},
+        "properties": {
+            "security-severity": security,
+            "precision": (worst.confidence if worst else Confidence.MEDIUM).value,
+            "tags": ["security", "privacy", "lora"],
+        },
+    }
+    if rule is not None:
+        described["help"]["markdown"] = _markdown(rule)
+    return described
+
+
+def _markdown(rule: Explained) -> str:
+    levels = [f"- **{level.value}**" + (f": {when}" if when else "") for level, when in rule.levels.items()]
+    parts = [rule.looks_at, "\n".join(levels), rule.meaning, f"**What to do:** {rule.remedy}"]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _camel(rule: str) -> str:
+    """`LA-IDENTITY-001` as `Identity001`."""
+    return "".join(part.capitalize() for part in plain(rule, 60).removeprefix("LA-").split("-"))
+
+
+def _result(target: Target, finding: Finding, rule: int, reveal: bool) -> dict[str, Any]:
+    # GitHub shows the first sentence as the title of the alert.
+    sentences = (f"{finding.title}.", finding.told(reveal), f"What to do: {finding.remedy}")
+    mark = fingerprint(target, finding)
+    result: dict[str, Any] = {
+        "ruleId": plain(finding.id, _SHORT_LIMIT),
+        "ruleIndex": rule,
+        "level": _LEVELS[finding.severity][0],
+        "message": {"text": _message(" ".join(sentences))},
+        "locations": [_location(target)],
+        # GitHub reads the first alone, and would make one of the file's bytes.
+        "partialFingerprints": {"primaryLocationLineHash": f"{mark}:1", "loraudit/v1": mark},
+        "properties": {"severity": finding.severity.value, "confidence": finding.confidence.value},
+    }
+    if finding.known is not None:
+        result["baselineState"] = "unchanged" if finding.known else "new"
+    if finding.allowed is not None:
+        result["suppressions"] = [{"kind": "external", "justification": _message(finding.excuse)}]
+    return result
+
+
+def _notifications(report: Report) -> list[dict[str, Any]]:
+    """What could not be looked at."""
+    return [
+        {
+            "level": "warning" if report.scanned else "error",
+            "message": {"text": _message(f"Not looked at: {gap.what}: {gap.why}")},
+            "locations": [_location(report.target)],
+        }
+        for gap in report.incomplete
+    ]
+
+
+def _location(target: Target) -> dict[str, Any]:
+    # The file is no text; GitHub wants a line all the same.
+    region = {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1}
+    return {"physicalLocation": {"artifactLocation": {"uri": _uri(target)}, "region": region}}
+
+
+def _artifact(target: Target) -> dict[str, Any]:
+    artifact: dict[str, Any] = {"location": {"uri": _uri(target)}}
+    if target.sha256 is not None:
+        artifact["hashes"] = {"sha-256": plain(target.sha256)}
+    if target.size_bytes is not None:
+        artifact["length"] = target.size_bytes
+    if target.origin is not None:
+        artifact["description"] = {"text": _message(target.origin)}
+    return artifact
+
+
+def _uri(target: Target) -> str:
+    """A relative reference below the folder that was scanned from; never one that leads out of it."""
+    parts = [part for part in plain(target.path or target.name, 500).split("/") if part.strip(".")]
+    return quote("/".join(parts) or "unnamed", safe="/")
+
+
+def _message(text: str) -> str:
+    return plain(text, _TEXT_LIMIT).replace("[", "\\[").replace("]", "\\]")
