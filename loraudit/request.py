@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 __all__ = ["ATTACKS", "BUDGETS", "DEPTHS", "Request"]
 
@@ -44,3 +44,5 @@ class Request:
     offline: bool = False
     save_images: Path | None = None
     """A new or empty folder; with several targets, one folder in it for each."""
+    sheet: Literal["pixelated", "clear"] | None = None
+    """Whether reports hold pictures, and whether faces can be made out; None: no pictures."""

@@ -5,7 +5,7 @@ What is not at hand is a gap in the report; what was asked for wrongly is an err
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +23,10 @@ from loraudit.audit import audit_lora, gap
 from loraudit.base import Base, load_base
 from loraudit.cards import artefact, base_names, cache_folder, file_sha256, models_dir
 from loraudit.errors import Incomplete, LorauditError, NotScannable
-from loraudit.findings import Exit, Gap, Report
+from loraudit.findings import Exit, Gap, Report, leading_attack
 from loraudit.lora import LoRA, clean
 from loraudit.lora.dora import resolve
-from loraudit.pictures import Album, read_photos
+from loraudit.pictures import Album, Gallery, read_photos
 from loraudit.request import Request
 from loraudit.scores import ClipScorer, FaceScorer
 from loraudit.scores.calibration import Calibration, load_calibration
@@ -82,9 +82,12 @@ class Workbench:
         self._say(f"{lora.file.name}: a {lora.family} LoRA, scanned on the base {clean(name, 300)}")
         album = self._album.within(within) if self._album and within else self._album
 
+        gallery = Gallery(self._photos, request.sheet == "clear") if request.sheet else None
+
         def keep(found: Reconstruction) -> None:
-            if album is not None:
-                album.add(found.aim.attack, found.seeds, found.tuned, found.base, found.scrambled)
+            for place in (album, gallery):
+                if place is not None:
+                    place.add(found.aim.attack, found.seeds, found.tuned, found.base, found.scrambled)
 
         with _memory_runs_out(name):
             bench = self._bench(name, lora)
@@ -104,7 +107,11 @@ class Workbench:
             )
         if album is not None:
             album.finish(self._photos)
-        return report
+        return (
+            report
+            if gallery is None
+            else replace(report, sheet=gallery.sheet(leading_attack(report.findings)))
+        )
 
     def _bench(self, name: str, lora: LoRA) -> Bench:
         key = (name, lora.base)

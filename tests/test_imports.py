@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "report": {"errors", "findings"},
     "attacks": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores"},
     "audit": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores", "attacks"},
-    "pictures": {"errors", "lora"},
+    "pictures": {"errors", "findings", "lora"},
     "console": {"errors", "lora"},
     "outputs": {"errors", "findings", "lora", "report", "console"},
     "interrupt": set(),
@@ -80,7 +80,7 @@ TORCH_FREE = (
     "scan", "extras", "stock", "caching", "diagnosis", "request", "progress", "quick", "console", "outputs",
     "commands", "cli",
 )  # fmt: skip
-LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "PIL")
+LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL")
 HEAVY = (
     "torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib",
     "huggingface_hub",

@@ -1,13 +1,18 @@
-"""Reference photos, saved pictures and the contact sheet."""
+"""Reference photos, saved pictures, the contact sheet and what a report shows of them."""
 
+import io
 import stat
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
+from loraudit.cards import artefact
 from loraudit.errors import LorauditError
-from loraudit.pictures import Album, Row, contact_sheet, read_photos
+from loraudit.pictures import Album, Gallery, Row, contact_sheet, read_photos
+from loraudit.scores.face import load_tiny_face
+from loraudit.training.data import portraits
 
 HALVES = Image.new("RGB", (40, 20), "red")
 HALVES.paste("blue", (20, 0, 40, 20))
@@ -118,3 +123,49 @@ def test_the_sheet_shows_every_picture_three_times_as_large() -> None:
     assert sheet.getpixel((left + 2 * step, top + 2 * (step + 30))) == (255, 255, 255)
     caption = sheet.crop((6, 6, 120, 30)).convert("L").getextrema()
     assert caption[0] < 100
+
+
+def opened(png: bytes) -> torch.Tensor:
+    """`[3, H, W]` in 0..1."""
+    with Image.open(io.BytesIO(png)) as image:
+        assert (image.format, image.mode, image.info) == ("PNG", "RGB", {})
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+
+
+def test_a_report_shows_the_attack_that_speaks_below_the_photos() -> None:
+    pictures = torch.rand(12, 3, 8, 8)
+    gallery = Gallery([torch.rand(3, 300, 600)], clear=True)
+    assert gallery.sheet(None) is None
+    gallery.add("one", range(3), pictures[:3], pictures[:3], pictures[:3])
+    gallery.add("two", range(12), pictures, 1 - pictures, torch.full((12, 3, 8, 8), torch.nan))
+    assert gallery.sheet(None).attack == gallery.sheet("none of them").attack == "one"
+    sheet = gallery.sheet("two")
+    assert (sheet.attack, sheet.seeds, sheet.pixelated) == ("two", tuple(range(8)), False)
+    assert [(row.kind, len(row.pngs)) for row in sheet.rows] == [
+        ("reference", 1), ("tuned", 8), ("base", 8), ("scrambled", 8),
+    ]  # fmt: skip
+    assert opened(sheet.rows[0].pngs[0]).shape == (3, 256, 256)
+    assert torch.allclose(opened(sheet.rows[1].pngs[7]), pictures[7], atol=1 / 255)
+    assert torch.allclose(opened(sheet.rows[2].pngs[7]), 1 - pictures[7], atol=1 / 255)
+    without = Gallery([], clear=False)
+    without.add("one", range(3), pictures[:3], pictures[:3], pictures[:3])
+    assert [row.kind for row in without.sheet("one").rows] == ["tuned", "base", "scrambled"]
+
+
+def test_nobody_can_be_told_from_a_pixelated_picture() -> None:
+    face = load_tiny_face(artefact("tiny-face"), "cpu")
+    people = range(200_000, 200_030)
+    known = torch.stack([face.embed(portraits(person, 0, 1)).vectors[0] for person in people])
+
+    def recognised(clear: bool) -> float:
+        gallery = Gallery([], clear)
+        again = torch.cat([portraits(person, 1, 1) for person in people])
+        for person, picture in zip(people, again, strict=True):
+            gallery.add(str(person), (0,), picture[None], picture[None], picture[None])
+        shown = [opened(gallery.sheet(str(person)).rows[0].pngs[0]) for person in people]
+        large = [torch.nn.functional.interpolate(picture[None], (64, 64)) for picture in shown]
+        vectors = face.embed(torch.cat(large)).vectors
+        return float(((vectors * known).sum(1) >= face.threshold).float().mean())
+
+    assert recognised(clear=True) > 0.8
+    assert recognised(clear=False) < 0.15

@@ -28,7 +28,7 @@ from loraudit.findings.null import Null, accepted_score, agreement_score, confor
 from loraudit.findings.policy import Policy, judge
 from loraudit.findings.rules import Rule
 from loraudit.findings.stopping import enough, looks, settled
-from loraudit.findings.table import score_table
+from loraudit.findings.table import leading_attack, score_table
 from loraudit.findings.vocabulary import (
     Allowed,
     CalibrationUsed,
@@ -92,6 +92,7 @@ __all__ = [
     "fingerprint",
     "judge",
     "judge_metadata",
+    "leading_attack",
     "looks",
     "mean_interval",
     "quantile",

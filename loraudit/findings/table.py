@@ -1,6 +1,6 @@
 """Every number of a scan, each beside its control."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from loraudit.findings.evidence import (
@@ -15,9 +15,9 @@ from loraudit.findings.evidence import (
     agreement_test,
 )
 from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
-from loraudit.findings.vocabulary import Score
+from loraudit.findings.vocabulary import Finding, Score
 
-__all__ = ["score_table"]
+__all__ = ["leading_attack", "score_table"]
 
 
 def score_table(evidence: Sequence[AttackEvidence]) -> tuple[Score, ...]:
@@ -25,6 +25,12 @@ def score_table(evidence: Sequence[AttackEvidence]) -> tuple[Score, ...]:
     faces, of the scrambled LoRA.
     """
     return tuple(score for e in evidence for score in _attack_scores(e))
+
+
+def leading_attack(findings: Iterable[Finding]) -> str | None:
+    """The attack behind the worst of `findings`, given worst first, that rests on one."""
+    attacks = (finding.numbers.get("attack") for finding in findings)
+    return next((attack for attack in attacks if isinstance(attack, str)), None)
 
 
 def _attack_scores(e: AttackEvidence) -> list[Score]:
