@@ -1,7 +1,10 @@
 """`loraudit scan` as a user meets it, on the embedded base with LoRAs and encoders of random weights."""
 
+import base64
 import importlib.util
+import io
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -73,6 +76,8 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
         tmp_path / "out",
         "-f",
         "json",
+        "-o",
+        f"html={tmp_path / 'report.html'}",
     )
     report = json.loads(out)
     jsonschema.validate(report, schema())
@@ -90,7 +95,12 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
         score["name"] for score in report["scores"]
     }
     assert report["incomplete"] == []
-    assert "zwx" not in out + err
+    page = (tmp_path / "report.html").read_text()
+    assert "zwx" not in out + err + page
+    uris = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert {Image.open(io.BytesIO(base64.b64decode(uri))).size for uri in uris} == {(5, 5)}
+    assert len(uris) == 2 + 3 * 2  # photos; the strongest attack and its controls, two seeds each
+    assert "data:image" not in out
     assert err.splitlines()[0] == "ada.safetensors: a tiny LoRA, scanned on the base tiny"
     assert "a face found in 2 of 2 photos" in err
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -135,7 +145,7 @@ def test_private_words_need_reveal(scan, monkeypatch, tmp_path) -> None:
     finding = Finding("LA-IDENTITY-001", Severity.HIGH, Confidence.LOW, "t", "d", "r", quotes=("zwx",))
     report = Report("0", Target("x", family="tiny"), (finding,))
     monkeypatch.setattr("loraudit.scan.scan", lambda *_arguments: [Scanned(report)])
-    for form in ("text", "json"):
+    for form in ("text", "json", "html"):
         code, out, _ = scan("x", "-f", form)
         assert (code, "zwx" in out) == (1, False)
         assert "zwx" in scan("x", "-f", form, "--reveal")[1]
@@ -144,6 +154,21 @@ def test_private_words_need_reveal(scan, monkeypatch, tmp_path) -> None:
         assert stat.S_IMODE((tmp_path / form).stat().st_mode) == 0o600
     for level, code in (("low", 1), ("high", 1), ("critical", 0), ("never", 0)):
         assert scan("x", "--fail-on", level)[0] == code
+
+
+def test_pictures_are_asked_for_by_html_alone_and_clear_by_reveal(scan, monkeypatch) -> None:
+    asked = []
+    report = Report("0", Target("x", family="tiny"))
+
+    def fake(_targets, request, *_arguments):
+        asked.append(request.sheet)
+        return [Scanned(report)]
+
+    monkeypatch.setattr("loraudit.scan.scan", fake)
+    for words in (("-f", "json"), ("-f", "json", "--reveal"), ("-f", "html"), ("-f", "html", "--reveal")):
+        scan("x", *words)
+    scan("x", "-o", "html=/dev/null")
+    assert asked == [None, None, "pixelated", "clear", "pixelated"]
 
 
 def test_without_an_encoder_the_scan_is_incomplete(scan, lora, monkeypatch, tmp_path) -> None:

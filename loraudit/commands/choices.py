@@ -19,6 +19,7 @@ class ReportFormat(StrEnum):
     json = "json"
     sarif = "sarif"
     markdown = "markdown"
+    html = "html"
 
 
 class Depth(StrEnum):

@@ -99,6 +99,7 @@ def scan(
         device=None if device is None else device.value,
         offline=offline,
         save_images=save_images,
+        sheet=("clear" if reveal else "pixelated") if any(one.format == "html" for one in outputs) else None,
     )
     with progress("reconstructing" if depth is Depth.attack else "reading") as on_step:
         scanned = scan_targets(target, request, say, on_step)

@@ -53,5 +53,18 @@ def _markdown(
     return markdown.render(reports, reveal=reveal)
 
 
-FORMATS: Mapping[str, Renderer] = {"text": _text, "json": _json, "sarif": _sarif, "markdown": _markdown}
+def _html(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    from loraudit.report import html
+
+    del width, color
+    return html.render(reports, reveal=reveal)
+
+
+FORMATS: Mapping[str, Renderer] = {
+    "text": _text,
+    "json": _json,
+    "sarif": _sarif,
+    "markdown": _markdown,
+    "html": _html,
+}
 """Format name of `--format` to its renderer."""

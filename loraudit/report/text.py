@@ -143,12 +143,9 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
     table.add_column("score (to what)", ratio=1)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    controls = {(score.name, score.attack, score.against): score for score in scores if score.is_control}
-    shown = [score for score in scores if not score.is_control]
-    for attack, group in groupby(shown, key=lambda score: score.attack):
+    for attack, group in groupby(words.paired(scores), key=lambda row: row[0].attack):
         table.add_row(_text(attack, style="bold"))
-        for score in group:
-            base, other = (controls.get(score.of_control(name)) for name in ("base", "scrambled"))
+        for score, base, other in group:
             cells = {
                 "value": words.decimal(score.value),
                 "95 % range": words.interval(score.low, score.high),

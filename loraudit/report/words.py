@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from loraudit.findings import CalibrationUsed, Report, Settings, Severity, Target
+from loraudit.findings import CalibrationUsed, Report, Score, Settings, Severity, Target
 
 __all__ = [
     "LOWER_BOUND",
@@ -16,6 +16,7 @@ __all__ = [
     "level",
     "number",
     "p_value",
+    "paired",
     "ranges",
     "settings_rows",
     "size",
@@ -54,6 +55,16 @@ def contents(target: Target) -> str:
     if target.modules is not None:
         parts.append(f"{target.modules.read} of {target.modules.total} modules read")
     return ", ".join(parts)
+
+
+def paired(scores: Sequence[Score]) -> list[tuple[Score, Score | None, Score | None]]:
+    """Every score with its controls, the base model's and the scrambled copy's, where there are any."""
+    controls = {(score.name, score.attack, score.against): score for score in scores if score.is_control}
+    return [
+        (score, controls.get(score.of_control("base")), controls.get(score.of_control("scrambled")))
+        for score in scores
+        if not score.is_control
+    ]
 
 
 def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]:

@@ -1,0 +1,225 @@
+"""Where the marks of a report's figures go, in percent of the width: the page stays readable at any width.
+
+Geometry only; the template draws it.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from loraudit.findings import Distribution, ModuleNorm, Report, Score, leading_attack
+from loraudit.report import words
+
+__all__ = [
+    "Bar",
+    "BlockShare",
+    "ControlPlot",
+    "Histogram",
+    "Mark",
+    "block_shares",
+    "control_plots",
+    "histogram",
+    "largest_module",
+]
+
+_BINS: Final = 25
+_TALLEST: Final = 64
+"""Pixels of the fullest bin."""
+_BLOCKS: Final = 10
+"""Blocks that get a line of their own."""
+_SHARE_OF: Final = {
+    "accepted": "Pictures that pass as the person in your photos",
+    "consistency": "Pairs of pictures that show one face",
+    "agreement": "Share of all pairs of pictures that show one face",
+}
+_UNET_PARTS: Final = {"down_blocks": "down block", "mid_block": "middle block", "up_blocks": "up block"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One line: a share with its 95 % interval."""
+
+    label: str
+    kind: str
+    """`here`, `base` or `scrambled`."""
+    value: str
+    at: float
+    low: float
+    width: float
+    """Of the interval."""
+
+
+@dataclass(frozen=True)
+class ControlPlot:
+    """A share of this file beside those of the controls in the same scan."""
+
+    title: str
+    marks: tuple[Mark, ...]
+    chance: float | None
+    """Where the null reaches in 5 % of cases."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bin."""
+
+    x: float
+    width: float
+    height: float
+    """In pixels."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The score of this file among those of other LoRAs."""
+
+    title: str
+    told: str
+    """The same in words."""
+    here: float
+    value: str
+    harmless: tuple[Bar, ...]
+    leaking: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class BlockShare:
+    """How much of the update is in one block of the base model."""
+
+    name: str
+    modules: int
+    norm: str
+    percent: float
+    """Of the squared norm of the whole update."""
+    share: str
+
+
+def control_plots(report: Report) -> list[ControlPlot]:
+    """Of the attack behind the verdict: accepted pictures, if there are references, and agreeing pairs."""
+    attack = leading_attack(report.findings) or next(iter(report.settings.attacks), None)
+    plots = []
+    for name in ("accepted", "consistency"):
+        for score, base, scrambled in words.paired(report.scores):
+            if (score.name, score.attack) == (name, attack):
+                sides = (
+                    ("With the file", "here", score),
+                    ("Base model alone", "base", base),
+                    ("A scrambled copy", "scrambled", scrambled),
+                )
+                marks = [mark for side in sides if (mark := _mark(*side)) is not None]
+                chance = score.null_p95
+                at = None if chance is None or not math.isfinite(chance) else _percent(chance)
+                plots += [ControlPlot(_SHARE_OF[name], tuple(marks), at)] if marks else []
+    return plots
+
+
+def histogram(distribution: Distribution) -> Histogram | None:
+    """None where there is nothing to draw."""
+    harmless, leaking = (
+        [value for value in values if math.isfinite(value)]
+        for values in (distribution.harmless, distribution.leaking)
+    )
+    if not harmless or not math.isfinite(distribution.here):
+        return None
+    accepted = distribution.name == "accepted"
+    others, same = (
+        ("of somebody else", "of that very person")
+        if accepted
+        else ("that hold no single person", "of one person each")
+    )
+    told = f"This file: {_told(distribution.here)}. " + _reach(harmless, distribution.here, others)
+    if leaking:
+        told += " " + _reach(leaking, distribution.here, same)
+    return Histogram(
+        _SHARE_OF.get(distribution.name, distribution.name),
+        told,
+        _percent(distribution.here),
+        _told(distribution.here),
+        _bars(harmless),
+        _bars(leaking),
+    )
+
+
+def block_shares(update: Sequence[ModuleNorm]) -> list[BlockShare]:
+    """The blocks that change most, the largest first, and all others together."""
+    blocks: defaultdict[str, list[float]] = defaultdict(list)
+    for module in update:
+        if math.isfinite(module.frobenius):
+            blocks[_block(module.site)].append(module.frobenius)
+    ordered = sorted(blocks.items(), key=lambda item: -math.hypot(*item[1]))
+    rest = [norm for _, norms in islice(ordered, _BLOCKS, None) for norm in norms]
+    rows = ordered[:_BLOCKS]
+    if rest:
+        rows.append((f"{len(ordered) - _BLOCKS} other blocks", rest))
+    whole = math.hypot(*(norm for _, norms in ordered for norm in norms))
+    return [_block_share(name, norms, whole) for name, norms in rows] if whole > 0 else []
+
+
+def largest_module(update: Sequence[ModuleNorm]) -> tuple[str, str, str] | None:
+    """Site, norm and share of the update of the module that changes most."""
+    finite = [module for module in update if math.isfinite(module.frobenius)]
+    whole = math.hypot(*(module.frobenius for module in finite))
+    if whole == 0:
+        return None
+    largest = max(finite, key=lambda module: module.frobenius)
+    return largest.site, f"{largest.frobenius:.3g}", _told((largest.frobenius / whole) ** 2)
+
+
+def _mark(label: str, kind: str, score: Score | None) -> Mark | None:
+    if score is None or score.value is None or not math.isfinite(score.value):
+        return None
+    low, high = (
+        score.value if end is None or not math.isfinite(end) else end for end in (score.low, score.high)
+    )
+    at, left = _percent(score.value), _percent(low)
+    return Mark(label, kind, _told(score.value), at, left, round(_percent(high) - left, 2))
+
+
+def _reach(values: Sequence[float], here: float, which: str) -> str:
+    reached = sum(value >= here for value in values)
+    verb = "reaches" if reached == 1 else "reach"
+    return f"Of {len(values)} LoRAs {which}, {reached or 'none'} {verb} as much."
+
+
+def _bars(values: Sequence[float]) -> tuple[Bar, ...]:
+    counts = [0] * _BINS
+    for value in values:
+        counts[min(int(max(value, 0.0) * _BINS), _BINS - 1)] += 1
+    fullest = max(counts, default=0)
+    return tuple(
+        # A single LoRA is seen beside hundreds.
+        Bar(round(100 * i / _BINS, 2), round(100 / _BINS, 2), max(3, round(_TALLEST * count / fullest)))
+        for i, count in enumerate(counts)
+        if count
+    )
+
+
+def _block(site: str) -> str:
+    """`U-Net, up block 1` of a site; another's first names as they are."""
+    component, *path = site.split(".")
+    if component == "unet" and path and path[0] in _UNET_PARTS:
+        number = f" {path[1]}" if path[0] != "mid_block" and len(path) > 1 else ""
+        return f"U-Net, {_UNET_PARTS[path[0]]}{number}"
+    if component == "text_encoder" and len(path) > 2 and path[:2] == ["encoder", "layers"]:
+        return f"Text encoder, layer {path[2]}"
+    return ".".join([component, *path[:1]])
+
+
+def _block_share(name: str, norms: Sequence[float], whole: float) -> BlockShare:
+    norm = math.hypot(*norms)
+    share = (norm / whole) ** 2
+    return BlockShare(name, len(norms), f"{norm:.3g}", round(100 * share, 2), _told(share))
+
+
+def _percent(share: float) -> float:
+    return round(100 * min(max(share, 0.0), 1.0), 2)
+
+
+def _told(share: float) -> str:
+    percent = 100 * share
+    if 0 < percent < 0.05:
+        return "<0.1 %"
+    return f"{percent:.1f} %" if 0 < percent < 9.95 else f"{percent:.0f} %"

@@ -1,0 +1,175 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no address that is not in it.
+
+Jinja2 escapes every value, and every text goes through `plain` before. A content security policy forbids
+all but the one style sheet, by its hash, and pictures inside the file, so that even a hole in that would run
+and fetch nothing.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import Any, Final
+
+from jinja2 import DictLoader, Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from loraudit.findings import Finding, Report, Score, Sheet
+from loraudit.report import words
+from loraudit.report.figures import Histogram, block_shares, control_plots, histogram, largest_module
+from loraudit.report.plain import plain
+
+__all__ = ["render"]
+
+_LONGEST: Final = 4000
+"""Characters of one text."""
+_TOLD: Final = {"attack", "k", "n", "base_k", "base_n", "low", "high"}
+"""Numbers that the sentence or another number of the finding has."""
+_LABELS: Final = {
+    "value": "share",
+    "base_value": "base model alone",
+    "scrambled_value": "scrambled copy",
+    "null_p95": "chance reaches",
+    "p_value": "p",
+    "calibrated_p": "p among control LoRAs",
+    "threshold": "one person from cosine",
+    "far": "false accepts",
+    "attacks": "attacks planned",
+    "policy": "policy version",
+}
+_ROWS: Final = {
+    "reference": ("Your reference photos", "never seen by the attack"),
+    "tuned": ("With the file", "what came back"),
+    "base": ("Base model alone", "same input and seeds, without the file"),
+    "scrambled": ("A scrambled copy", "as large as the file, of nobody"),
+}
+
+
+_ScoreRow = tuple[Score, Score | None, Score | None]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    uri: Markup
+    alt: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: str
+    note: str
+    pictures: tuple[_Picture, ...]
+
+
+def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
+    """One page; several reports one below the other, under a table of their verdicts."""
+    style = _text("html.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = _template().render(
+        reports=reports,
+        reveal=reveal,
+        # Both are loraudit's own.
+        style=Markup(style),  # noqa: S704
+        digest=Markup(digest),  # noqa: S704
+    )
+    return f"{page.strip()}\n"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=DictLoader({"report": _text("html.jinja")}),
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        words=words,
+        slug=_slug,
+        facts=_facts,
+        numbers=_numbers,
+        sheet_rows=_sheet_rows,
+        control_plots=control_plots,
+        histograms_of=_histograms,
+        by_attack=_by_attack,
+        block_shares=block_shares,
+        largest_module=largest_module,
+    )
+    return environment.get_template("report")
+
+
+def _text(name: str) -> str:
+    return files("loraudit.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401
+    """What Jinja2 is about to escape and print: text in plain characters only."""
+    return plain(value, _LONGEST) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _slug(rule: str) -> str:
+    """`la-identity-001`, whatever a report that was read back calls it."""
+    return re.sub(r"[^a-z0-9]+", "-", rule.lower())
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    """What the file is, as far as it was read."""
+    target = report.target
+    rows = [
+        ("File", target.name),
+        ("Origin", target.origin),
+        ("SHA-256", target.sha256),
+        ("Size", words.size(target.size_bytes)),
+        ("Contents", words.contents(target) if target.family is not None else None),
+        ("Recognised base", target.base),
+        ("loraudit", report.version),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def _numbers(finding: Finding) -> list[tuple[str, str]]:
+    """What the sentence does not tell, the interval right after its share."""
+    numbers, rows = finding.numbers, []
+    low, high = numbers.get("low"), numbers.get("high")
+    for name, value in numbers.items():
+        if name not in _TOLD:
+            rows.append((_LABELS.get(name, name.replace("_", " ")), words.number(value)))
+        if name == "value" and isinstance(low, float) and isinstance(high, float):
+            rows.append(("95 % range", words.interval(low, high)))
+    return rows
+
+
+def _histograms(report: Report) -> list[Histogram]:
+    return [plot for plot in map(histogram, report.distributions) if plot is not None]
+
+
+def _by_attack(scores: Sequence[Score]) -> list[tuple[str, list[_ScoreRow]]]:
+    grouped = groupby(words.paired(scores), key=lambda row: row[0].attack)
+    return [(attack, list(rows)) for attack, rows in grouped]
+
+
+def _sheet_rows(sheet: Sheet) -> list[_Row]:
+    end = ", pixelated" if sheet.pixelated else ""
+    rows = []
+    for row in sheet.rows:
+        label, note = _ROWS.get(row.kind, (row.kind, ""))
+        photos = [f"photo {number}" for number in range(1, len(row.pngs) + 1)]
+        names = photos if row.kind == "reference" else [f"seed {seed}" for seed in sheet.seeds]
+        pictures = tuple(
+            _Picture(_data_uri(png), f"{label}, {name}{end}")
+            for png, name in zip(row.pngs, names, strict=True)
+        )
+        rows.append(_Row(label, note, pictures))
+    return rows
+
+
+def _data_uri(png: bytes) -> Markup:
+    # The letters of base64 need no escape, and `plain` would cut them.
+    return Markup(f"data:image/png;base64,{base64.b64encode(png).decode()}")  # noqa: S704
