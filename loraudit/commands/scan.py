@@ -7,11 +7,13 @@ from typing import Annotated, Final
 import typer
 
 from loraudit.commands.choices import AttackName, Budget, Depth, Device, FailOn, ReportFormat
+from loraudit.commands.settings import SettingsCommand, use_project_settings
 from loraudit.console import say, say_error
 from loraudit.errors import LorauditError
 
 __all__ = ["scan"]
 
+COMMAND: Final = SettingsCommand
 SHOWN_ERRORS: Final = 10
 
 
@@ -69,8 +71,21 @@ def scan(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show private words of the file in files and pipes too.")
     ] = False,
+    _isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated",
+            callback=use_project_settings,
+            is_eager=True,
+            help="Ignore [tool.loraudit] in the pyproject.toml of the current folder.",
+        ),
+    ] = False,
 ) -> None:
-    """Find whom a LoRA file gives away, in its words and in its weights."""
+    """Find whom a LoRA file gives away, in its words and in its weights.
+
+    Every option but --reveal can also be set by a variable of the environment, such as LORAUDIT_FAIL_ON for
+    --fail-on, and most in [tool.loraudit] of a pyproject.toml: docs/gate.md.
+    """
     from loraudit.findings import Severity, combine_exit_codes
     from loraudit.outputs import find_outputs, write_reports
     from loraudit.progress import progress

@@ -17,10 +17,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from loraudit.bounded import read_bounded
 from loraudit.errors import LorauditError
 from loraudit.findings import Allowed, Target
 from loraudit.findings.catalogue import catalogue
-from loraudit.gate.bounded import read_bounded
 from loraudit.lora.hashes import file_sha256, tensor_sha256
 from loraudit.lora.text import clean
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from loraudit.bounded import read_bounded
 from loraudit.errors import LorauditError
 from loraudit.findings import Finding, Severity, Target, fingerprint
-from loraudit.gate.bounded import read_bounded
 from loraudit.lora.text import clean
 
 __all__ = ["Baseline", "read_baseline"]
