@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "cards": {"errors"},
     "findings": {"errors"},
     "lora": {"errors", "cards", "findings"},
-    "gate": {"errors", "findings", "lora"},
+    "bounded": {"errors", "lora"},
+    "gate": {"errors", "findings", "lora", "bounded"},
+    "settings": {"errors", "lora", "bounded"},
     "inspection": {"errors", "lora"},
     "scrubbing": {"findings", "lora"},
     "rulebook": {"errors", "findings", "lora"},
@@ -76,9 +78,9 @@ MAY_IMPORT = {
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
-    "errors", "cards", "findings", "lora", "gate", "inspection", "scrubbing", "rulebook", "report", "audit",
-    "scan", "extras", "stock", "caching", "diagnosis", "request", "progress", "quick", "console", "outputs",
-    "commands", "cli",
+    "errors", "cards", "findings", "lora", "bounded", "gate", "settings", "inspection", "scrubbing",
+    "rulebook", "report", "audit", "scan", "extras", "stock", "caching", "diagnosis", "request", "progress",
+    "quick", "console", "outputs", "commands", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL")
 HEAVY = (
