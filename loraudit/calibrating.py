@@ -1,7 +1,8 @@
 """Making calibration data: control LoRAs under the very attacks of a scan.
 
-A control's pictures come from the tuned model alone: its own controls say nothing about a scan. `measure` is
-one LoRA, `calibrate` all of them.
+A control's pictures come from the tuned model alone: its own controls say nothing about a scan. LoRAs of one
+person each are measured three times: alone, against photos of that person, and against those of another.
+`measure` is one LoRA, `calibrate` all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from loraudit.lora import Factors, LoRA, LoRAFile, clean, load_lora
 from loraudit.lowrank import Terms, stack
 from loraudit.pictures import read_photos
 from loraudit.scores import FaceScorer
-from loraudit.scores.calibration import KINDS, Calibration, Conditions, Control, Shares, null_of
+from loraudit.scores.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares, null_of
 from loraudit.workbench import Bench
 
 __all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure", "versions"]
@@ -43,23 +44,24 @@ def calibrate(
     plan: Plan,
     face: FaceScorer,
     loras: Iterable[tuple[str, LoRA | Terms]],
-    identities: Iterable[tuple[LoRA | Terms, Sequence[Tensor]]] = (),
+    identities: Iterable[tuple[LoRA | Terms, Sequence[Tensor], Sequence[Tensor]]] = (),
     *,
     face_sha256: str,
     name: str = "calibration",
 ) -> Calibration:
     """The calibration data of control `loras`, each with its kind (one of `KINDS`).
 
-    `identities` are LoRAs of one person each with photos `[3, H, W]` of *another* person. `Terms` hold one
-    LoRA. Every attack has to run on every LoRA: raises `LorauditError` where one cannot.
+    `identities` are LoRAs of one person each with photos `[3, H, W]` of that person, and of *another*.
+    `Terms` hold one LoRA. Every attack has to run on every LoRA: raises `LorauditError` where one cannot.
     """
-    controls = tuple(Control(kind, measure(base, attacks, plan, Scorers(face), lora)) for kind, lora in loras)
-    matches = tuple(
-        measure(base, attacks, plan, Scorers(face, None, look_at(photos, face, None)), lora)
-        for lora, photos in identities
-    )
+    alone = Scorers(face)
+    controls = [(kind, measure(base, attacks, plan, (alone,), lora)) for kind, lora in loras]
+    people = [
+        measure(base, attacks, plan, (alone, *(_against(alone, photos) for photos in pictures)), lora)
+        for lora, *pictures in identities
+    ]
     conditions = conditions_of(base, attacks, plan, face_sha256)
-    return Calibration(name, conditions, looks(len(plan.seeds)), controls, matches, versions())
+    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people)
 
 
 def calibrate_folders(
@@ -79,7 +81,9 @@ def calibrate_folders(
     if scorers is None:
         raise ValueError("a bench without a face model")
     conditions = conditions_of(bench.base, bench.attacks, plan, scorers.face_sha256)
-    settings = json.dumps({**asdict(conditions), "looks": looks(len(plan.seeds))}, sort_keys=True)
+    settings = json.dumps(
+        {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": 3}, sort_keys=True
+    )
     done = _resumed(out, settings)
     jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
     people = sorted(folder for folder in identities.iterdir() if folder.is_dir()) if identities else []
@@ -88,29 +92,48 @@ def calibrate_folders(
         on_step(number, len(jobs))
         if (key := f"{kind}/{path.name}") in done:
             continue
-        lora, judges = path, Scorers(scorers.face)
+        lora, judges = path, [Scorers(scorers.face)]
         if kind == _MATCH:
-            # The next person's photos: a stranger's.
-            photos = read_photos(people[(people.index(path) + 1) % len(people)])
-            lora, judges = (
-                path / "lora.safetensors",
-                replace(judges, references=look_at(photos, scorers.face, None)),
-            )
+            lora = path / "lora.safetensors"
+            # The next person's photos are a stranger's.
+            for folder in (path, people[(people.index(path) + 1) % len(people)]):
+                judges.append(_against(judges[0], read_photos(folder)))
         done[key] = measure(bench.base, bench.attacks, plan, judges, load_lora(str(lora)))
         with (out / "done.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"lora": key, "scores": done[key]}) + "\n")
     on_step(len(jobs), len(jobs))
-    keys = [f"{kind}/{path.name}" for kind, path in jobs]
-    found = Calibration(
+    rows = [(kind, done[f"{kind}/{path.name}"]) for kind, path in jobs]
+    found = _calibration(
         out.name,
         conditions,
         looks(len(plan.seeds)),
-        tuple(Control(key.split("/")[0], done[key]) for key in keys if not key.startswith(_MATCH)),
-        tuple(done[key] for key in keys if key.startswith(_MATCH)),
-        versions(),
+        [(kind, scores) for kind, scores in rows if kind != _MATCH],
+        [scores for kind, scores in rows if kind == _MATCH],
     )
     found.write(out)
     return found
+
+
+def _calibration(
+    name: str,
+    conditions: Conditions,
+    at: tuple[int, ...],
+    controls: Sequence[tuple[str, tuple[Shares, ...]]],
+    people: Sequence[tuple[Shares, ...]],
+) -> Calibration:
+    return Calibration(
+        name,
+        conditions,
+        at,
+        tuple(Control(kind, scores) for kind, (scores,) in controls),
+        tuple(another for _, _, another in people),
+        tuple(Leaking(agreement, accepted) for agreement, accepted, _ in people),
+        versions(),
+    )
+
+
+def _against(scorers: Scorers, photos: Sequence[Tensor]) -> Scorers:
+    return replace(scorers, references=look_at(photos, scorers.face, None))
 
 
 def _kinds(controls: Path) -> list[Path]:
@@ -123,7 +146,7 @@ def _kinds(controls: Path) -> list[Path]:
     return folders
 
 
-def _resumed(out: Path, settings: str) -> dict[str, Shares]:
+def _resumed(out: Path, settings: str) -> dict[str, tuple[Shares, ...]]:
     """What is done already."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "settings.json"
@@ -139,28 +162,35 @@ def _resumed(out: Path, settings: str) -> dict[str, Shares]:
     # The last line of an interrupted run may be cut, and is not counted.
     (out / "done.jsonl").write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
     rows = map(json.loads, lines[:-1])
-    return {row["lora"]: {name: tuple(shares) for name, shares in row["scores"].items()} for row in rows}
+    return {
+        row["lora"]: tuple(
+            {name: tuple(shares) for name, shares in scores.items()} for scores in row["scores"]
+        )
+        for row in rows
+    }
 
 
 def measure(
-    base: Base, attacks: Sequence[Attack], plan: Plan, scorers: Scorers, lora: LoRA | Terms
-) -> Shares:
-    """Of every attack, the share of matching pairs at each look; with references, of accepted pictures.
+    base: Base, attacks: Sequence[Attack], plan: Plan, judges: Sequence[Scorers], lora: LoRA | Terms
+) -> tuple[Shares, ...]:
+    """Of every attack, by each of `judges`, the share of matching pairs at each look; by one with references,
+    of accepted pictures.
 
     Attacks by the LoRA's own words are left out: they stand for a name like any other. Raises as
     `Attack.aims`.
     """
     if not isinstance(lora, LoRA):
         lora = _as_lora(lora, base)
-    score = agreement_score if scorers.references is None else accepted_score
     terms = stack([lora], base.device, base.dtype)
-    found = {}
+    found: tuple[dict[str, tuple[float, ...]], ...] = tuple({} for _ in judges)
     for aim in (
         aim for attack in attacks for aim in attack.aims(lora, base) if null_of(aim.attack) == aim.attack
     ):
-        faces = scorers.faces(_pictures(base, terms, aim, plan))
-        shares = (score(faces, scorers.face.threshold, (look,)) for look in looks(len(plan.seeds)))
-        found[aim.attack] = tuple(shares)
+        pictures = _pictures(base, terms, aim, plan)
+        for judge, shares in zip(judges, found, strict=True):
+            score = agreement_score if judge.references is None else accepted_score
+            faces, threshold = judge.faces(pictures), judge.face.threshold
+            shares[aim.attack] = tuple(score(faces, threshold, (look,)) for look in looks(len(plan.seeds)))
     return found
 
 

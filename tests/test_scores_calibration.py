@@ -10,11 +10,13 @@ from PIL import Image
 from loraudit.errors import LorauditError
 from loraudit.findings import Null
 from loraudit.lora import write_kohya
-from loraudit.scores.calibration import Calibration, Conditions, Control, load_calibration, null_of
+from loraudit.scores.calibration import Calibration, Conditions, Control, Leaking, load_calibration, null_of
 
 HERE = Conditions("tiny", 25, 3.0, {"paper": "a" * 64}, "f" * 64)
 ROW = {"paper": (0.5, 0.25), "prompts:any-name": (0.0, 1.0)}
-MADE = Calibration("c", HERE, (8, 12), (Control("noise", ROW),) * 99, (ROW,) * 99, {"torch": "2"})
+MADE = Calibration(
+    "c", HERE, (8, 12), (Control("noise", ROW),) * 99, (ROW,) * 99, (Leaking(ROW, ROW),), {"torch": "2"}
+)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -30,6 +32,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         lambda document: document.update(extra=1),
         lambda document: document.update(looks=[12, 8]),
         lambda document: document.pop("matches"),
+        lambda document: document["leaking"][0].pop("accepted"),
+        lambda document: document["leaking"][0].update(extra={}),
+        lambda document: document["leaking"][0]["agreement"].pop("paper"),
         lambda document: document["conditions"].pop("face"),
         lambda document: document["conditions"].update(steps="25"),
         lambda document: document["controls"][0].update(kind="people"),
@@ -46,6 +51,14 @@ def test_what_is_damaged_is_one_error(spoil, tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text(json.dumps(document))
     with pytest.raises(LorauditError, match="cannot be read"):
         load_calibration(tmp_path)
+
+
+def test_data_of_an_earlier_version_have_no_leaking_loras(tmp_path: Path) -> None:
+    MADE.write(tmp_path)
+    document = json.loads((tmp_path / "calibration.json").read_text())
+    del document["leaking"]
+    (tmp_path / "calibration.json").write_text(json.dumps(document))
+    assert load_calibration(tmp_path) == dataclasses.replace(MADE, name=tmp_path.name, leaking=())
 
 
 def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
@@ -76,9 +89,9 @@ def test_it_is_used_where_it_fits_alone(changes, attacks, most, why) -> None:
 def test_few_controls_are_not_used_and_the_null_is_the_maximum() -> None:
     few = dataclasses.replace(MADE, controls=MADE.controls[:98])
     assert "99 control LoRAs or more" in (few.fit(HERE, ("paper",), 16)[1].unused or "")
-    assert MADE.fit(HERE, ("paper",), 8)[0] == Null((8,), (0.5,) * 99, (0.5,) * 99)
+    assert MADE.fit(HERE, ("paper",), 8)[0] == Null((8,), (0.5,) * 99, (0.5,) * 99, (0.5,), (0.5,))
     both = MADE.fit(HERE, ("paper", "prompts:trigger"), 32)[0]
-    assert both == Null((8, 12), (1.0,) * 99, (1.0,) * 99)
+    assert both == Null((8, 12), (1.0,) * 99, (1.0,) * 99, (1.0,), (1.0,))
     assert null_of("prompts:class") == "prompts:class"
 
 
@@ -108,6 +121,8 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert load_calibration(tmp_path / "out") == made
     assert [control.kind for control in made.controls] == ["noise", "noise"]
     assert set(made.matches[0]) == {"guidance:class", "guidance:any-name"}
+    assert len(made.leaking) == 2
+    assert set(made.leaking[0].agreement) == set(made.leaking[0].accepted) == set(made.matches[0])
     done = tmp_path / "out" / "done.jsonl"
     lines = done.read_text().splitlines(keepends=True)
     done.write_text("".join(lines[:-1]) + lines[-1][:9])  # cut in the middle of a line

@@ -4,7 +4,8 @@ A control LoRA holds no single person (things, crowds, styles, noise, merged peo
 for every control and every attack, the share of pairs of its first `n` pictures that match as one person, for
 each look `n`, and the conditions under which all that was measured: a scan under other conditions is not
 compared with it. `matches` hold, for LoRAs of one person each, the share of pictures accepted as somebody
-else. `loraudit calibrate` writes it.
+else; `leaking`, what the same LoRAs score otherwise, is shown in reports and never judged with. `loraudit
+calibrate` writes it.
 """
 
 import json
@@ -17,7 +18,17 @@ from typing import Any, Final
 from loraudit.errors import LorauditError
 from loraudit.findings import CalibrationUsed, Null
 
-__all__ = ["KINDS", "SCHEMA", "Calibration", "Conditions", "Control", "Shares", "load_calibration", "null_of"]
+__all__ = [
+    "KINDS",
+    "SCHEMA",
+    "Calibration",
+    "Conditions",
+    "Control",
+    "Leaking",
+    "Shares",
+    "load_calibration",
+    "null_of",
+]
 
 SCHEMA: Final = "loraudit.calibration/1"
 KINDS: Final = ("things", "crowds", "styles", "noise", "merged")
@@ -53,6 +64,15 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Leaking:
+    """One LoRA of one person."""
+
+    agreement: Shares
+    accepted: Shares
+    """Against photos of that person."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What control LoRAs score."""
 
@@ -63,6 +83,8 @@ class Calibration:
     controls: tuple[Control, ...]
     matches: tuple[Shares, ...] = ()
     """Accepted shares of LoRAs of one person against photos of another."""
+    leaking: tuple[Leaking, ...] = ()
+    """Empty in the data of earlier versions."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package => version that it was measured with."""
 
@@ -110,7 +132,13 @@ class Calibration:
             return max((share for name in names for share in shares[name][: len(looks)]), default=0.0)
 
         accepted = map(highest, self.matches) if len(self.matches) >= FEWEST else ()
-        return Null(looks, tuple(highest(control.scores) for control in self.controls), tuple(accepted))
+        return Null(
+            looks,
+            tuple(highest(control.scores) for control in self.controls),
+            tuple(accepted),
+            tuple(highest(one.agreement) for one in self.leaking),
+            tuple(highest(one.accepted) for one in self.leaking),
+        )
 
 
 def null_of(attack: str) -> str:
@@ -153,13 +181,18 @@ def _parsed(name: str, document: dict[str, Any]) -> Calibration:
         Control(row.pop("kind"), _shares(row.pop("scores"), looks, row)) for row in document.pop("controls")
     )
     matches = tuple(_shares(row, looks) for row in document.pop("matches"))
+    leaking = tuple(
+        Leaking(_shares(row.pop("agreement"), looks), _shares(row.pop("accepted"), looks, row))
+        for row in document.pop("leaking", [])
+    )
     versions = {str(package): str(version) for package, version in document.pop("versions").items()}
     rows = [control.scores for control in controls]
+    people = [*matches, *(scores for one in leaking for scores in (one.agreement, one.accepted))]
     if document or any(control.kind not in KINDS for control in controls):
         raise ValueError("fields")
-    if any(row.keys() != rows[0].keys() for row in (*rows, *matches)) or (matches and not rows):
+    if any(row.keys() != rows[0].keys() for row in (*rows, *people)) or (people and not rows):
         raise ValueError("attacks")
-    return Calibration(name, conditions, looks, controls, matches, versions)
+    return Calibration(name, conditions, looks, controls, matches, leaking, versions)
 
 
 def _shares(row: dict[str, Any], looks: tuple[int, ...], rest: Mapping[str, Any] = {}) -> Shares:
