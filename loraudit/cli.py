@@ -24,7 +24,10 @@ class Commands(LazyGroup):
     """Those of loraudit, in the order of the help."""
 
     package = "loraudit.commands"
-    names = ("inspect", "scan", "scrub", "calibrate", "finetune", "train-encoder", "rules", "doctor", "cache")
+    names = (
+        "inspect", "scan", "scrub", "calibrate", "finetune", "train-encoder", "rules", "doctor", "cache",
+        "completion",
+    )  # fmt: skip
 
 
 app = typer.Typer(

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "memory": set(),
     "stock": {"errors", "cards", "lora"},
     "caching": {"errors", "cards", "lora", "stock"},
+    "completing": set(),
     "diagnosis": {"errors", "extras", "lora", "memory", "stock"},
     "base": {"errors", "cards", "lora", "lowrank", "memory"},
     "lowrank": {"errors", "cards", "lora"},
@@ -79,8 +80,8 @@ MAY_IMPORT = {
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
     "errors", "cards", "findings", "lora", "bounded", "gate", "settings", "inspection", "scrubbing",
-    "rulebook", "report", "audit", "scan", "extras", "stock", "caching", "diagnosis", "request", "progress",
-    "quick", "console", "outputs", "commands", "cli",
+    "rulebook", "report", "audit", "scan", "extras", "stock", "caching", "completing", "diagnosis", "request",
+    "progress", "quick", "console", "outputs", "commands", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL")
 HEAVY = (

@@ -1,0 +1,201 @@
+"""`action.yml`: its steps, run with the inputs that it would get, hostile ones too.
+
+benchmarks/action.py runs the step that installs as well; that needs a network.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from loraudit.lora.scrub import scrub
+from tests.headers import KOHYA, write
+from tests.workflow import ACTION, ROOT, Job, run_action
+
+STEPS = ACTION["runs"]["steps"]
+MADE = {"exit-code", "json", "sarif"}
+PRIVATE = ("jane_doe", "kitchen", "red hair", "jdoe")
+"""Words of the leaking file."""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    write(folder / "ada.safetensors", KOHYA)
+    scrub(folder / "ada.safetensors", folder / "clean.safetensors")
+    return folder
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """Where the step that installs puts loraudit; in its place, this installation."""
+    path = tmp_path / "temp" / "loraudit" / "bin" / "loraudit"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m loraudit "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def run(workspace: Path, program: Path, tmp_path: Path):
+    """The action without the step that installs."""
+    assert program.exists()
+
+    def action(**inputs: str) -> Job:
+        named = {name.replace("_", "-"): value for name, value in inputs.items()}
+        return run_action(workspace, tmp_path / "temp", named, without={"install"})
+
+    return action
+
+
+def test_no_input_becomes_part_of_a_script() -> None:
+    scripts = [step["run"] for step in STEPS if "run" in step]
+    assert len(scripts) == 2
+    assert not any("${{" in script for script in scripts)
+    assert all(step["shell"] == "bash" for step in STEPS if "run" in step)
+
+
+def test_other_actions_are_pinned() -> None:
+    used = [step["uses"] for step in STEPS if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in used)
+
+
+def test_inputs_and_outputs_are_described() -> None:
+    assert set(ACTION["outputs"]) == MADE
+    for row in (*ACTION["inputs"].values(), *ACTION["outputs"].values()):
+        assert row["description"]
+    wired = json.dumps(STEPS)
+    assert all(f"inputs.{name} " in wired for name in ACTION["inputs"])
+
+
+def test_a_leaking_file(run) -> None:
+    job = run(path="ada.safetensors")
+    assert job.code == 1
+    made = job.outputs["scan"]
+    assert made["exit-code"] == "1" and set(made) == MADE
+    report = json.loads(Path(made["json"]).read_text(encoding="utf-8"))
+    assert report["verdict"]["level"] == "high"
+    assert json.loads(Path(made["sarif"]).read_text(encoding="utf-8"))["version"] == "2.1.0"
+    assert "HIGH" in job.summary.upper() and "LA-NAME-001" in job.summary
+    assert "VERDICT: HIGH" in job.log
+    told = job.summary + job.log + Path(made["json"]).read_text() + Path(made["sarif"]).read_text()
+    assert not any(word in told for word in PRIVATE), "whoever reads the build reads these"
+    assert "github/codeql-action/upload-sarif" not in job.used
+
+
+def test_a_clean_file(run) -> None:
+    job = run(path="clean.safetensors")
+    assert job.code == 0
+    assert job.outputs["scan"]["exit-code"] == "0"
+    assert job.summary
+
+
+def test_several_paths_and_a_folder(run) -> None:
+    job = run(path="clean.safetensors\n\n  \n./ada.safetensors\n")
+    assert job.code == 1
+    assert len(json.loads(Path(job.outputs["scan"]["json"]).read_text())["reports"]) == 2
+    assert run(path=".").code == 1
+
+
+def test_the_level(run) -> None:
+    assert run(path="ada.safetensors", fail_on="never").code == 0
+    assert run(path="ada.safetensors", fail_on="critical").code == 0
+    assert run(path="ada.safetensors", fail_on="low").code == 1
+
+
+def test_known_and_allowed_findings(run, workspace) -> None:
+    first = run(path="ada.safetensors")
+    (workspace / "known.json").write_bytes(Path(first.outputs["scan"]["json"]).read_bytes())
+    assert run(path="ada.safetensors", baseline="known.json").code == 0
+    assert run(path="ada.safetensors", baseline="missing.json").code == 2
+    assert run(path="ada.safetensors", allow="missing.toml").code == 2
+
+
+def test_sarif_is_uploaded_when_asked(run) -> None:
+    job = run(path="ada.safetensors", upload_sarif="true")
+    assert job.code == 1
+    given = job.used["github/codeql-action/upload-sarif"]
+    assert given["sarif_file"] == job.outputs["scan"]["sarif"]
+    refused = run(path="ada.safetensors", fail_on="often", upload_sarif="true")
+    assert "github/codeql-action/upload-sarif" not in refused.used, "there is none"
+
+
+def test_what_is_no_lora(run, workspace) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    (workspace / "x.safetensors").write_text(pointer)
+    job = run(path="x.safetensors")
+    assert (job.code, job.outputs["scan"]["exit-code"]) == (3, "3")
+    assert run(path=" \n").code == 2
+    assert run(path="nowhere.safetensors").code == 2
+
+
+def test_models_are_cached_for_an_attack_alone(run) -> None:
+    assert "actions/cache/restore" not in run(path="clean.safetensors").used
+    job = run(path="clean.safetensors", depth="attack", fail_on="often")
+    assert job.code == 2
+    assert {"actions/cache/restore", "actions/cache/save"} <= set(job.used), "kept after a failure too"
+    off = run(path="clean.safetensors", depth="attack", fail_on="often", cache="false")
+    assert "actions/cache/save" not in off.used
+
+
+HOSTILE = (
+    "$(touch HACKED)", "`touch HACKED`", "; touch HACKED", "x' ; touch HACKED ; '", 'x" ; touch HACKED ; "',
+    "a\ntouch HACKED", "--reveal", "-oHACKED", "x && touch HACKED", "|touch HACKED", "${IFS}", "*", "\\",
+    "\x1b[2J", "::error::x", "x\n::set-output name=exit-code::0", "EOF\nexit-code=0", "a  b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["path", "depth", "fail-on", "baseline", "allow"])
+def test_hostile_inputs_reach_the_program_as_they_are(run, program, workspace, name) -> None:
+    """Each is one argument, or one for each line of `path`, and nothing else happens."""
+    program.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> "$RUNNER_TEMP/arguments"\n')
+    before = sorted(workspace.iterdir())
+    for value in HOSTILE:
+        job = run(**{"path": "ada.safetensors", name.replace("-", "_"): value})
+        seen = (program.parents[2] / "arguments").read_text().split("\0")[:-1]
+        (program.parents[2] / "arguments").unlink()
+        options, targets = seen[: seen.index("--")], seen[seen.index("--") + 1 :]
+        if name == "path":
+            assert targets == value.split("\n")
+        else:
+            assert f"--{name}={value}" in options
+            assert targets == ["ada.safetensors"]
+        assert job.code == 0
+        assert job.outputs["scan"] == {"exit-code": "0"}
+        assert (job.log, job.summary) == ("", "")
+    assert sorted(workspace.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"path": "$(touch HACKED)\n::error::x\n-oHACKED\n\x1b[2J"},
+        {"path": "ada.safetensors", "depth": "--reveal"},
+        {"path": "ada.safetensors", "fail_on": "x\n::set-output name=exit-code::0"},
+        {"path": "ada.safetensors", "baseline": "::error::x", "allow": "\x1b[2J"},
+    ],
+)
+def test_the_program_refuses_them(run, workspace, inputs) -> None:
+    before = sorted(workspace.iterdir())
+    job = run(**inputs)
+    assert sorted(workspace.iterdir()) == before
+    assert job.code == 2 and job.outputs["scan"].get("exit-code") == "2"
+    assert not any(line.lstrip().startswith(("::", "##[")) for line in job.log.splitlines())
+    assert "\x1b" not in job.log
+    assert not any(word in job.log for word in PRIVATE)
+
+
+def test_the_runner_notices(tmp_path, monkeypatch) -> None:
+    """A step with an input in its script would be caught: the hostile values above do something."""
+    import tests.workflow
+
+    step = {"id": "scan", "run": "echo ${LORAUDIT_PATH}; eval $LORAUDIT_PATH", "env": STEPS[3]["env"]}
+    monkeypatch.setitem(tests.workflow.ACTION, "runs", {"steps": [step]})
+    run_action(tmp_path, tmp_path, {"path": "touch HACKED"})
+    assert (tmp_path / "HACKED").exists()
+    assert os.environ.get("LORAUDIT_PATH") is None
