@@ -194,8 +194,8 @@ def test_the_runner_notices(tmp_path, monkeypatch) -> None:
     """A step with an input in its script would be caught: the hostile values above do something."""
     import tests.workflow
 
-    step = {"id": "scan", "run": "echo ${LORAUDIT_PATH}; eval $LORAUDIT_PATH", "env": STEPS[3]["env"]}
+    step = {"id": "scan", "run": "echo ${INPUT_PATH}; eval $INPUT_PATH", "env": STEPS[3]["env"]}
     monkeypatch.setitem(tests.workflow.ACTION, "runs", {"steps": [step]})
     run_action(tmp_path, tmp_path, {"path": "touch HACKED"})
     assert (tmp_path / "HACKED").exists()
-    assert os.environ.get("LORAUDIT_PATH") is None
+    assert os.environ.get("INPUT_PATH") is None
