@@ -7,10 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loraudit.audit import audit_lora
     from loraudit.errors import Incomplete, LorauditError, NotScannable
+    from loraudit.findings import Finding, Report, Severity
     from loraudit.lora import LoRA, load_lora
 
-__all__ = ["Incomplete", "LoRA", "LorauditError", "NotScannable", "__version__", "load_lora"]
+__all__ = [
+    "Finding",
+    "Incomplete",
+    "LoRA",
+    "LorauditError",
+    "NotScannable",
+    "Report",
+    "Severity",
+    "__version__",
+    "audit_lora",
+    "load_lora",
+]
 
 __version__ = "0.1.0"
 
@@ -18,6 +31,10 @@ _HOMES = {
     "Incomplete": "loraudit.errors",
     "LorauditError": "loraudit.errors",
     "NotScannable": "loraudit.errors",
+    "Finding": "loraudit.findings",
+    "Report": "loraudit.findings",
+    "Severity": "loraudit.findings",
+    "audit_lora": "loraudit.audit",
     "LoRA": "loraudit.lora",
     "load_lora": "loraudit.lora",
 }

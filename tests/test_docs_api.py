@@ -1,0 +1,28 @@
+"""docs/api.md: its examples run as they stand and print what stands below them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import loraudit
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_names() -> None:
+    table = PAGE.split("These names stay")[0]
+    told = set(re.findall(r"`(\w+)(?:\([^)]*\))?`", table)) - {"hint", "exit_code"}
+    assert told == set(loraudit.__all__) - {"__version__"}
+    assert all(getattr(loraudit, name) is not None for name in loraudit.__all__)
+
+
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["attack", "words", "scan"])
+def test_the_examples(code, shown, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "docs/api.md", "exec"), {})  # noqa: S102
+    out = capsys.readouterr().out
+    # Shares and their digits may differ between machines; whether there is a finding must not.
+    assert re.sub(r"0\.\d+|1\.0", "#", out) == re.sub(r"0\.\d+|1\.0", "#", shown)
