@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: scan test lint format install clean
+.PHONY: scan test lint format install docs clean
 
 # The bundled LoRA of a synthetic person, against the embedded base; photos of that person only judge what came back.
 scan: $(VENV)/attack.stamp
@@ -28,6 +28,10 @@ format: $(VENV)/dev.stamp
 
 install: $(VENV)/dev.stamp
 
+# The site, in build/site; a broken link is an error.
+docs: $(VENV)/docs.stamp
+	$(BIN)/properdocs build --config-file mkdocs.yml
+
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
 
@@ -42,3 +46,7 @@ $(VENV)/attack.stamp: pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[attack,dev]'
 	touch $(VENV)/attack.stamp $@
+
+$(VENV)/docs.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[docs]'
+	touch $@

@@ -1,0 +1,129 @@
+"""What training an encoder for SD-1.4 takes: counted at full size, measured on the base that ships.
+
+    python benchmarks/training_cost.py [--rounds N]
+
+Operations (a multiply-add is two), forward and backward, and what the backward pass keeps are counted on
+tensors without memory, so that no GPU and no weights are needed. Time on a GPU is the count over a rate that
+is assumed; what this prints for SD-1.4 is therefore an estimate.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch.utils.flop_counter import FlopCounterMode
+
+from loraudit.base import Base, load_base
+from loraudit.experiments.sd14_shape import LENGTH, TEXT, UNET, VAE
+
+LORA_STEPS, UPDATES = 1000, 100_000
+
+
+def counted(work: Callable[[], object]) -> int:
+    """Floating-point operations of `work`."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def unet_costs(
+    unet: UNet2DConditionModel, side: int, length: int, width: int, device: str
+) -> tuple[int, int]:
+    """Of one sample: forward, and forward with the backward pass to the embedding (weights frozen)."""
+    unet.requires_grad_(False).set_attn_processor(AttnProcessor())
+    latents = torch.zeros(1, unet.config.in_channels, side, side, device=device)
+    t = torch.zeros(1, dtype=torch.long, device=device)
+    embedding = torch.zeros(1, length, width, device=device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            unet(latents, t, embedding)
+
+    def both() -> None:
+        given = embedding.clone().requires_grad_()
+        unet(latents, t, given).sample.square().mean().backward()
+
+    return counted(forward), counted(both)
+
+
+def seconds(base: Base, rounds: int) -> float:
+    """Of one sample forward and backward on the base that ships, 16 at a time."""
+    length, width = base.embedding_shape
+    latents, t = torch.randn(16, *base.latent_shape), torch.zeros(16, dtype=torch.long)
+    best = float("inf")
+    for _ in range(rounds):
+        given = torch.randn(16, length, width, requires_grad=True)
+        started = time.perf_counter()
+        base.epsilon(latents, t, given).square().mean().backward()
+        best = min(best, time.perf_counter() - started)
+    return best / 16
+
+
+def kept_bytes(unet: UNet2DConditionModel, side: int, length: int, width: int) -> int:
+    """What one sample leaves for the backward pass in two bytes a number, fused attention assumed.
+
+    Products of queries and keys, which fused attention never stores, are left out.
+    """
+    weights = {weight.untyped_storage()._cdata for weight in unet.parameters()}
+    seen: dict[int, int] = {}
+    tokens = {side * side, side * side // 4, side * side // 16}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()._cdata
+        scores = tensor.ndim >= 3 and tensor.shape[-2] in tokens and tensor.shape[-1] in {*tokens, length}
+        if storage not in weights and not scores:
+            seen[storage] = max(seen.get(storage, 0), 2 * tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        given = torch.zeros(1, length, width, device="meta", requires_grad=True)
+        t = torch.zeros(1, dtype=torch.long, device="meta")
+        out = unet(torch.zeros(1, unet.config.in_channels, side, side, device="meta"), t, given).sample
+        out.square().mean()
+    return sum(seen.values())
+
+
+def main() -> None:
+    """Prints the counts, the measured rate, and what follows for SD-1.4."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
+        picture = torch.zeros(1, 3, 512, 512)
+    shape = UNET["sample_size"], LENGTH, TEXT["hidden_size"]
+    forward, both = unet_costs(unet, *shape, "meta")
+    kept = kept_bytes(unet, *shape)
+    with torch.no_grad():
+        encoded = counted(lambda: vae.encode(picture))
+    print(
+        f"SD-1.4, one sample of 512 px: forward {forward / 1e12:.2f} TFLOP, with backward {both / 1e12:.2f}"
+    )
+    print(f"    kept for the backward pass: {kept / 2**30:.1f} GiB in float16")
+    print(f"    a picture to its latent, once: {encoded / 1e12:.2f} TFLOP")
+    # One picture and one class picture a fine-tuning step (the paper), one picture an update of the encoder.
+    lora = 2 * both
+    algorithm = UPDATES * (lora + both)
+    print(f"    a LoRA of {LORA_STEPS} steps: {LORA_STEPS * lora / 1e15:.1f} PFLOP")
+    print(f"    {UPDATES:,} updates, a fine-tuning step before each: {algorithm / 1e15:.0f} PFLOP")
+    for rate in (20, 40, 100, 200):
+        hours, minutes = (work / (rate * 1e12) for work in (algorithm / 3600, LORA_STEPS * lora / 60))
+        print(f"    at {rate} TFLOP/s: {hours:.1f} h for those updates, {minutes:.1f} min for a LoRA")
+
+    base = load_base("tiny")
+    small_forward, small = unet_costs(base.unet, base.latent_shape[1], *base.embedding_shape, device="cpu")
+    took, threads = seconds(base, rounds), torch.get_num_threads()
+    print(
+        f"tiny, one sample of 64 px: forward {small_forward / 1e9:.2f} GFLOP, with backward {small / 1e9:.2f}"
+    )
+    print(f"    on {threads} CPU threads: {1000 * took:.1f} ms, which is {small / took / 1e9:.0f} GFLOP/s")
+    print(f"a sample of SD-1.4 takes {both / small:,.0f} times the operations of one of tiny")
+
+
+if __name__ == "__main__":
+    main()
