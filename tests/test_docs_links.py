@@ -57,7 +57,7 @@ def test_the_check_notices() -> None:
     text = (
         "[a](rules.md#la-name-001) [b](nowhere.md) ![c](no.png) [d](rules.md#la-name-999) [e](#quick-start)"
     )
-    assert broken(page, text) == ["nowhere.md", "no.png", "rules.md#la-9"]
+    assert broken(page, text) == ["nowhere.md", "no.png", "rules.md#la-name-999"]
     assert broken(page, "`[f](nowhere.md)`\n```\n[g](nowhere.md)\n```\n") == []
     assert broken(page, "[h](../../outside.md) [i](http://plain.example)") == [
         "../../outside.md",
