@@ -19,19 +19,17 @@ from loraudit.findings import (
     CalibrationUsed,
     Evaluations,
     Gap,
-    ModuleNorm,
-    Modules,
     Null,
     Policy,
     Report,
     Settings,
-    Target,
     distributions,
     enough,
     judge,
     score_table,
     settled,
 )
+from loraudit.target import gap, target_of, unread_gaps, update_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from loraudit.lora import LoRA
     from loraudit.scores.calibration import Calibration
 
-__all__ = ["audit_lora", "gap", "target_of", "unread_gaps", "update_of"]
+__all__ = ["audit_lora"]
 
 
 def audit_lora(
@@ -127,37 +125,3 @@ def _null(
     sampling = plan.sampling
     here = Conditions(base.name, sampling.steps, sampling.guidance, encoders, scorers.face_sha256)
     return calibration.fit(here, tuple(aim.attack for aim in aims), len(plan.seeds))
-
-
-def target_of(lora: LoRA) -> Target:
-    """The file, as a report names it."""
-    return Target(
-        name=lora.file.name,
-        sha256=lora.file.sha256,
-        size_bytes=lora.file.size_bytes,
-        family=lora.family,
-        base=lora.base,
-        dialect=lora.dialect,
-        rank=lora.rank,
-        modules=Modules(read=len(lora.factors), unread=len(lora.unread)),
-        origin=lora.file.origin,
-    )
-
-
-def update_of(lora: LoRA) -> tuple[ModuleNorm, ...]:
-    """How much it changes each module."""
-    return tuple(ModuleNorm(site, factors.frobenius()) for site, factors in lora.factors.items())
-
-
-def gap(what: str, error: LorauditError) -> Gap:
-    """A part of the audit that `error` kept from running."""
-    return Gap(what, f"{error}; {error.hint}" if error.hint else str(error))
-
-
-def unread_gaps(lora: LoRA) -> list[Gap]:
-    """What the file holds besides what was read: an attack on half a file proves nothing about the rest."""
-    if not lora.unread:
-        return []
-    first, count = lora.unread[0], len(lora.unread)
-    keys = "1 key" if count == 1 else f"{count} keys"
-    return [Gap("part of the file", f"{keys} not read, such as {first.key}: {first.why}")]

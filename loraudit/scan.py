@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraudit import __version__
-from loraudit.audit import gap, target_of, unread_gaps, update_of
 from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.extras import INSTALL, missing
 from loraudit.findings import (
@@ -38,6 +37,7 @@ from loraudit.lora.header import clean, parse_header
 from loraudit.lora.metadata import header_exposure, read_exposure, traces
 from loraudit.lora.source import Source, find_source
 from loraudit.request import Request
+from loraudit.target import gap, target_of, unread_gaps, update_of
 
 if TYPE_CHECKING:
     from loraudit.lora import LoRA

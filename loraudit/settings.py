@@ -4,6 +4,7 @@ That folder and no other: a file that came with a LoRA must not decide how the L
 writes or reveals is not for a file to decide either.
 """
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,8 @@ __all__ = ["PROJECT", "project_settings", "refuse"]
 
 PROJECT: Final = "pyproject.toml"
 _MOST: Final = 1_000_000
+_OURS: Final = re.compile(rb"tool\W{1,9}loraudit|^[ \t]*\[?[ \t]*[\"']?tool[\"']?[ \t]*[\]=]", re.MULTILINE)
+"""`[tool.loraudit]`, or a table `tool` that may hold it, however they are spelt."""
 
 
 def project_settings(known: Collection[str]) -> dict[str, Any]:
@@ -27,8 +30,8 @@ def project_settings(known: Collection[str]) -> dict[str, Any]:
     if not path.exists():
         return {}
     data = read_bounded(path, "the file", _MOST)
-    if b"loraudit" not in data:
-        # Whatever else is wrong with it is not ours to say.
+    if b"loraudit" not in data or not _OURS.search(data):
+        # Whatever else is wrong with it is not ours to say, and most projects need not wait for a parser.
         return {}
     import tomllib
 

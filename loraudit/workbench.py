@@ -19,7 +19,7 @@ from loraudit.attacks.guidance import GuidanceAttack
 from loraudit.attacks.plan import Plan, plan_for
 from loraudit.attacks.prompts import PromptsAttack
 from loraudit.attacks.search import SearchAttack
-from loraudit.audit import audit_lora, gap
+from loraudit.audit import audit_lora
 from loraudit.base import Base, load_base
 from loraudit.cards import artefact, base_names, cache_folder, file_sha256, models_dir
 from loraudit.errors import Incomplete, LorauditError, NotScannable
@@ -33,6 +33,7 @@ from loraudit.scores.calibration import Calibration, load_calibration
 from loraudit.scores.clip import load_openai_clip, load_tiny_clip, openai_clip_weights
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet
+from loraudit.target import gap
 
 __all__ = ["Bench", "Workbench", "set_up"]
 

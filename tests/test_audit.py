@@ -7,7 +7,7 @@ import torch
 
 from loraudit.attacks import Aim, Reconstruction
 from loraudit.attacks.evidence import Scorers, look_at
-from loraudit.audit import audit_lora, target_of
+from loraudit.audit import audit_lora
 from loraudit.base import Sampling
 from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.findings import (
@@ -25,6 +25,7 @@ from loraudit.findings import (
 from loraudit.lora import Unread
 from loraudit.report import FORMATS
 from loraudit.scores.calibration import Calibration, Conditions, Control
+from loraudit.target import target_of
 from tests.audits import ColourFace, random_lora
 
 RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)

@@ -124,7 +124,22 @@ def test_mistakes(scan: Scan, project: Path, line: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[tool.loraudit", "tool = 1 # loraudit", "tool.loraudit = 1", "\xff # loraudit"]
+    "text",
+    [
+        "[tool.loraudit]\nfail-on = 'never'", "[ tool . 'loraudit' ]\nfail-on = 'never'",
+        '["tool"."loraudit"]\nfail-on = "never"', "[tool]\nx = 1\nloraudit.fail-on = 'never'",
+        "tool.loraudit.fail-on = 'never'", "tool = {x = 1, loraudit = {fail-on = 'never'}}",
+        "tool.x = 1\ntool.loraudit.fail-on = 'never'", "[tool]\n[tool.loraudit]\nfail-on = 'never'",
+        " [tool] # ours\n\n\n\n\n\n\n\n\n\n\n\n loraudit = {fail-on = 'never'}",
+    ],
+)  # fmt: skip
+def test_every_spelling_of_the_table(scan: Scan, project: Path, text: str) -> None:
+    (project / "pyproject.toml").write_text(text)
+    assert scan("loras", "--depth", "metadata")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["[tool.loraudit", "tool = 1 # loraudit", "tool.loraudit = 1", "[tool.loraudit]\nbase = '\xff'"]
 )
 def test_no_table(scan: Scan, project: Path, text: str) -> None:
     (project / "pyproject.toml").write_text(text, encoding="latin-1")

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "lora": {"errors", "cards", "findings"},
     "bounded": {"errors", "lora"},
     "gate": {"errors", "findings", "lora", "bounded"},
+    "target": {"errors", "findings", "lora"},
     "settings": {"errors", "lora", "bounded"},
     "inspection": {"errors", "lora"},
     "scrubbing": {"findings", "lora"},
@@ -41,7 +42,18 @@ MAY_IMPORT = {
     "scores": {"errors", "cards", "findings"},
     "report": {"errors", "findings"},
     "attacks": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores"},
-    "audit": {"errors", "cards", "findings", "lora", "base", "lowrank", "encoder", "scores", "attacks"},
+    "audit": {
+        "errors",
+        "cards",
+        "findings",
+        "lora",
+        "base",
+        "lowrank",
+        "encoder",
+        "scores",
+        "attacks",
+        "target",
+    },
     "pictures": {"errors", "findings", "lora"},
     "console": {"errors", "lora"},
     "outputs": {"errors", "findings", "lora", "report", "console"},
@@ -60,8 +72,9 @@ MAY_IMPORT = {
         "audit",
         "pictures",
         "request",
+        "target",
     },
-    "scan": {"errors", "extras", "findings", "lora", "audit", "request", "workbench"},
+    "scan": {"errors", "extras", "findings", "lora", "request", "target", "workbench"},
     "calibrating": {
         "errors",
         "findings",
@@ -79,7 +92,7 @@ MAY_IMPORT = {
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
-    "errors", "cards", "findings", "lora", "bounded", "gate", "settings", "inspection", "scrubbing",
+    "errors", "cards", "findings", "lora", "bounded", "gate", "settings", "target", "inspection", "scrubbing",
     "rulebook", "report", "audit", "scan", "extras", "stock", "caching", "completing", "diagnosis", "request",
     "progress", "quick", "console", "outputs", "commands", "cli",
 )  # fmt: skip

@@ -12,7 +12,6 @@ from pathlib import Path
 import hub as fake
 import pytest
 
-from loraudit.audit import target_of
 from loraudit.cli import main
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.findings import Report
@@ -21,6 +20,7 @@ from loraudit.lora.address import HubSpec, parse_spec
 from loraudit.lora.header import MAX_HEADER_BYTES, parse_header, read_header
 from loraudit.lora.hub import fetch_header, fetch_side_files
 from loraudit.report import FORMATS
+from loraudit.target import target_of
 
 ADDRESS = "hf://ns/name/ada.safetensors"
 

@@ -4,48 +4,54 @@ see.
 `evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
 judges, `stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
 `metadata` judges and words what a file says, `catalogue`, loaded on its own, explains every rule, `exhibits`
-is shown beside findings, `vocabulary` is what they are all put in, `exits` the exit codes, `fingerprint`
+is shown beside findings, `vocabulary` is what they are all put in, `exits` the exit codes, `fingerprints`
 which finding is the same as an earlier one.
+
+The public names load on first use: a scan of words alone needs no statistics.
 """
 
-from loraudit.findings.evidence import (
-    AttackEvidence,
-    Comparison,
-    Faces,
-    Reading,
-    Share,
-    accepted_share,
-    accepted_test,
-    agreement_share,
-    agreement_test,
-)
-from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet, SheetRow
-from loraudit.findings.exits import Exit, combine_exit_codes, exit_code
-from loraudit.findings.fingerprint import fingerprint
-from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
-from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
-from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p, distributions
-from loraudit.findings.policy import Policy, judge
-from loraudit.findings.rules import Rule
-from loraudit.findings.stopping import enough, looks, settled
-from loraudit.findings.table import leading_attack, score_table
-from loraudit.findings.vocabulary import (
-    Allowed,
-    CalibrationUsed,
-    Confidence,
-    EncoderUsed,
-    Evaluations,
-    Finding,
-    Gap,
-    Modules,
-    Report,
-    Score,
-    Settings,
-    Severity,
-    Target,
-    Verdict,
-    unscannable,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loraudit.findings.evidence import (
+        AttackEvidence,
+        Comparison,
+        Faces,
+        Reading,
+        Share,
+        accepted_share,
+        accepted_test,
+        agreement_share,
+        agreement_test,
+    )
+    from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet, SheetRow
+    from loraudit.findings.exits import Exit, combine_exit_codes, exit_code
+    from loraudit.findings.fingerprints import fingerprint
+    from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
+    from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
+    from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p, distributions
+    from loraudit.findings.policy import Policy, judge
+    from loraudit.findings.rules import Rule
+    from loraudit.findings.stopping import enough, looks, settled
+    from loraudit.findings.table import leading_attack, score_table
+    from loraudit.findings.vocabulary import (
+        Allowed,
+        CalibrationUsed,
+        Confidence,
+        EncoderUsed,
+        Evaluations,
+        Finding,
+        Gap,
+        Modules,
+        Report,
+        Score,
+        Settings,
+        Severity,
+        Target,
+        Verdict,
+        unscannable,
+    )
 
 __all__ = [
     "METADATA_RULES",
@@ -101,3 +107,34 @@ __all__ = [
     "unscannable",
     "wilson_interval",
 ]
+
+_HOMES = {
+    name: home
+    for home, names in {
+        "evidence": (
+            "AttackEvidence Comparison Faces Reading Share accepted_share accepted_test agreement_share "
+            "agreement_test"
+        ),
+        "exhibits": "Distribution ModuleNorm Sheet SheetRow",
+        "exits": "Exit combine_exit_codes exit_code",
+        "fingerprints": "fingerprint",
+        "intervals": "mean_interval quantile wilson_interval",
+        "metadata": "METADATA_RULES MetadataRule Trace judge_metadata",
+        "null": "Null accepted_score agreement_score conformal_p distributions",
+        "policy": "Policy judge",
+        "rules": "Rule",
+        "stopping": "enough looks settled",
+        "table": "leading_attack score_table",
+        "vocabulary": (
+            "Allowed CalibrationUsed Confidence EncoderUsed Evaluations Finding Gap Modules Report "
+            "Score Settings Severity Target Verdict unscannable"
+        ),
+    }.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOMES:
+        raise AttributeError(f"module 'loraudit.findings' has no attribute '{name}'")
+    return getattr(import_module(f"loraudit.findings.{_HOMES[name]}"), name)

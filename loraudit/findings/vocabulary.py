@@ -4,12 +4,16 @@ Evidence is stored, judgement is derived: `policy.judge` turns evidence into fin
 and its exit code (`exits`) follow from its findings and from what was left undone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import total_ordering
+from typing import TYPE_CHECKING
 
-from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
+if TYPE_CHECKING:
+    from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
 
 __all__ = [
     "Allowed",

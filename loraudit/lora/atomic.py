@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def _beside(path: Path) -> Path:
     """A name for a temporary file in the folder of `path`."""
     if path.is_dir():
         raise unwritable(path, IsADirectoryError(errno.EISDIR, "it is a folder"))
-    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    return path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
 
 
 def unwritable(path: Path, error: OSError) -> LorauditError:
