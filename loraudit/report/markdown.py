@@ -56,6 +56,8 @@ def _section(report: Report, reveal: bool) -> str:
         about.append(_prose(words.contents(target)))
     if target.sha256 is not None:
         about.append(f"SHA-256 {_code(target.sha256)}")
+    if target.origin is not None:
+        about.append(_code(target.origin, _TEXT_LIMIT))
     told = [_prose(text) for text in (*report.verdict.reasons[:_ROWS], report.excused) if text]
     parts = [
         f"## loraudit: {words.level(report)}",
