@@ -68,7 +68,7 @@ def test_the_check_notices() -> None:
 
 def test_every_page_is_on_the_site() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    listed = {page for row in config["nav"] for page in row.values()}
+    listed = set(re.findall(r"[\w-]+\.md", str(config["nav"])))
     assert listed == {page.name for page in ROOT.glob("docs/*.md")}
     assert config["strict"] is True
     assert set(config["validation"].values()) == {"warn"}, "and strict makes a warning fail"
