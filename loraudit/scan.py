@@ -24,10 +24,7 @@ from loraudit.findings import (
     Gap,
     Report,
     Settings,
-    Severity,
     Target,
-    combine_exit_codes,
-    exit_code,
     judge_metadata,
     unscannable,
 )
@@ -55,13 +52,6 @@ class Scanned:
     """Why it could not be scanned at all."""
     files: tuple[Path, ...] = ()
     """The files of weights on this machine; none of a file on the Hub of which only the header was read."""
-
-    def exit_code(self, fail_on: Severity | None) -> int:
-        """That of the report; of the error, if there is one and what the file says is not worse."""
-        code = exit_code(self.report, fail_on)
-        if self.error is None:
-            return code
-        return combine_exit_codes([self.error.exit_code, *([code] if code is Exit.FOUND else [])])
 
 
 @dataclass(frozen=True)
@@ -222,10 +212,10 @@ def _below_here(found: str | Source | LorauditError) -> str | None:
 
 def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:
     """Not attacked at all; what it says still counts."""
-    why = gap("target", error).why
+    why, failed = gap("target", error).why, error.exit_code == Exit.ERROR
     if words is None:
-        return Scanned(unscannable(__version__, name, why), error)
-    return Scanned(unscannable(__version__, words.target, why, words.findings), error, words.files)
+        return Scanned(unscannable(__version__, name, why, failed=failed), error)
+    return Scanned(unscannable(__version__, words.target, why, words.findings, failed), error, words.files)
 
 
 def _words_only(words: _Words) -> Scanned:

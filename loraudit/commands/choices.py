@@ -1,6 +1,10 @@
 """What options with a fixed set of values take."""
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loraudit.findings import Severity
 
 __all__ = ["AttackName", "Budget", "Depth", "Device", "FailOn", "ReportFormat", "TextOrJson"]
 
@@ -63,3 +67,10 @@ class FailOn(StrEnum):
     high = "high"
     critical = "critical"
     never = "never"
+
+    @property
+    def threshold(self) -> "Severity | None":
+        """The level itself, None for `never`."""
+        from loraudit.findings import Severity
+
+        return None if self is FailOn.never else Severity(self.value)

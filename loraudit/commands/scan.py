@@ -86,7 +86,7 @@ def scan(
     Every option but --reveal can also be set by a variable of the environment, such as LORAUDIT_FAIL_ON for
     --fail-on, and most in [tool.loraudit] of a pyproject.toml: docs/gate.md.
     """
-    from loraudit.findings import Severity, combine_exit_codes
+    from loraudit.findings import combine_exit_codes, exit_code
     from loraudit.outputs import find_outputs, write_reports
     from loraudit.progress import progress
     from loraudit.request import ATTACKS, BUDGETS, Request
@@ -128,5 +128,4 @@ def scan(
     if len(failed) > SHOWN_ERRORS:
         say(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
     write_reports([one.report for one in scanned], outputs, reveal)
-    threshold = None if fail_on is FailOn.never else Severity(fail_on.value)
-    raise typer.Exit(combine_exit_codes(one.exit_code(threshold) for one in scanned))
+    raise typer.Exit(combine_exit_codes(exit_code(one.report, fail_on.threshold) for one in scanned))

@@ -32,6 +32,8 @@ def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
     """
     if fail_on is not None and fail_on < Severity.LOW:
         raise ValueError(f"cannot fail on {fail_on.value!r}: choose low, medium, high, critical or never")
+    if report.failed:
+        return Exit.ERROR
     severities = [finding.severity for finding in report.findings if finding.counts]
     if fail_on is not None and max(severities, default=Severity.NONE) >= fail_on:
         return Exit.FOUND

@@ -290,6 +290,8 @@ class Report:
     """Empty where no calibration data were used."""
     sheet: Sheet | None = None
     """None unless pictures were made and asked for."""
+    failed: bool = False
+    """Whether an error kept it from being read at all: no such file, no network."""
 
     def __post_init__(self) -> None:
         by_id = sorted(self.findings, key=lambda finding: finding.id)
@@ -327,9 +329,11 @@ class Report:
         return Verdict(level, tuple(reasons) or (_NOTHING_FOUND if level is Severity.NONE else _NOT_LOOKED,))
 
 
-def unscannable(version: str, target: Target, why: str, findings: Iterable[Finding] = ()) -> Report:
+def unscannable(
+    version: str, target: Target, why: str, findings: Iterable[Finding] = (), failed: bool = False
+) -> Report:
     """The report of a `target` that is not a LoRA loraudit can attack; `findings` are what its words say.
 
-    Exit code 3, unless one of them is severe enough.
+    Exit code 3, unless one of them is severe enough; 2 if it `failed`.
     """
-    return Report(version, target, tuple(findings), incomplete=(Gap("target", why),))
+    return Report(version, target, tuple(findings), incomplete=(Gap("target", why),), failed=failed)

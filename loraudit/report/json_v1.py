@@ -54,6 +54,7 @@ def _report(report: Report, reveal: bool) -> dict[str, Any]:
         "findings": [_finding(report.target, finding, reveal) for finding in report.findings],
         "scores": [_score(score) for score in report.scores],
         "settings": _settings(report.settings),
+        "failed": report.failed,
         "incomplete": [{"what": plain(gap.what), "why": plain(gap.why)} for gap in report.incomplete],
         "update": [
             {"site": plain(module.site), "frobenius": _number(module.frobenius)} for module in report.update
@@ -87,7 +88,10 @@ def _finding(target: Target, finding: Finding, reveal: bool) -> dict[str, Any]:
         "severity": finding.severity.value,
         "confidence": finding.confidence.value,
         "title": plain(finding.title),
-        "detail": plain(finding.told(reveal)),
+        "summary": plain(finding.summary),
+        # Private words stay apart from the rest, so that they can still be hidden when this is read back.
+        "detail": plain(finding.detail if reveal else finding.told(reveal=False)),
+        "quotes": [plain(quote) for quote in finding.quotes] if reveal else [],
         "numbers": {plain(key): _number(value) for key, value in finding.numbers.items()},
         "remedy": plain(finding.remedy),
         "places": [plain(place) for place in finding.places],
