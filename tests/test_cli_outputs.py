@@ -129,9 +129,8 @@ def test_paths_of_windows_in_the_file_stay_as_they_are(scan: Scan, tmp_path: Pat
     theirs = r"C:\Users\jane\new\tags"
     path = write(tmp_path / "x.safetensors", {"ss_sd_model_name": theirs})
     assert theirs in scan(path, *METADATA, "--reveal")[1]
-    assert theirs in str(
-        json.loads(scan(path, *METADATA, "--reveal", "-f", "json")[1])["findings"][0]["detail"]
-    )
+    document = json.loads(scan(path, *METADATA, "--reveal", "-f", "json")[1])
+    assert theirs in document["findings"][0]["quotes"]
 
 
 def test_paths_are_told_from_the_working_folder_down(

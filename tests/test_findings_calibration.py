@@ -111,7 +111,7 @@ def test_the_calibrated_level_falls_with_the_p_value(controls, severity, confide
     assert "calibrated_p" in finding.numbers
     (bare,) = judge([evidence])
     assert bare.confidence is not Confidence.HIGH
-    assert "no calibration data" in bare.detail
+    assert "No calibration data" in bare.detail
 
 
 def test_controls_of_a_scan_that_disagree_are_inconclusive_in_every_format() -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from loraudit.report import FORMATS
+from loraudit.report.load import load_reports
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -45,6 +48,12 @@ def test_make_targets_exist(command: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"(?:`|\$ )loraudit ([a-z][a-z-]+)", README))))
 def test_commands_exist(name: str) -> None:
     assert help_of(name).startswith(f"Usage: loraudit {name}")
+
+
+def test_the_report_is_one_that_loraudit_wrote() -> None:
+    """docs/example.json is what `make scan` found, as JSON."""
+    (report,) = load_reports((ROOT / "docs" / "example.json").read_bytes())
+    assert f"```text\n{FORMATS['text']([report], width=80)}```\n" in README
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "--help" in block.splitlines()[0]])

@@ -7,6 +7,7 @@ read the difference before you keep it.
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import jsonschema
@@ -32,6 +33,7 @@ from loraudit.findings import (
 )
 from loraudit.report import FORMATS
 from loraudit.report.json_v1 import schema
+from loraudit.report.load import load_reports
 from loraudit.report.plain import plain
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -166,6 +168,14 @@ HOSTILE = (
     "\x1b]0;pwned\x07\x1b[2J[red]PASS[/red] [/bold] :warning: \u202eevil\u2066 \x9b31m\r\n"
     "::set-output name=x::1\u200b\ud800"
 )
+ONE_OF_EACH = (
+    ("faces", "face detector"),
+    ("consistency", "each other"),
+    ("accepted", "reference"),
+    ("cosine", "reference"),
+    ("clip-i", "reference"),
+    ("clip-i", "each other"),
+)
 SHOWN = {
     "markdown": r"\[red\]PASS\[/red\] \[/bold\] :<!-- -->warning:",
     "sarif": r"\\[red\\]PASS\\[/red\\] \\[/bold\\] :warning:",
@@ -229,9 +239,23 @@ def test_text_fits_its_width_and_ends_in_one_newline(width):
 
 
 def test_a_narrow_report_drops_columns_and_breaks_no_name():
-    narrow = FORMATS["text"]([REPORT], width=60)
-    assert " consistency (each other)" in narrow
-    assert "95 % range" not in narrow and "95 % range" in FORMATS["text"]([REPORT], width=80)
+    kinds = [*ONE_OF_EACH, ("clip-t", "class prompt")]
+    report = dataclasses.replace(
+        REPORT, scores=tuple(Score(name, "prompts:no-trigger", against, 0.5, 16) for name, against in kinds)
+    )
+    wide, narrow = (FORMATS["text"]([report], width=width) for width in (80, 60))
+    assert re.search(r"^attack +faces +consistency +accepted +cosine +clip-i$", wide, re.MULTILINE)
+    assert re.search(r"^attack +faces +consistency +accepted$", narrow, re.MULTILINE)
+    for text in (wide, narrow):
+        assert re.search(r"^prompts:no-trigger +0.50 ", text, re.MULTILINE)
+
+
+def test_a_report_is_short():
+    """It has room on a screen: a person, with photos, found by the first attack."""
+    report = load_reports((GOLDEN.parent.parent / "docs" / "example.json").read_bytes())[0]
+    assert [finding.severity.value for finding in report.findings] == ["critical", "high"]
+    assert FORMATS["text"]([report]).count("\n") <= 45
+    assert FORMATS["text"]([report], width=60).count("\n") <= 60
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"])
@@ -276,7 +300,7 @@ def test_words_of_the_file_are_hidden_unless_revealed(name):
 
 def test_json_follows_its_schema_and_the_design():
     document = valid(FORMATS["json"]([REPORT]))
-    optional = {"update", "distributions"}
+    optional = {"update", "distributions", "failed"}
     assert set(document) == set(schema()["$defs"]["report"]["required"]) | optional
     for name in optional:
         document.pop(name)

@@ -205,17 +205,18 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
     words = rule.doubts[claim.doubt] if claim.doubt else rule.words[claim.severity]
     leak = claim.severity > Severity.INCONCLUSIVE
     tuned, base, scrambled, evidence = claim.share, claim.base, claim.scrambled, claim.evidence
-    faces, extra = f"base model {evidence.base.found} of {evidence.base.pictures}", ""
+    controls = f"the base model alone: {base.k} of {base.n}"
+    sets = {"": evidence.tuned, "base model ": evidence.base}
     if scrambled and evidence.scrambled:
-        extra = f", a scrambled copy of the LoRA: {scrambled.k} of {scrambled.n}"
-        faces += f", scrambled copy {evidence.scrambled.found} of {evidence.scrambled.pictures}"
+        controls += f", a scrambled copy of the LoRA: {scrambled.k} of {scrambled.n}"
+        sets["scrambled copy "] = evidence.scrambled
+    faces = [f"{name}{found.found} of {found.pictures}" for name, found in sets.items()]
+    if any(found.found < found.pictures for found in sets.values()):
+        controls += f". Faces found in {faces[0]} pictures ({', '.join(faces[1:])})"
     detail = (
-        f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen} With the same embedding and seeds, "
-        f"the base model alone: {base.k} of {base.n}{extra}. Faces found in {evidence.tuned.found} of "
-        f"{evidence.tuned.pictures} pictures ({faces}). "
-        f"The face model takes two faces for one person from cosine {evidence.threshold:.2f}, where about "
-        f"1 in {round(1 / evidence.far)} pairs of strangers passes. {_calibrated(rule, claim, null)}"
-        f"{rule.caveat}"
+        f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen}; {controls}. "
+        f"Two faces count as one from cosine {evidence.threshold:.2f}, as about 1 in "
+        f"{round(1 / evidence.far)} pairs of strangers do. {_calibrated(rule, claim, null)}{rule.caveat}"
     ).rstrip()
     return Finding(
         rule.id,
@@ -232,7 +233,7 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
 
 def _calibrated(rule: Rule, claim: Claim, null: Null | None) -> str:
     if null is None or claim.conformal is None:
-        return "The controls of this scan are the only ones: no calibration data were used. "
+        return "No calibration data were used. "
     controls = len(null.accepted if rule is ACCEPTED else null.agreement)
     as_much = round(claim.conformal * (controls + 1)) - 1
     return f"Under the same attacks, {as_much} of {controls} {rule.controls} reach as much. "

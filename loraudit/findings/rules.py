@@ -34,7 +34,7 @@ class Rule:
     """Stable; never reused for another question."""
     words: Mapping[Severity, Words]
     seen: str
-    """Ends the sentence "Attack X: k of n ..."."""
+    """Goes on with "Attack X: k of n"."""
     caveat: str
     """What the number does not show."""
     remedy: str
@@ -67,12 +67,11 @@ AGREEMENT = Rule(
             "These attacks, at this budget, got no consistent person back.",
         ),
     },
-    seen="pairs of reconstructions from different seeds show the same face.",
+    seen="pairs of reconstructions from different seeds show the same face",
     caveat="",
     remedy=(
-        "Share this file only where you would share the photos it was trained on. Another trigger word or a "
-        "file without metadata does not help: the person is in the weights. To ask about one person, scan "
-        "again with --reference PHOTOS."
+        "Share this file only where you would share the photos it was trained on: the person is in the "
+        "weights, whatever the trigger word and the metadata. --reference PHOTOS asks about one person."
     ),
     next_step="Before you rely on this, scan again with --budget deep or --reference PHOTOS.",
     doubts={
@@ -121,11 +120,11 @@ ACCEPTED = Rule(
             "These attacks, at this budget, did not get back the person in your photos.",
         ),
     },
-    seen="reconstructions pass as the person in the reference photos.",
+    seen="reconstructions pass as the person in the reference photos",
     caveat="Relatives and look-alikes pass more easily than strangers.",
     remedy=(
         "Do not share this file without that person's consent, and take it down where it is public: every "
-        "copy is a likeness. A file without metadata does not help: the person is in the weights."
+        "copy is a likeness, with or without metadata."
     ),
     next_step=(
         "Before you rely on this, scan again with --budget deep and with more reference photos, in other "
@@ -157,7 +156,7 @@ TOO_FEW_FACES = Rule(
             "Too few reconstructions show a face: this scan cannot tell what the file gives away.",
         ),
     },
-    seen="reconstructions show a face.",
+    seen="reconstructions show a face",
     caveat="A picture without a face says nothing about the person in the file.",
     remedy="",
     next_step=(

@@ -138,7 +138,7 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
     """What the sentence does not tell, the interval right after its share."""
     numbers, rows = finding.numbers, []
     low, high = numbers.get("low"), numbers.get("high")
-    for name, value in numbers.items():
+    for name, value in words.in_order(numbers):
         if name not in _TOLD:
             rows.append((_LABELS.get(name, name.replace("_", " ")), words.number(value)))
         if name == "value" and isinstance(low, float) and isinstance(high, float):

@@ -4,7 +4,7 @@ Rich never parses any text here: everything is a `Text`, and markup, emoji and h
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import groupby
 
@@ -16,7 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from loraudit.findings import Finding, Report, Score, Severity
+from loraudit.findings import Finding, Report, Score, Settings, Severity
 from loraudit.report import words
 from loraudit.report.plain import plain
 
@@ -30,14 +30,25 @@ _STYLE = {
     Severity.HIGH: "red",
     Severity.CRITICAL: "bold red",
 }
-_TOLD_BY_DETAIL = {"attack", "k", "n", "base_k", "base_n"}
+_TOLD_BY_DETAIL = (
+    "attack", "attacks", "value", "k", "n", "low", "high", "base_value", "base_k", "base_n",
+    "scrambled_value", "null_p95", "threshold", "far", "policy", "faces", "pictures", "min_faces", "texts",
+)  # fmt: skip
 _NAME_LIMIT, _QUOTED_LIMIT = 200, 2000
 _WHOLE = 20
 """Reports that are printed whole; of more, nobody reads thousands of lines."""
-_ALL_COLUMNS = 78
-"""Width below which the scores keep to what the verdict rests on."""
-_COLUMN = 9
-"""Width of one more."""
+_MAIN = {
+    ("faces", "face detector"): "",
+    ("consistency", "each other"): "pairs of pictures of one face",
+    ("accepted", "reference"): "pictures that pass as the person",
+    ("cosine", "reference"): "",
+    ("clip-i", "reference"): "",
+    ("clip-i", "each other"): "",
+}
+"""The scores that are shown, and what their names do not tell."""
+_MOST_COLUMNS = 5
+_WIDE = 78
+"""Width from which all of them fit."""
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
@@ -66,34 +77,15 @@ def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, 
 
 
 def _report(report: Report, reveal: bool, width: int) -> Group:
-    parts: list[RenderableType] = [_header(report), _below(_verdict(report))]
-    if not report.scanned and not report.findings:
-        return Group(*parts)
-    if report.findings:
-        parts.append(_title("Findings"))
-        for i, finding in enumerate(report.findings):
-            parts.append(_below(_finding(finding, reveal)) if i else _finding(finding, reveal))
+    title = _text(f"loraudit {report.version}: {report.target.name}", _NAME_LIMIT, "bold")
+    parts: list[RenderableType] = [Rule(title, align="left", style="dim"), _verdict(report)]
+    parts += [_below(_finding(finding, reveal)) for finding in report.findings]
     if report.scores:
         parts += [_title("Scores"), _scores(report.scores, width)]
-    parts += [_title("Settings"), _settings(report), _title("Not looked at"), _gaps(report)]
-    return Group(*parts, _below(Text(words.caveat(report), style="dim")))
-
-
-def _header(report: Report) -> RenderableType:
-    target = report.target
-    rows = [("File", _text(target.name, _NAME_LIMIT, "bold"))]
-    if target.sha256 is not None:
-        rows.append(("SHA-256", _text(f"{target.sha256[:16]}…  {words.size(target.size_bytes)}")))
-    elif target.size_bytes is not None:
-        rows.append(("Size", _text(words.size(target.size_bytes))))
-    if target.origin is not None:
-        rows.append(("Origin", _text(target.origin, _QUOTED_LIMIT)))
-    if target.family is not None:
-        rows.append(("Base model", _text(target.base or "not recognised")))
-        rows.append(("Contents", _text(words.contents(target))))
-    return Group(
-        Rule(_text(f"loraudit {report.version}", style="bold"), align="left", style="dim"), _grid(rows)
-    )
+    parts += [_title("Scan"), _grid(_about(report))]
+    if report.scanned or report.findings:
+        parts.append(Text(words.caveat(report), style="dim"))
+    return Group(*parts)
 
 
 def _verdict(report: Report) -> RenderableType:
@@ -105,76 +97,96 @@ def _verdict(report: Report) -> RenderableType:
         title_align="left",
         border_style=style,
         box=box.HEAVY,
-        padding=(1, 2),
     )
 
 
 def _finding(finding: Finding, reveal: bool) -> RenderableType:
-    head = Text.assemble(
-        (f" {finding.severity.value.upper()} ", f"{_STYLE[finding.severity]} reverse"),
-        (f"  {finding.mark.upper()}" if finding.mark else "", "dim"),
-        ("  " + plain(finding.title), "bold"),
-    )
+    badge = Text(f" {finding.severity.value.upper()} ", f"{_STYLE[finding.severity]} reverse")
+    title = Text(f"{finding.mark.upper()}  " if finding.mark else "", "dim")
+    head = Table.grid(padding=(0, 1))
+    head.add_row(badge, title.append(plain(finding.title), "not dim bold"))
     rows = [
-        (
-            "Rule",
-            _text(f"{finding.id}, {finding.confidence.value} confidence, see {finding.anchor}", style="dim"),
-        ),
         ("Seen", _text(finding.told(reveal), _QUOTED_LIMIT)),
-        ("Numbers", _text(_numbers(finding), style="dim")),
         ("To do", _text(finding.remedy, style="bold")),
         ("Gate", _text(finding.excuse, _QUOTED_LIMIT)),
+        ("Rule", _text(f"{finding.id}, {_measured(finding)}", style="dim")),
     ]
     return Group(head, _grid(row for row in rows if row[1]))
 
 
-def _numbers(finding: Finding) -> str:
-    told = finding.numbers.items()
-    return "  ".join(f"{key}={words.number(value)}" for key, value in told if key not in _TOLD_BY_DETAIL)
+def _measured(finding: Finding) -> str:
+    """How sure it is, and the numbers that the sentence does not tell."""
+    told = [f"{finding.confidence.value} confidence"]
+    low, high = finding.numbers.get("low"), finding.numbers.get("high")
+    if isinstance(low, float) and isinstance(high, float):
+        told.append(f"95 % range {words.interval(low, high)}")
+    for name, value in words.in_order(finding.numbers):
+        if name not in _TOLD_BY_DETAIL:
+            label = name.removesuffix("_value").replace("_", " ")
+            told.append(f"{label} {words.number(value)}")
+    return ", ".join(told)
 
 
 def _scores(scores: Sequence[Score], width: int) -> RenderableType:
-    scrambled = ("scr.",) if any(score.name.endswith(".scrambled") for score in scores) else ()
-    headings: tuple[str, ...] = ("value", "base", *scrambled, "p")
-    if width >= _ALL_COLUMNS:
-        chance = ("chance",) if width >= _ALL_COLUMNS + len(scrambled) * _COLUMN else ()
-        headings = ("value", "95 % range", "n", "base", *scrambled, *chance, "p")
-    table = _table()
-    table.add_column("score (to what)", ratio=1)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for attack, group in groupby(words.paired(scores), key=lambda row: row[0].attack):
-        table.add_row(_text(attack, style="bold"))
-        for score, base, other in group:
-            cells = {
-                "value": words.decimal(score.value),
-                "95 % range": words.interval(score.low, score.high),
-                "n": str(score.n),
-                "base": words.decimal(base.value) if base else "-",
-                "scr.": words.decimal(other.value) if other else "-",
-                "chance": words.decimal(score.null_p95),
-                "p": words.p_value(score.p_value),
-            }
-            table.add_row(
-                _text(f" {score.name} ({score.against})"), *(_text(cells[heading]) for heading in headings)
-            )
+    rows = words.paired(scores)
+    kinds = dict.fromkeys((score.name, score.against) for score, _, _ in rows)
+    shown = [kind for kind in _MAIN if kind in kinds]
+    if ("clip-i", "reference") in shown:
+        shown = [kind for kind in shown if kind != ("clip-i", "each other")]
+    shown = shown[: _MOST_COLUMNS if width >= _WIDE else _MOST_COLUMNS - 2]
+    table = Table(box=None, expand=True, padding=(0, 1), pad_edge=False)
+    table.add_column("attack", ratio=1, overflow="fold")
+    for name, _ in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    for attack, group in groupby(rows, key=lambda row: row[0].attack):
+        cells = {(score.name, score.against): _cell(score, controls) for score, *controls in group}
+        table.add_row(_text(attack, _NAME_LIMIT), *(cells.get(kind, "-") for kind in shown))
+    meanings = [f"{name}: {_MAIN[name, against]}" for name, against in shown if _MAIN[name, against]]
     legend = (
-        "base: the same number of the base model without the file, same embedding and seeds. "
-        + ("scr.: of a scrambled copy of the file, as large and of nobody. " if scrambled else "")
-        + ("chance: what 95 % of chance outcomes do not exceed. " if "chance" in headings else "")
-        + "p: how often chance alone leads the base by as much."
+        f"{''.join(f'{meaning}. ' for meaning in meanings)}In brackets the higher of the two controls. "
+        "All numbers: --format json."
     )
     return Group(table, _text(legend, style="dim"))
 
 
-def _settings(report: Report) -> RenderableType:
-    return _grid((label, _text(value)) for label, value in words.settings_rows(report.settings, digits=16))
+def _cell(score: Score, controls: Sequence[Score | None]) -> str:
+    """The value, and the highest of the controls."""
+    if score.value is None:
+        return "-"
+    values = [control.value for control in controls if control is not None and control.value is not None]
+    return words.share(score.value) + (f" ({words.share(max(values))})" if values else "")
 
 
-def _gaps(report: Report) -> RenderableType:
+def _about(report: Report) -> Iterator[tuple[str, Text]]:
+    """What was scanned, how, and what was not."""
+    target = report.target
+    size = [words.size(target.size_bytes)] if target.size_bytes is not None else []
+    digest = [f"sha256 {target.sha256[:16]}…"] if target.sha256 is not None else []
+    yield "File", _text(", ".join([plain(target.name, _NAME_LIMIT), *size, *digest]))
+    if target.origin is not None:
+        yield "Origin", _text(target.origin, _QUOTED_LIMIT)
+    if target.family is not None:
+        yield "Contents", _text(words.contents(target))
+    if report.scanned:
+        yield "Settings", _text("; ".join(_settings(report.settings)))
+    for gap in report.incomplete:
+        yield "Not looked at", _text(f"{gap.what}: {gap.why}", _QUOTED_LIMIT)
     if not report.incomplete:
-        return Padding(Text("Nothing was left out of what was asked for."), (0, 0, 0, 2))
-    return _grid((gap.what, _text(gap.why, _QUOTED_LIMIT)) for gap in report.incomplete)
+        yield "Not looked at", _text("nothing of what was asked for")
+
+
+def _settings(settings: Settings) -> Iterator[str]:
+    """What decides what a scan sees, in short."""
+    spent = settings.evaluations
+    for label, value in words.settings_rows(settings, digits=8):
+        if label == "Not needed":
+            yield f"{len(settings.skipped)} more not needed"
+        elif label == "Evaluations" and spent is not None:
+            yield f"{spent.spent:,} of {spent.most:,} evaluations"
+        elif label in {"Budget", "Device"}:
+            yield value
+        else:
+            yield f"{label.lower()} {value}"
 
 
 def _summary(reports: Sequence[Report]) -> RenderableType:
@@ -231,10 +243,10 @@ def _title(title: str) -> RenderableType:
 
 def _grid(rows: Iterable[tuple[str, Text]]) -> RenderableType:
     grid = Table.grid(padding=(0, 2), expand=True)
-    grid.add_column(style="dim", no_wrap=False, max_width=20)
+    grid.add_column(style="dim", no_wrap=True)
     grid.add_column(ratio=1, overflow="fold")
     for label, value in rows:
-        grid.add_row(_text(label, 40), value)
+        grid.add_row(label, value)
     return Padding(grid, (0, 0, 0, 2))
 
 

@@ -1,7 +1,7 @@
 """Words and numbers as every format for people puts them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from loraudit.findings import CalibrationUsed, Report, Score, Settings, Severity, Target
@@ -12,6 +12,7 @@ __all__ = [
     "caveat",
     "contents",
     "decimal",
+    "in_order",
     "interval",
     "level",
     "number",
@@ -19,16 +20,21 @@ __all__ = [
     "paired",
     "ranges",
     "settings_rows",
+    "share",
     "size",
 ]
 
 LOWER_BOUND = (
-    "An audit is a lower bound: a stronger attack, or more time, may get back more. A report without "
-    "findings means that these attacks, at this budget, found nothing. It never means that the file is safe."
+    "An audit is a lower bound: a stronger attack, or more time, may get back more. Nothing found means: not "
+    "by these attacks, at this budget. It never means safe."
 )
 WORDS_ONLY = (
     "This scan read what the file says and attacked nothing. It says nothing about the person in the weights."
 )
+_ORDER = (
+    "attack", "attacks", "value", "k", "n", "low", "high", "base_value", "base_k", "base_n",
+    "scrambled_value", "null_p95", "p_value", "calibrated_p", "threshold", "far",
+)  # fmt: skip
 
 
 def caveat(report: Report) -> str:
@@ -85,6 +91,14 @@ def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]
     return [(label, value) for label, value in rows if value]
 
 
+def in_order(
+    numbers: Mapping[str, float | int | str | None],
+) -> list[tuple[str, float | int | str | None]]:
+    """Numbers of a finding, the weightiest first; of those that are not known here, by name."""
+    known = {name: at for at, name in enumerate(_ORDER)}
+    return sorted(numbers.items(), key=lambda item: (known.get(item[0], len(known)), item[0]))
+
+
 def number(value: float | int | str | None) -> str:
     """A number of a finding."""
     if value is None:
@@ -99,6 +113,11 @@ def number(value: float | int | str | None) -> str:
 def decimal(value: float | None) -> str:
     """A share or a cosine, three decimals."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def share(value: float | None) -> str:
+    """The same, two decimals."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
 def p_value(value: float | None) -> str:
