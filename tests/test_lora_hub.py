@@ -443,10 +443,7 @@ def test_a_metadata_scan_reads_the_card_and_the_configuration(hub: fake.Hub, mon
     _, out, _ = run(monkeypatch, capsys, "scan", address, *options)
     found = {finding["id"]: finding for finding in json.loads(out)["findings"]}
     assert set(found) == {"LA-PATH-001", "LA-CAPTION-002"}
-    assert (
-        "/home/jdoe/sd" in found["LA-PATH-001"]["detail"]
-        and "/Users/jdoe/x" in found["LA-PATH-001"]["detail"]
-    )
+    assert found["LA-PATH-001"]["quotes"] == ["/home/jdoe/sd", "/Users/jdoe/x"]
     hub.status = 503
     code, out, _ = run(monkeypatch, capsys, "scan", address, *options)
     assert (code, out) == (2, "")
