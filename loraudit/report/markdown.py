@@ -52,8 +52,6 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
 def _section(report: Report, reveal: bool) -> str:
     target = report.target
     about = [_code(target.name)]
-    if target.origin is not None:
-        about.append(_code(target.origin, _TEXT_LIMIT))
     if target.family is not None:
         about.append(_prose(words.contents(target)))
     if target.sha256 is not None:
