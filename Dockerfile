@@ -13,9 +13,11 @@ WORKDIR /opt/loraudit
 COPY pyproject.toml README.md LICENSE ./
 COPY loraudit ./loraudit
 COPY models ./models
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir --disable-pip-version-check '.[attack]'
 
-USER loraudit
+# A number, so that an orchestrator sees that it is not root.
+USER 1000
 # A volume that is mounted here takes over the owner of the folder.
 RUN mkdir -p /home/loraudit/.cache
 WORKDIR /data
