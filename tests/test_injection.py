@@ -43,14 +43,15 @@ def off_terminal(*arguments: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def on_terminal(*arguments: object) -> tuple[int, str, str]:
+def on_terminal(*arguments: object, no_color: str = "") -> tuple[int, str, str]:
     """The same of a terminal of 80 columns, stderr in stdout as there."""
     terminal, end = pty.openpty()
     plain = {"NO_COLOR", "CI", "GITHUB_ACTIONS", "FORCE_COLOR"}
     env = {key: value for key, value in os.environ.items() if key not in plain}
     process = subprocess.Popen(
         [sys.executable, "-m", "loraudit", *map(str, arguments)],
-        stdin=end, stdout=end, stderr=end, cwd=ROOT, env=env | {"TERM": "xterm-256color", "COLUMNS": "80"},
+        stdin=end, stdout=end, stderr=end, cwd=ROOT,
+        env=env | {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": no_color},
     )  # fmt: skip
     os.close(end)
     data = b""
@@ -152,6 +153,18 @@ def test_inert(kind: str, run: Run, tmp_path: Path) -> None:
     if (run is on_terminal and kind in {"scan", "scan several"}) or kind == "scan --reveal":
         assert "[red]PASS[/red]" in out  # as it is, not in red
         assert "<script>" in out
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colour_on_a_terminal_alone(no_color: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(serialize(TENSORS, {"ss_output_name": "jane_doe"}))
+    _, out, _ = on_terminal("scan", path, "--depth", "metadata", no_color=no_color)
+    report = out[out.index("loraudit 0.") :]  # the bar above it moves and is erased
+    assert ("\x1b[" in report) is not bool(no_color)
+    assert "jane_doe" in report
+    _, out, _ = off_terminal("scan", path, "--depth", "metadata")
+    assert "\x1b[" not in out and "jane_doe" not in out
 
 
 BAD = ("\x1b[2J", "\x9b31m", "\u202e", "a\n::error::x", "  ##[error]x", "\x07", "\u2028")

@@ -53,7 +53,12 @@ def test_commands_exist(name: str) -> None:
 def test_the_report_is_one_that_loraudit_wrote() -> None:
     """docs/example.json is what `make scan` found, as JSON."""
     (report,) = load_reports((ROOT / "docs" / "example.json").read_bytes())
-    assert f"```text\n{FORMATS['text']([report], width=80)}```\n" in README
+    text = FORMATS["text"]([report], width=80)
+    assert f"```text\n{text}```\n" in README
+    (quoted,) = re.findall(
+        r"```text\n(.*?)```", (ROOT / "docs/report.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert quoted in text
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "--help" in block.splitlines()[0]])
