@@ -8,8 +8,10 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from loraudit.lora.scrub import scrub
 from tests.headers import KOHYA, write
@@ -71,6 +73,38 @@ def test_inputs_and_outputs_are_described() -> None:
         assert row["description"]
     wired = json.dumps(STEPS)
     assert all(f"inputs.{name} " in wired for name in ACTION["inputs"])
+
+
+def snippets(page: str) -> list[dict[str, Any]]:
+    """The steps that a page shows with this action."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ]
+    steps = [step for block in blocks if isinstance(block, list) for step in block]
+    return [step for step in steps if "/loraudit@" in step.get("uses", "")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/ci.md"])
+def test_the_lines_to_copy(run, page) -> None:
+    shown = snippets(page)
+    assert len(shown) == 1
+    given = shown[0]["with"]
+    assert set(given) <= set(ACTION["inputs"])
+    assert run(**{name.replace("-", "_"): value for name, value in given.items()} | {"path": "."}).code == 1
+
+
+def test_the_table_of_inputs() -> None:
+    page = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    rows = {
+        name: default.strip("`")
+        for name, default in re.findall(r"^\| `([\w-]+)` \|.*\| (\S+) \|$", page, re.MULTILINE)
+    }
+    wanted = {
+        name: "required" if row.get("required") else row["default"] or "none"
+        for name, row in ACTION["inputs"].items()
+    }
+    assert wanted.items() <= rows.items()
 
 
 def test_a_leaking_file(run) -> None:

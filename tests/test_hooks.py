@@ -64,6 +64,20 @@ def test_the_full_one_is_asked_for() -> None:
     assert "additional_dependencies" not in HOOKS["loraudit"], "the light install"
 
 
+def test_the_lines_to_copy(run, leaking) -> None:
+    page = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    blocks = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ]
+    rows = [row for block in blocks if isinstance(block, dict) for row in block.get("repos", [])]
+    assert [hook["id"] for row in rows for hook in row["hooks"]] == ["loraudit"]
+    changed = next(
+        row for block in blocks if isinstance(block, list) for row in block if row.get("id") == "loraudit"
+    )
+    assert run("loraudit", leaking, args=changed["args"])[0] == 1
+    assert changed["args"][-1] == "--"
+
+
 def test_a_leaking_file_blocks(run, leaking) -> None:
     code, out, _ = run("loraudit", leaking)
     assert code == 1
