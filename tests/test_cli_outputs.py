@@ -26,11 +26,13 @@ def lora(tmp_path: Path) -> Path:
     return write(tmp_path / "in" / "jane_doe.safetensors", KOHYA)
 
 
-def loraudit(*arguments: object, after: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """The command as a shell runs it, with what comes `after` it there."""
+def loraudit(
+    *arguments: object, before: str = "", after: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """The command as a shell runs it, with what comes `before` and `after` it there."""
     words = " ".join(f"'{word}'" for word in (sys.executable, "-m", "loraudit", *arguments))
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{words} {after}"],
+        ["bash", "-o", "pipefail", "-c", f"{before} {words} {after}"],
         capture_output=True, text=True, check=False, cwd=ROOT, stdin=subprocess.DEVNULL,
         env=os.environ | env,
     )  # fmt: skip
@@ -86,6 +88,19 @@ def test_a_full_disk_costs_that_report_alone(scan: Scan, lora: Path, tmp_path: P
     assert code == 2
     assert "cannot write /dev/full" in err
     assert out and (tmp_path / "a").read_text() == out
+
+
+def test_a_disk_that_fills_up_leaves_what_was_there(lora: Path, tmp_path: Path) -> None:
+    """Files may have 1 kB here, which is no room for a report; it fails in the middle of writing."""
+    old = tmp_path / "old"
+    old.write_text("as it was")
+    options = ("-o", f"json={old}", "-o", f"sarif={tmp_path / 'new'}")
+    done = loraudit("scan", lora, *METADATA, *options, before="ulimit -f 1 &&")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"loraudit: error: cannot write {old}: ")
+    assert "VERDICT" in done.stdout
+    assert old.read_text() == "as it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "old"]
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root may write")

@@ -51,7 +51,8 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
     }
     if versions := {report.version for report in reports}:
         driver["version"] = plain(max(versions))
-    artifacts = [_artifact(report.target) for report in reports]
+    # A file may be scanned twice, but not be told of twice.
+    artifacts = {json.dumps(one): one for one in (_artifact(report.target) for report in reports)}
     run = {
         "tool": {"driver": driver},
         "columnKind": "utf16CodeUnits",
@@ -63,8 +64,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
                 ],
             }
         ],
-        # A file may be scanned twice, but not be told of twice.
-        "artifacts": [one for at, one in enumerate(artifacts) if one not in artifacts[:at]],
+        "artifacts": list(artifacts.values()),
         "results": [_result(target, finding, ids.index(finding.id), reveal) for target, finding in alerts],
     }
     document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
