@@ -35,7 +35,7 @@ class MetadataRule:
 
 
 class Trace(NamedTuple):
-    """One text that says something about a person, and where it stands."""
+    """A text that says something about a person, or several of a kind, and where they stand."""
 
     rule: str
     """Id of a rule in `METADATA_RULES`."""
@@ -48,6 +48,8 @@ class Trace(NamedTuple):
     numbers: Mapping[str, int] = MappingProxyType({})
     beside: bool = False
     """Whether it is in another file, which a scrubbed copy leaves as it is."""
+    more: tuple[str, ...] = ()
+    """The other texts, made harmless: a folder of pictures has hundreds of captions."""
 
 
 METADATA_RULES: Mapping[str, MetadataRule] = {
@@ -183,7 +185,8 @@ def _finding(rule: MetadataRule, traces: list[Trace]) -> Finding:
     worst = max(traces, key=lambda trace: _RANK[trace.severity])
     sure = any(t.confidence is Confidence.HIGH for t in traces if t.severity is worst.severity)
     places = list(dict.fromkeys(trace.place for trace in traces))
-    quotes = tuple(dict.fromkeys(trace.quote for trace in traces if trace.quote))
+    quoted = (quote for trace in traces for quote in (trace.quote, *trace.more))
+    quotes = tuple(dict.fromkeys(filter(None, quoted)))
     more = f" The first {_QUOTES} of {len(quotes)} texts are kept." if len(quotes) > _QUOTES else ""
     numbers: dict[str, float | int | str | None] = {"texts": len(quotes)} if quotes else {}
     for trace in traces:

@@ -8,8 +8,7 @@ loader shows it, is for `header.read_header` to find and to name, member by memb
 import json
 import math
 from collections.abc import Mapping
-from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from operator import itemgetter, sub
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -96,14 +95,15 @@ def read_ordinary(data: bytes, start: int, size: int) -> tuple[dict[str, TensorI
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError):
         return None
     begins, ends = zip(*offsets, strict=True)
-    places = sorted(zip(begins, ends, strict=True))
-    if [0, *(end for _, end in places)] != [*(begin for begin, _ in places), size - start]:
+    # In the order of the bytes, each begins where the one before ends.
+    first, last = zip(*sorted(zip(begins, ends, strict=True)), strict=True)
+    if (0, *last) != (*first, size - start):
         return None
     if sizes != list(map(sub, ends, begins)):
         return None
     rows = zip(dtypes, shapes, map(start.__add__, begins), sizes, strict=True)
     # What the class's own constructor does, without a call of it for each of hundreds.
-    return dict(zip(table, map(partial(tuple.__new__, TensorInfo), rows), strict=True)), metadata
+    return dict(zip(table, map(tuple.__new__, repeat(TensorInfo), rows), strict=True)), metadata
 
 
 def _size(dtype: str, shape: tuple[int, ...]) -> int:
@@ -119,8 +119,12 @@ def _all(kind: type, values: Any) -> bool:  # noqa: ANN401
 
 def _strings(text: str) -> int:
     """How many strings the JSON `text` holds; -1 if one may hold half a character."""
-    # What is left of a run of backslashes is one that escapes what follows.
-    text = text.replace("\\\\", "")
-    if "\\ud" in text or "\\uD" in text:
-        return -1
-    return (text.count('"') - text.count('\\"')) // 2
+    quotes = text.count('"')
+    first = text.find("\\")
+    if first >= 0:
+        # Few texts have any, and those side by side. What is left of a run of them escapes what follows.
+        escapes = text[first : text.rfind("\\") + 3].replace("\\\\", "")
+        if "\\ud" in escapes or "\\uD" in escapes:
+            return -1
+        quotes -= escapes.count('\\"')
+    return quotes // 2

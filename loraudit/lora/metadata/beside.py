@@ -1,7 +1,7 @@
 """Files beside a LoRA that go out with its folder: its model card, pictures, and the captions of pictures."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,6 +28,7 @@ CAPTION: Final = "caption files beside it"
 CONFIG_BYTES: Final = 1_000_000
 _README_BYTES: Final = 65_536
 _CAPTION_BYTES: Final = 16_384
+_BUNDLED: Final = "bundle_emb."
 _FOLDER_ENTRIES: Final = 10_000
 _READ: Final = 1_000
 """Pictures that are looked into, and captions that are read: more than anybody trains on."""
@@ -89,12 +90,14 @@ def look_beside(source: Source) -> Beside:
     return Beside(tuple(said), tuple(names), located, tuple(dict.fromkeys(unread)))
 
 
-def bundled(tensors: Iterable[str]) -> list[str]:
+def bundled(tensors: Collection[str]) -> list[str]:
     """Names of the embeddings that OneTrainer puts in the file: `bundle_emb.<word>.string_to_param`."""
-    return sorted({key.split(".")[1] for key in tensors if key.startswith("bundle_emb.")})
+    if _BUNDLED not in "\n".join(tensors):
+        return []
+    return sorted({key.split(".")[1] for key in tensors if key.startswith(_BUNDLED)})
 
 
-def trigger_words(source: Source, tensors: Iterable[str]) -> list[str]:
+def trigger_words(source: Source, tensors: Collection[str]) -> list[str]:
     """What the model card gives as the prompt, and the names of bundled embeddings."""
     return [*(said.text for said in _cards(source) if said.key == "instance_prompt"), *bundled(tensors)]
 

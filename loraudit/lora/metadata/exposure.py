@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -57,7 +58,7 @@ def read_exposure(source: Source) -> Exposure:
     return Exposure(
         names=tuple(dict.fromkeys(path.stem for path in (source.path, *(p.weights for p in source.parts)))),
         said=(*said, *beside.said),
-        tensors=tuple(key for header in headers for key in header.tensors),
+        tensors=tuple(chain.from_iterable(header.tensors for header in headers)),
         hidden=tuple(item for header in headers for item in header.hidden),
         size_bytes=sum(header.size_bytes for header in headers),
         beside=beside,

@@ -14,10 +14,20 @@ EMPTY: Final = frozenset({"", "None", "null", "{}", "[]"})
 LONGEST_QUOTE: Final = 120
 
 
-def quoted(rule: str, severity: Severity, place: str, text: str) -> Iterator[Trace]:
-    """A trace that quotes `text`, unless it says nothing."""
-    if text.strip() not in EMPTY:
-        yield Trace(rule, severity, place, clean(" ".join(text[:1000].split()), LONGEST_QUOTE))
+def quoted(rule: str, severity: Severity, place: str, *texts: str) -> Iterator[Trace]:
+    """A trace that quotes those of `texts` that say something; none if none does."""
+    quotes = [bare for text in texts if (bare := text.strip()) not in EMPTY]
+    if quotes:
+        # Most are short, printable and on one line, and there are hundreds: all are looked at together first.
+        whole = "".join(quotes)
+        harmless = whole.isprintable() and "  " not in whole and clean(whole, len(whole)) == whole
+        if not harmless or max(map(len, quotes)) > LONGEST_QUOTE:
+            quotes = [_quote(text) for text in quotes]
+        yield Trace(rule, severity, place, quotes[0], more=tuple(quotes[1:]))
+
+
+def _quote(text: str) -> str:
+    return clean(" ".join(text[:1000].split()), LONGEST_QUOTE)
 
 
 def masked(secret: str) -> str:

@@ -44,6 +44,7 @@ _SECRET_KEYS: Final = re.compile(
 _RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
 """What kohya's `resize_lora.py` puts before a comment."""
 _PLAIN_NAME: Final = re.compile(r"[\w.]*")
+_PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
 _SEARCHED: Final = 8_000_000
 """Characters that are searched for patterns, altogether."""
@@ -59,6 +60,8 @@ class _Value:
     """The JSON in it; None where there is none."""
     texts: tuple[tuple[str, str], ...]
     """Key and text of every text in the JSON, or the text as a whole."""
+    pictures: frozenset[str]
+    """Those of `texts` that are pictures."""
 
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
@@ -101,7 +104,8 @@ def _value(said: Said) -> _Value:
         except NotReadError:
             parsed = None
     whole = ((said.key, said.text),) if parsed is None else tuple(texts(parsed))
-    return _Value(said, place, parsed, whole)
+    pictures = frozenset(text for _, text in whole if patterns.picture_type(text) is not None)
+    return _Value(said, place, parsed, whole, pictures)
 
 
 def _is_json(said: Said) -> bool:
@@ -175,12 +179,12 @@ def _captions(values: list[_Value]) -> Iterator[Trace]:
 
 def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
     ordered = sorted(tags, key=lambda tag: -tag[1] if isinstance(tag[1], int) else 0)
-    for tag, _ in ordered:
-        # A picture without a caption counts under the words of its folder.
-        if tag.strip().lower() != folder:
-            yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, tag)
-        elif not is_generic(tag):
-            yield from quoted("LA-CAPTION-002", Severity.LOW, place, tag)
+    # A picture without a caption counts under the words of its folder.
+    captions = [tag for tag, _ in ordered if tag.strip().lower() != folder]
+    yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, *captions)
+    if len(captions) < len(ordered):
+        alone = (tag for tag, _ in ordered if tag.strip().lower() == folder and not is_generic(tag))
+        yield from quoted("LA-CAPTION-002", Severity.LOW, place, *alone)
 
 
 def _pictures(values: list[_Value]) -> Iterator[Trace]:
@@ -188,8 +192,8 @@ def _pictures(values: list[_Value]) -> Iterator[Trace]:
     found: dict[str, None] = {}
     for value in values:
         shown = value.said.key in _THUMBNAILS and value.said.place == "header"
-        for _, text in value.texts:
-            if patterns.picture_type(text) is not None or (shown and text.startswith("data:")):
+        for _, text in value.texts if shown or value.pictures else ():
+            if text in value.pictures or (shown and text.startswith("data:")):
                 count, size = count + 1, size + len(text) * 3 // 4
                 found[value.place] = None
     for place in found:
@@ -200,15 +204,17 @@ def _pictures(values: list[_Value]) -> Iterator[Trace]:
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
     """Paths, addresses and secrets, wherever they stand."""
     # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
-    plain = "".join(exposure.tensors).replace(".", "").replace("_", "").isalnum()
-    odd = [] if plain else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
-    searched = [(value.place, [text for _, text in value.texts]) for value in values]
-    searched.append(("the tensor names", odd))
-    searched.append(("text that no program shows", [item.text for item in exposure.hidden]))
+    other = "".join(exposure.tensors).encode("utf-8", "replace").translate(None, _PLAIN)
+    odd = [] if not other else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
+    searched = [
+        (value.place, [text for _, text in value.texts if text not in value.pictures]) for value in values
+    ]
+    hidden = [item.text for item in exposure.hidden]
+    for place, pieces in (("the tensor names", odd), ("text that no program shows", hidden)):
+        searched.append((place, [text for text in pieces if patterns.picture_type(text) is None]))
     left = _SEARCHED
     for place, pieces in searched:
-        kept = [text for text in pieces if patterns.picture_type(text) is None]
-        joined = "\n".join(kept)
+        joined = "\n".join(pieces)
         if len(joined) > left:
             yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
         yield from _patterns(place, joined[:left])
@@ -244,7 +250,7 @@ def _hidden(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
         repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in _objects(value.parsed))
         if repeated:
             yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (a name given twice)")
-        if any(patterns.is_opaque(text) and patterns.picture_type(text) is None for _, text in value.texts):
+        if any(patterns.is_opaque(text) and text not in value.pictures for _, text in value.texts):
             yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (an opaque block)")
 
 
