@@ -131,8 +131,13 @@ def _device(torch: Any) -> tuple[str, Check]:  # noqa: ANN401
     area, name = "Machine", "device"
     cores = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
     if torch is not None and torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        told = f"cuda, {clean(torch.cuda.get_device_name())}, {_gib(free)} of {_gib(total)} free; {cores}"
+        try:
+            free, total = torch.cuda.mem_get_info()
+            told = f"cuda, {clean(torch.cuda.get_device_name())}, {_gib(free)} of {_gib(total)} free; {cores}"
+        except RuntimeError:
+            # It is listed, and in use by somebody else, lost, or of another driver.
+            told = f"a CUDA device that does not answer; {cores}"
+            return "cpu", Check(area, name, Mark.NOTE, told, "Scan with --device cpu until it does.")
         return "cuda", Check(area, name, Mark.OK, told, "Scans take it; --device cpu leaves it alone.")
     advice = "Enough for the base that ships; a scan on Stable Diffusion wants a GPU (docs/sd14.md)."
     return "cpu", Check(area, name, Mark.OK, f"cpu, {cores}; torch sees no CUDA device", advice)

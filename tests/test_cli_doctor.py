@@ -159,6 +159,24 @@ def test_what_is_fetched(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("models")
+def test_a_gpu(monkeypatch) -> None:
+    """There is none where this runs: torch is made to answer as it does where one is."""
+    import torch
+
+    def lost() -> None:
+        raise RuntimeError("CUDA error: device is busy")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**34))
+    device = next(check for check in diagnose().checks if check.name == "device")
+    assert device.mark is Mark.OK and "cuda, A card, 1.0 GiB of 16.0 GiB free" in device.told
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lost)
+    device = next(check for check in diagnose().checks if check.name == "device")
+    assert device.mark is Mark.NOTE and "--device cpu" in device.advice
+
+
+@pytest.mark.usefixtures("models")
 def test_too_little_memory(monkeypatch) -> None:
     monkeypatch.setattr("loraudit.diagnosis.available_memory", lambda: 2**20)
     assert marks()["memory"] is Mark.NO
