@@ -14,6 +14,9 @@ from hypothesis import settings
 from loraudit.lora import Factors, Site
 from loraudit.lora.topology import topologies
 
+# Options that somebody set for scans of their own.
+for _twin in [name for name in os.environ if name.startswith("LORAUDIT_")]:
+    del os.environ[_twin]
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 # A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests interrupt.
