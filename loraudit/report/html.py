@@ -31,6 +31,7 @@ _TOLD: Final = {"attack", "k", "n", "base_k", "base_n", "low", "high"}
 """Numbers that the sentence or another number of the finding has."""
 _LABELS: Final = {
     "value": "share",
+    "interval": "95 % range",
     "base_value": "base model alone",
     "scrambled_value": "scrambled copy",
     "null_p95": "chance reaches",
@@ -41,6 +42,7 @@ _LABELS: Final = {
     "attacks": "attacks planned",
     "policy": "policy version",
 }
+"""In this order; numbers that are not here come after."""
 _ROWS: Final = {
     "reference": ("Your reference photos", "never seen by the attack"),
     "tuned": ("With the file", "what came back"),
@@ -135,15 +137,13 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 
 def _numbers(finding: Finding) -> list[tuple[str, str]]:
-    """What the sentence does not tell, the interval right after its share."""
-    numbers, rows = finding.numbers, []
-    low, high = numbers.get("low"), numbers.get("high")
-    for name, value in words.in_order(numbers):
-        if name not in _TOLD:
-            rows.append((_LABELS.get(name, name.replace("_", " ")), words.number(value)))
-        if name == "value" and isinstance(low, float) and isinstance(high, float):
-            rows.append(("95 % range", words.interval(low, high)))
-    return rows
+    """What the sentence does not tell, by label."""
+    told = {name: words.number(value) for name, value in finding.numbers.items() if name not in _TOLD}
+    low, high = finding.numbers.get("low"), finding.numbers.get("high")
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        told["interval"] = words.interval(low, high)
+    names = sorted(told, key=lambda name: list(_LABELS).index(name) if name in _LABELS else len(_LABELS))
+    return [(_LABELS.get(name, name.replace("_", " ")), told[name]) for name in names]
 
 
 def _histograms(report: Report) -> list[Histogram]:
