@@ -4,8 +4,8 @@ see.
 `evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
 judges, `stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
 `metadata` judges and words what a file says, `catalogue`, loaded on its own, explains every rule, `exhibits`
-is shown beside findings, `vocabulary` is what they are all put in, `exits` the exit codes, `fingerprints`
-which finding is the same as an earlier one.
+is shown beside findings, `vocabulary` and `conditions` are what they are all put in, `exits` the exit codes,
+`fingerprints` which finding is the same as an earlier one.
 
 The public names load on first use: a scan of words alone needs no statistics.
 """
@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
     from loraudit.findings.evidence import (
         AttackEvidence,
         Comparison,
@@ -37,16 +38,12 @@ if TYPE_CHECKING:
     from loraudit.findings.table import leading_attack, score_table
     from loraudit.findings.vocabulary import (
         Allowed,
-        CalibrationUsed,
         Confidence,
-        EncoderUsed,
-        Evaluations,
         Finding,
         Gap,
         Modules,
         Report,
         Score,
-        Settings,
         Severity,
         Target,
         Verdict,
@@ -111,6 +108,7 @@ __all__ = [
 _HOMES = {
     name: home
     for home, names in {
+        "conditions": "CalibrationUsed EncoderUsed Evaluations Settings",
         "evidence": (
             "AttackEvidence Comparison Faces Reading Share accepted_share accepted_test agreement_share "
             "agreement_test"
@@ -126,8 +124,7 @@ _HOMES = {
         "stopping": "enough looks settled",
         "table": "leading_attack score_table",
         "vocabulary": (
-            "Allowed CalibrationUsed Confidence EncoderUsed Evaluations Finding Gap Modules Report "
-            "Score Settings Severity Target Verdict unscannable"
+            "Allowed Confidence Finding Gap Modules Report Score Severity Target Verdict unscannable"
         ),
     }.items()
     for name in names.split()
