@@ -96,13 +96,13 @@ class Chromium:
                 return dict(heard["result"])
             self.events.append(heard)
 
-    def open(self, page: Path, width: int, dark: bool = False, media: str = "screen") -> None:
+    def open(self, page: Path, width: int, dark: bool = False) -> None:
         """Load a file, `width` CSS pixels wide."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        self.call("Emulation.setEmulatedMedia", media="screen", features=[scheme])
         self.events.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
@@ -124,6 +124,7 @@ class Chromium:
 
     def pdf(self) -> bytes:
         """The page as it prints."""
+        self.call("Emulation.setEmulatedMedia", media="print")
         return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
 
     @property

@@ -297,6 +297,8 @@ def test_in_a_browser_it_is_quiet_and_fits(browser, name, tmp_path) -> None:
         background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == ("rgb(17, 19, 22)" if dark else "rgb(246, 245, 242)")
     assert browser.pdf().startswith(b"%PDF")
+    # On paper it is light, whatever the screen is.
+    assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_the_browser_would_have_noticed(browser, tmp_path) -> None:

@@ -69,7 +69,7 @@ def scan(
         Path | None, typer.Option("--save-images", help="Write the pictures to this new folder.")
     ] = None,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show private words of the file in files and pipes too.")
+        bool, typer.Option("--reveal", help="Show private words in files and pipes too, and faces in HTML.")
     ] = False,
     _isolated: Annotated[
         bool,

@@ -187,7 +187,8 @@ def _reach(values: Sequence[float], here: float, which: str) -> str:
 def _bars(values: Sequence[float]) -> tuple[Bar, ...]:
     counts = [0] * _BINS
     for value in values:
-        counts[min(int(max(value, 0.0) * _BINS), _BINS - 1)] += 1
+        # Rounded, so that a share read back from six digits falls where it was.
+        counts[min(int(round(max(value, 0.0) * _BINS, 4)), _BINS - 1)] += 1
     fullest = max(counts, default=0)
     return tuple(
         # A single LoRA is seen beside hundreds.
