@@ -62,6 +62,22 @@ def test_references_are_compared_with_both_sides() -> None:
     assert told["clip-t", "class prompt"].values == (1.0, 0.0)
 
 
+def test_the_agreed_face_has_a_place_among_others() -> None:
+    face = ColourFace()
+    red, green = (face.embed(paint(colour)).vectors for colour in (RED, GREEN))
+    references = look_at([paint(RED)[0]], face, None, torch.cat([green, green, red * 0.5]))
+    weigh = Scorers(face, None, references).weigh
+    told = {
+        one.name: one for one in weigh(reconstruction(paint(RED, RED, GREEN), paint(GREEN, BLACK))).readings
+    }
+    assert (told["consensus"].values, told["consensus"].base_values) == ((1.0,), (0.0,))
+    assert told["rank"].against == "reference among 4"
+    # The base's agreed face is green: both green decoys come before the person.
+    assert (told["rank"].values, told["rank"].base_values) == ((1.0,), (3.0,))
+    nobody = {one.name: one for one in weigh(reconstruction(paint(BLACK), paint(BLACK))).readings}
+    assert nobody["rank"].values == nobody["consensus"].values == ()
+
+
 def test_no_face_in_the_references_is_an_error() -> None:
     with pytest.raises(LorauditError, match="no face in any of the 2 reference photos"):
         look_at([torch.zeros(3, 8, 8)] * 2, ColourFace(), None)

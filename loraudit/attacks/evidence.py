@@ -12,6 +12,7 @@ from loraudit.base import CLASS_PROMPT
 from loraudit.errors import LorauditError
 from loraudit.findings import AttackEvidence, Faces, Reading
 from loraudit.scores import ClipScorer, FaceEmbeddings, FaceScorer
+from loraudit.scores.consensus import consensus
 
 __all__ = ["References", "Scorers", "look_at"]
 
@@ -27,6 +28,8 @@ class References:
     photos: int
     clip: Tensor | None
     """CLIP embeddings of all photos, `[R, e]`; None without a CLIP model."""
+    decoys: Tensor | None = None
+    """Faces of other people, unit vectors `[D, d]`; None without any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,7 @@ class Scorers:
             cross=_cosines(_found(tuned) @ _found(base).T),
             scrambled=self._faces(scrambled),
             scrambled_cross=_cosines(_found(tuned) @ _found(scrambled).T),
-            readings=self._readings(found),
+            readings=(*self._agreed(tuned, base), *self._readings(found)),
             aims_at_face=found.aim.aims_at_face,
             quotes=found.aim.quotes,
         )
@@ -66,6 +69,22 @@ class Scorers:
         to_reference = None if self.references is None else _cosines(vectors @ self.references.face)
         where = tuple(at for at, found in enumerate(faces.found) if found)
         return Faces(len(faces.found), len(vectors), _pairs(vectors), to_reference, where)
+
+    def _agreed(self, tuned: FaceEmbeddings, base: FaceEmbeddings) -> tuple[Reading, ...]:
+        """How near the face that the pictures agree on is to the reference, and its place among decoys."""
+        if self.references is None:
+            return ()
+        person, decoys = self.references.face, self.references.decoys
+        agreed = [consensus(faces.vectors, self.face.threshold) for faces in (tuned, base)]
+        near = [() if one is None else _cosines(one.face @ person) for one in agreed]
+        readings = [Reading("consensus", "reference", near[0], near[1])]
+        if decoys is not None:
+            places = [
+                () if one is None else (1.0 + float((decoys @ one.face > one.face @ person).sum()),)
+                for one in agreed
+            ]
+            readings.append(Reading("rank", f"reference among {len(decoys) + 1}", places[0], places[1]))
+        return tuple(readings)
 
     def _readings(self, found: Reconstruction) -> tuple[Reading, ...]:
         if self.clip is None:
@@ -83,8 +102,10 @@ class Scorers:
         return tuple(readings)
 
 
-def look_at(photos: Sequence[Tensor], face: FaceScorer, clip: ClipScorer | None) -> References:
-    """The person in reference photos `[3, H, W]` in 0..1, of any sizes.
+def look_at(
+    photos: Sequence[Tensor], face: FaceScorer, clip: ClipScorer | None, decoys: Tensor | None = None
+) -> References:
+    """The person in reference photos `[3, H, W]` in 0..1, of any sizes; `decoys [D, d]` are other faces.
 
     Raises `LorauditError` if the face model finds no face in any.
     """
@@ -96,7 +117,7 @@ def look_at(photos: Sequence[Tensor], face: FaceScorer, clip: ClipScorer | None)
             "give photos that show the person's face",
         )
     embedded = None if clip is None else torch.cat([clip.image_embeddings(photo[None]) for photo in photos])
-    return References(F.normalize(vectors.mean(0), dim=0), len(vectors), len(photos), embedded)
+    return References(F.normalize(vectors.mean(0), dim=0), len(vectors), len(photos), embedded, decoys)
 
 
 def _found(faces: FaceEmbeddings) -> Tensor:
