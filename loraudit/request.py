@@ -14,11 +14,13 @@ DEPTHS: Final = ("metadata", "weights", "attack")
 """Names of `--depth`, each a step further than the one before."""
 
 ATTACKS: Final[Mapping[str, tuple[str, ...]]] = {
-    "quick": ("encoder", "guidance", "prompts"),
-    "standard": ("encoder", "guidance", "paper", "prompts"),
-    "deep": ("encoder", "search", "guidance", "paper", "prompts"),
+    "quick": ("search", "guidance", "prompts"),
+    "standard": ("search", "encoder", "guidance", "prompts", "likelihood"),
+    "deep": ("search", "encoder", "guidance", "prompts", "likelihood"),
 }
-"""What runs at each budget unless `--attack` says otherwise, in this order."""
+"""What runs at each budget unless `--attack` says otherwise, in this order; of a base without an encoder,
+what needs none.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,16 @@ class Request:
     base: str | None = None
     """A name or a folder; None: the base that the LoRA was made for."""
     attacks: tuple[str, ...] = ATTACKS["standard"]
+    named: bool = False
+    """Whether the attacks were asked for one by one: then one that cannot run is missing from the audit."""
     encoder: str | None = None
     """A name or a folder; None: the one that ships for the base."""
     reference: Path | None = None
     """A folder with photos of the person."""
     samples: int = BUDGETS["standard"]
     """Pictures per attack at most, by the tuned model and by each control."""
-    steps: int = 25
+    steps: int | None = None
+    """None: what the base needs."""
     seed: int = 0
     """Of the first picture; the others follow."""
     device: str | None = None

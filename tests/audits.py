@@ -12,7 +12,7 @@ from loraudit.lora import Factors, LoRA, LoRAFile
 from loraudit.scores import FaceEmbeddings
 from tests.tiny import tiny_base
 
-__all__ = ["ColourFace", "random_encoder", "random_factors", "random_lora"]
+__all__ = ["ColourFace", "random_encoder", "random_factors", "random_lora", "step_towards"]
 
 ENDS = ("to_q", "to_v", "q_proj", "v_proj")
 """The paper's targets."""
@@ -72,3 +72,23 @@ class ColourFace:
         lengths = colours.norm(dim=1, keepdim=True)
         found = tuple((lengths > 1e-3).flatten().tolist())
         return FaceEmbeddings(torch.where(lengths > 1e-3, colours / lengths, 0.0), found)
+
+
+def step_towards(prompt: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """The update that one step of gradient descent on `prompt` makes of every value module."""
+    base = tiny_base()
+    modules = {site: m for site, m in base.modules().items() if site.endswith(".attn2.to_v")}
+    weights = [module.weight.requires_grad_() for module in modules.values()]
+    noise = torch.Generator().manual_seed(0)
+    x = torch.randn(8, *base.latent_shape, generator=noise)
+    t = torch.linspace(100, 900, 8).long()
+    embedding = base.encode_text([prompt]).detach().expand(8, -1, -1)
+    loss = (base.epsilon(x, t, embedding) - torch.randn(x.shape, generator=noise)).square().mean()
+    steps = torch.autograd.grad(loss, weights)
+    for weight in weights:
+        weight.requires_grad_(False)
+    found = {}
+    for site, step in zip(modules, steps, strict=True):
+        left, values, right = torch.linalg.svd(-step)
+        found[site] = ((left[:, :4] * values[:4])[None], right[:4][None])
+    return found

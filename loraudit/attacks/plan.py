@@ -23,7 +23,7 @@ from loraudit.lowrank import Terms, stack
 
 __all__ = ["Plan", "draw", "plan_for"]
 
-_ORDER: Final = ("encoder", "search", "guidance", "paper", "prompts")
+_ORDER: Final = ("search", "encoder", "guidance", "paper", "prompts")
 """By how much came back on the embedded base."""
 
 
@@ -130,10 +130,11 @@ def draw(
         return base.sample(embedding, seeds, settings, loras)
 
 
-def plan_for(base: Base, samples: int, steps: int, seed: int) -> Plan:
-    """A plan of `samples` pictures from `seed` on; the guidance is the paper's 7.5, 3 on the embedded base.
+def plan_for(base: Base, samples: int, steps: int | None, seed: int) -> Plan:
+    """A plan of `samples` pictures from `seed` on; `steps` and guidance are the paper's 25 and 7.5, of the
+    embedded base 12 and 3.
 
-    A base of 64 pixels leaves what it was trained on at more than that.
+    A base of 64 pixels leaves what it was trained on at more guidance, and needs no more steps.
     """
-    guidance = 3.0 if base.image_size <= 64 else Sampling().guidance
-    return Plan(tuple(range(seed, seed + samples)), Sampling(steps, guidance))
+    usual = Sampling(12, 3.0) if base.image_size <= 64 else Sampling()
+    return Plan(tuple(range(seed, seed + samples)), Sampling(steps or usual.steps, usual.guidance))
