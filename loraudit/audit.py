@@ -26,6 +26,8 @@ from loraudit.findings import (
     distributions,
     enough,
     judge,
+    judge_likelihood,
+    likelihood_score,
     score_table,
     settled,
 )
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
 
     from loraudit.attacks import Aim, Attack, Reconstruction
     from loraudit.attacks.evidence import Scorers
+    from loraudit.attacks.likelihood import LikelihoodTest
     from loraudit.attacks.plan import Plan
     from loraudit.base import Base
+    from loraudit.findings import Likelihood
     from loraudit.lora import LoRA
     from loraudit.scores.calibration import Calibration
 
@@ -52,15 +56,17 @@ def audit_lora(
     scorers: Scorers | None,
     *,
     calibration: Calibration | None = None,
+    likelihood: LikelihoodTest | None = None,
     gaps: Sequence[Gap] = (),
     keep: Callable[[Reconstruction], None] = lambda _found: None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Report:
     """Attack `lora` on `base` and report what came back.
 
-    Without `scorers` the pictures are made but not judged. `calibration` is used if it fits. `gaps` are parts
-    that could not be set up, `keep` receives the pictures, `on_step` hears how many are done of how many.
-    Raises `NotScannable` if the LoRA does not fit the base.
+    Without `scorers` the pictures are made but not judged. `calibration` is used if it fits, `likelihood`
+    runs unless the verdict is settled before. `gaps` are parts that could not be set up, `keep` receives the
+    pictures, `on_step` hears how many are done of how many. Raises `NotScannable` if the LoRA does not fit
+    the base.
     """
     missing = [*gaps, *unread_gaps(lora)]
     aims: list[Aim] = []
@@ -88,21 +94,30 @@ def audit_lora(
         ran, pictures = ran + 1, pictures + len(found.seeds)
         if scorers:
             evidence.append(scorers.weigh(found))
+    from loraudit.lowrank import stack
+
+    known: Likelihood | None = None
+    if likelihood is not None and aims and not (plan.sequential and evidence and is_enough()):
+        known = likelihood.run(base, stack([lora], base.device, base.dtype), aims[0].embedding)
+    tested = () if likelihood is None else ("likelihood",)
+    spent, most = plan.evaluations(pictures), plan.evaluations(len(aims) * len(plan.seeds))
+    found_so_far = judge(evidence, policy, null, len(aims)) if scorers else ()
     return Report(
         version=__version__,
         target=target_of(lora),
         # Without scorers there is no evidence to judge, which is another thing than evidence of nothing.
-        findings=judge(evidence, policy, null, len(aims)) if scorers else (),
-        scores=score_table(evidence),
+        findings=(*found_so_far, *([] if known is None else [judge_likelihood(known, policy)])),
+        scores=(*score_table(evidence), *([] if known is None else [likelihood_score(known)])),
         settings=Settings(
             base=base.name,
             encoder=next((aim.encoder for aim in aims if aim.encoder), None),
-            attacks=tuple(aim.attack for aim in aims[:ran]),
-            skipped=tuple(aim.attack for aim in aims[ran:]),
+            attacks=(*(aim.attack for aim in aims[:ran]), *(tested if known else ())),
+            skipped=(*(aim.attack for aim in aims[ran:]), *(() if known else tested)),
             seeds=plan.seeds,
             budget=plan.budget,
             evaluations=Evaluations(
-                plan.evaluations(pictures), plan.evaluations(len(aims) * len(plan.seeds))
+                spent + (likelihood.evaluations if likelihood and known else 0),
+                most + (likelihood.evaluations if likelihood else 0),
             ),
             calibration=used,
             device=plan.device(base),

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from loraudit.attacks import Attack, Reconstruction
-from loraudit.attacks.encoder import open_encoder
+from loraudit.attacks.encoder import EncoderAttack, open_encoder
 from loraudit.attacks.evidence import Scorers, look_at
 from loraudit.attacks.guidance import GuidanceAttack
+from loraudit.attacks.likelihood import LikelihoodTest, read_decoys
 from loraudit.attacks.plan import Plan, plan_for
 from loraudit.attacks.prompts import PromptsAttack
 from loraudit.attacks.search import SearchAttack
@@ -28,7 +29,7 @@ from loraudit.lora import LoRA, clean
 from loraudit.lora.dora import resolve
 from loraudit.pictures import Album, Gallery, read_photos
 from loraudit.request import Request
-from loraudit.scores import ClipScorer, FaceScorer
+from loraudit.scores import ClipScorer, FaceScorer, fit_square
 from loraudit.scores.calibration import Calibration, load_calibration
 from loraudit.scores.clip import load_openai_clip, load_tiny_clip, openai_clip_weights
 from loraudit.scores.face import load_tiny_face
@@ -37,6 +38,7 @@ from loraudit.target import gap
 
 __all__ = ["Bench", "Workbench", "set_up"]
 
+_ENCODERS: Final = ("attack encoder", "attack paper")
 _SMALL: Final = 64
 """Pixels. The embedded base draws synthetic people at this size, whom only `tiny-face` knows."""
 _MEMORY_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
@@ -54,6 +56,8 @@ class Bench:
     """What could not be set up."""
     calibration: Calibration | None = None
     """None: there is none for this base."""
+    likelihood: LikelihoodTest | None = None
+    """None without reference photos or decoys."""
 
 
 class Workbench:
@@ -102,6 +106,7 @@ class Workbench:
                 plan,
                 bench.scorers,
                 calibration=bench.calibration,
+                likelihood=bench.likelihood,
                 gaps=bench.gaps,
                 keep=keep,
                 on_step=self._on_step,
@@ -124,12 +129,34 @@ class Workbench:
     def _set_up(self, name: str, family: str) -> Bench:
         request, gaps = self._request, list[Gap]()
         base = load_base(name, _device(request.device), request.offline)
-        attacks = _attacks(base, request.attacks, request.encoder, family, gaps)
+        names = request.attacks
+        if request.encoder is not None and not request.named:
+            # Whoever names an encoder wants it to run.
+            kind = open_encoder(_encoder(request.encoder, family, "encoder"), base).name
+            names = (*names, *([] if kind in names else [kind]))
+        attacks = _attacks(base, names, request.encoder, family, gaps)
+        if not request.named and request.encoder is None:
+            # No encoder ships for this base: nothing that was asked for is missing.
+            for one in [one for one in gaps if one.what in _ENCODERS]:
+                self._say(f"left out: {one.what}: {one.why}")
+                gaps.remove(one)
         scorers = _scorers(base, self._photos, request.offline, gaps)
         if scorers is not None and scorers.references is not None:
             found, photos = scorers.references.faces, scorers.references.photos
             self._say(f"reference: a face found in {found} of {photos} photos")
-        return Bench(base, tuple(attacks), scorers, tuple(gaps), _calibration(name))
+        likelihood = self._likelihood(base, name, gaps) if "likelihood" in request.attacks else None
+        return Bench(base, tuple(attacks), scorers, tuple(gaps), _calibration(name), likelihood)
+
+    def _likelihood(self, base: Base, name: str, gaps: list[Gap]) -> LikelihoodTest | None:
+        """The test against the reference photos; `gaps` gets it if it was named and cannot run."""
+        folder = _decoys(name)
+        if self._photos and folder is not None:
+            own = torch.cat([fit_square(photo[None], base.image_size) for photo in self._photos])
+            return LikelihoodTest(base.encode_images(own), read_decoys(folder)[0])
+        if self._request.named:
+            why = "it has no photos of other people for this base" if self._photos else "it needs --reference"
+            gaps.append(Gap("attack likelihood", why))
+        return None
 
 
 def set_up(request: Request, base: str) -> tuple[Bench, Plan]:
@@ -163,8 +190,10 @@ def _attacks(
             attacks.append(PromptsAttack())
         elif name == "guidance":
             attacks.append(GuidanceAttack())
+        elif name == "likelihood":
+            continue  # a test of photos, not an attack that draws any
         elif name == "search":
-            attacks.append(SearchAttack())
+            attacks.append(SearchAttack(_start(encoder, family, base)))
         else:
             try:
                 attacks.append(_encoder_attack(name, encoder, family, base))
@@ -175,7 +204,15 @@ def _attacks(
     return attacks
 
 
-def _encoder_attack(name: str, asked: str | None, family: str, base: Base) -> Attack:
+def _start(asked: str | None, family: str, base: Base) -> EncoderAttack | None:
+    """The probe encoder, where there is one: a search can do without."""
+    try:
+        return _encoder_attack("encoder", asked, family, base)
+    except Incomplete:
+        return None
+
+
+def _encoder_attack(name: str, asked: str | None, family: str, base: Base) -> EncoderAttack:
     """The attack `name`, `paper` or `encoder`, with the encoder asked for if that is of its kind."""
     if asked is not None:
         attack = open_encoder(_encoder(asked, family, name), base)
@@ -221,8 +258,16 @@ def _scorers(base: Base, photos: Sequence[Tensor], offline: bool, gaps: list[Gap
             clip = load_openai_clip(openai_clip_weights(offline=offline), device)
     except Incomplete as error:
         gaps.append(gap("CLIP model", error))
-    references = look_at(photos, face, clip) if photos else None
+    folder = _decoys(base.name)
+    others = None if folder is None else read_decoys(folder)[1]
+    references = look_at(photos, face, clip, others) if photos else None
     return Scorers(face, clip, references, file_sha256(weights))
+
+
+def _decoys(base: str) -> Path | None:
+    """Other people's photos for a base of `models/cards.toml`, if any ship."""
+    folder = models_dir() / f"decoys-{base}"
+    return folder if base in base_names() and not Path(base).is_dir() and folder.is_dir() else None
 
 
 def _device(asked: str | None) -> str:

@@ -171,21 +171,27 @@ def test_pictures_are_asked_for_by_html_alone_and_clear_by_reveal(scan, monkeypa
     assert asked == [None, None, "pixelated", "clear", "pixelated"]
 
 
-def test_without_an_encoder_the_scan_is_incomplete(scan, lora, monkeypatch, tmp_path) -> None:
+def test_without_an_encoder_a_scan_runs_what_needs_none(scan, lora, monkeypatch, tmp_path) -> None:
     import loraudit.workbench
 
     monkeypatch.setattr(loraudit.workbench, "models_dir", lambda: tmp_path)
-    code, out, _ = scan(lora, *QUICK, "-f", "json", "--fail-on", "never")
+    code, out, err = scan(lora, *QUICK, "-f", "json", "--fail-on", "never")
+    report = json.loads(out)
+    assert report["incomplete"] == []
+    assert "left out: attack encoder: no encoder for the base tiny ships" in err
+    assert report["settings"]["attacks"][0] == "search"
+    # One that was asked for is missed.
+    named = ["--attack", "paper", "--attack", "search"]
+    code, out, _ = scan(lora, *QUICK, *named, "-f", "json", "--fail-on", "never")
     report = json.loads(out)
     assert code == 4
     assert {finding["id"]: finding["severity"] for finding in report["findings"]} == {
         "LA-CAPTION-002": "low",  # the trigger in the metadata: the attacks alone cannot tell
         "LA-IDENTITY-003": "inconclusive",
     }
-    assert [gap["what"] for gap in report["incomplete"]] == ["attack encoder", "attack paper"]
-    for gap in report["incomplete"]:
-        assert "no encoder for the base tiny ships with loraudit; train one" in gap["why"]
-    assert report["settings"]["attacks"][0].startswith("guidance:")
+    (gap,) = report["incomplete"]
+    assert gap["what"] == "attack paper"
+    assert "no encoder for the base tiny ships with loraudit; train one" in gap["why"]
 
 
 def test_an_encoder_of_another_rank_is_a_gap_and_a_missing_one_an_error(scan, lora, tiny, tmp_path) -> None:

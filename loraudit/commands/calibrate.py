@@ -29,7 +29,10 @@ def calibrate(
     ] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="An encoder's name or folder.")] = None,
     samples: Annotated[int, typer.Option("--samples", help="Pictures per attack.", min=2, max=4096)] = 16,
-    steps: Annotated[int, typer.Option("--steps", help="Sampling steps per picture.", min=1, max=1000)] = 25,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Sampling steps per picture. [default: 25; tiny 12]", min=1, max=1000),
+    ] = None,
     device: Annotated[
         Device | None, typer.Option("--device", help="[default: cuda where there is one]")
     ] = None,

@@ -42,6 +42,7 @@ class AttackName(StrEnum):
     guidance = "guidance"
     search = "search"
     prompts = "prompts"
+    likelihood = "likelihood"
 
 
 class Budget(StrEnum):

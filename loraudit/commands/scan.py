@@ -40,12 +40,16 @@ def scan(
         Path | None, typer.Option("--reference", help="A folder of photos: is it this person?")
     ] = None,
     budget: Annotated[
-        Budget, typer.Option("--budget", help="At most 8, 16 or 32 pictures per attack; deep also searches.")
+        Budget,
+        typer.Option("--budget", help="At most 8, 16 or 32 pictures per attack; quick runs fewer attacks."),
     ] = Budget.standard,
     samples: Annotated[
         int | None, typer.Option("--samples", help="Instead of --budget: so many.", min=1, max=4096)
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Sampling steps per picture.", min=1, max=1000)] = 25,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Sampling steps per picture. [default: 25; tiny 12]", min=1, max=1000),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the first picture.", min=0, max=2**32)] = 0,
     device: Annotated[
         Device | None, typer.Option("--device", help="[default: cuda where there is one]")
@@ -106,6 +110,7 @@ def scan(
         depth=depth.value,
         base=base,
         attacks=ATTACKS[budget.value] if attack is None else tuple(name.value for name in attack),
+        named=attack is not None,
         encoder=encoder,
         reference=reference,
         samples=samples or BUDGETS[budget.value],

@@ -2,10 +2,10 @@
 see.
 
 `evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
-judges, `stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
-`metadata` judges and words what a file says, `catalogue`, loaded on its own, explains every rule, `exhibits`
-is shown beside findings, `vocabulary` and `conditions` are what they are all put in, `exits` the exit codes,
-`fingerprints` which finding is the same as an earlier one.
+judges, `likelihood` is the test without pictures, `stopping` says when more pictures would change nothing,
+`rules` words it, `table` lists every number, `metadata` judges and words what a file says, `catalogue`,
+loaded on its own, explains every rule, `exhibits` is shown beside findings, `vocabulary` and `conditions` are
+what they are all put in, `exits` the exit codes, `fingerprints` which finding is the same as an earlier one.
 
 The public names load on first use: a scan of words alone needs no statistics.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from loraudit.findings.exits import Exit, combine_exit_codes, exit_code
     from loraudit.findings.fingerprints import fingerprint
     from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
+    from loraudit.findings.likelihood import Likelihood, judge_likelihood, likelihood_score
     from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
     from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p, distributions
     from loraudit.findings.policy import Policy, judge
@@ -64,6 +65,7 @@ __all__ = [
     "Faces",
     "Finding",
     "Gap",
+    "Likelihood",
     "MetadataRule",
     "ModuleNorm",
     "Modules",
@@ -94,8 +96,10 @@ __all__ = [
     "exit_code",
     "fingerprint",
     "judge",
+    "judge_likelihood",
     "judge_metadata",
     "leading_attack",
+    "likelihood_score",
     "looks",
     "mean_interval",
     "quantile",
@@ -117,6 +121,7 @@ _HOMES = {
         "exits": "Exit combine_exit_codes exit_code",
         "fingerprints": "fingerprint",
         "intervals": "mean_interval quantile wilson_interval",
+        "likelihood": "Likelihood judge_likelihood likelihood_score",
         "metadata": "METADATA_RULES MetadataRule Trace judge_metadata",
         "null": "Null accepted_score agreement_score conformal_p distributions",
         "policy": "Policy judge",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from loraudit.findings.metadata import METADATA_RULES
 from loraudit.findings.policy import Policy
-from loraudit.findings.rules import ACCEPTED, AGREEMENT, TOO_FEW_FACES, Rule
+from loraudit.findings.rules import ACCEPTED, AGREEMENT, LIKELIHOOD, TOO_FEW_FACES, Rule
 from loraudit.findings.vocabulary import Severity
 
 __all__ = ["Explained", "catalogue"]
@@ -176,6 +176,18 @@ def _weights(policy: Policy) -> Iterator[Explained]:
             Severity.NONE: "no picture passes",
         },
         f"The file is a likeness of that person. {ACCEPTED.caveat}",
+    )
+    yield _identity(
+        LIKELIHOOD,
+        "With --reference, where photos of other people are at hand to compare with: does the file make the "
+        "owner's photos more probable than theirs? The number is the fall of the denoising loss that the "
+        "file brings about, the p-value the place of the owner's photos among those of the others.",
+        {
+            Severity.HIGH: f"p <= {policy.strong_alpha:g}",
+            Severity.MEDIUM: f"p <= {policy.alpha:g}",
+            Severity.NONE: "otherwise",
+        },
+        f"Whoever has a photo can confirm that the file is of that person. {LIKELIHOOD.caveat}",
     )
     yield Explained(
         TOO_FEW_FACES.id,

@@ -6,7 +6,7 @@ from enum import Enum
 
 from loraudit.findings.vocabulary import Severity
 
-__all__ = ["ACCEPTED", "AGREEMENT", "TOO_FEW_FACES", "Doubt", "Rule", "Words"]
+__all__ = ["ACCEPTED", "AGREEMENT", "LIKELIHOOD", "TOO_FEW_FACES", "Doubt", "Rule", "Words"]
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,31 @@ ACCEPTED = Rule(
         ),
     },
     controls="LoRAs of other people",
+)
+
+LIKELIHOOD = Rule(
+    id="LA-IDENTITY-004",
+    words={
+        Severity.HIGH: Words(
+            "The file knows the person in the reference photos",
+            "The weights make the photos you gave more probable than those of other people.",
+        ),
+        Severity.MEDIUM: Words(
+            "The file may know the person in the reference photos",
+            "The weights make the photos you gave more probable than those of most other people.",
+        ),
+        Severity.NONE: Words(
+            "The file knows the reference photos no better than others",
+            "The weights make the photos you gave no more probable than those of other people.",
+        ),
+    },
+    seen="other people, by the loss of denoising them with and without it. No picture was generated.",
+    caveat="Relatives and look-alikes profit as well.",
+    remedy=(
+        "Treat the file as one of that person, whether or not a reconstruction shows them: somebody with a "
+        "photo can confirm who it was trained on."
+    ),
+    next_step="Before you rely on this, give more reference photos, in other light and poses.",
 )
 
 TOO_FEW_FACES = Rule(

@@ -1,0 +1,103 @@
+r"""The likelihood test: whether the file makes the reference photos more probable than other people's.
+
+The denoising loss bounds the likelihood of a picture. Fine-tuning lowers it for the person it saw, so the
+gain
+
+    gain(photo) = mean over t of log |eps_base(x_t) - eps|^2 - log |eps_tuned(x_t) - eps|^2
+
+of the owner's photos is compared with that of decoys, other people's photos, at the same times and noises
+(common random numbers: whatever is hard about a noise is hard on both sides). No picture is generated, and
+the photos need not be those it was trained on. If the person is nobody to the file, theirs is as likely to
+come at any place among the decoys' gains as at any other: a rank is a p-value.
+
+(Likelihood ratios for membership: Carlini and others, https://arxiv.org/abs/2112.03570, with decoys in the
+place of shadow models.)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+from loraudit.base import Base
+from loraudit.errors import LorauditError
+from loraudit.findings import Likelihood
+from loraudit.lowrank import Terms
+
+__all__ = ["LikelihoodTest", "read_decoys"]
+
+_TIMES: Final = (150, 300, 450, 600, 750)
+"""Diffusion times; later ones hold no picture any more, earlier ones only its grain."""
+_LEAST: Final = 1e-12
+
+
+def read_decoys(folder: Path) -> tuple[Tensor, Tensor]:
+    """Latents `[D, Q, C, h, w]` of other people's photos, and unit face vectors `[D, d]` of theirs.
+
+    Raises `LorauditError` if the file is damaged.
+    """
+    try:
+        stored = load_file(folder / "decoys.safetensors")
+        return stored["latents"].float(), functional.normalize(stored["faces"].float(), dim=1)
+    except (OSError, KeyError, SafetensorError) as error:
+        raise LorauditError(f"{folder.name} cannot be read", "install loraudit again") from error
+
+
+@dataclass(frozen=True, eq=False)
+class LikelihoodTest:
+    """Photos of one person, and of others."""
+
+    own: Tensor
+    """Latents of the reference photos `[P, C, h, w]`."""
+    decoys: Tensor
+    """Latents of other people's photos, `Q` each of `D` people, `[D, Q, C, h, w]`."""
+    seed: int = 0
+
+    @property
+    def photos(self) -> int:
+        """Photos of each person that are compared: as many of the owner's as of a decoy's."""
+        return min(len(self.own), self.decoys.shape[1])
+
+    @property
+    def evaluations(self) -> int:
+        """Of the UNet, base and tuned."""
+        return 2 * len(_TIMES) * self.photos * (1 + len(self.decoys))
+
+    @torch.no_grad()
+    def run(self, base: Base, terms: Terms, embedding: Tensor) -> Likelihood:
+        """For the one LoRA `terms`, at the embedding `[L, d]` that an attack found."""
+        count = self.photos
+        people = torch.cat([self.own[None, :count], self.decoys[:, :count].to(self.own)])
+        flat = people.flatten(0, 1).to(base.device, base.dtype)
+        noise = torch.Generator().manual_seed(self.seed)
+        total = torch.zeros(len(flat))
+        for time in _TIMES:
+            # One noise for everybody: who is compared differs in the photo alone.
+            eps = torch.randn(base.latent_shape, generator=noise).to(flat)
+            for start in range(0, len(flat), _pass(base)):
+                part = flat[start : start + _pass(base)]
+                total[start : start + len(part)] += _gain(base, terms, embedding, part, eps, time)
+        gains = (total / len(_TIMES)).view(len(people), count).mean(1).tolist()
+        return Likelihood(gains[0], tuple(gains[1:]), count)
+
+
+def _gain(base: Base, terms: Terms, embedding: Tensor, x: Tensor, eps: Tensor, time: int) -> Tensor:
+    noise, t = eps.expand_as(x), torch.full((len(x),), time, device=x.device)
+    noised = base.noised(x, noise, t)
+    condition = embedding.to(x).expand(len(x), -1, -1)
+    plain = base.epsilon(noised, t, condition)
+    with base.tuned(terms):
+        tuned = base.epsilon(noised, t, condition)
+    losses = [((found - noise).float().square().mean((1, 2, 3)) + _LEAST).log() for found in (plain, tuned)]
+    return (losses[0] - losses[1]).cpu()
+
+
+def _pass(base: Base) -> int:
+    """Photos at once: four of 512 pixels."""
+    _, height, width = base.latent_shape
+    return max(1, 4 * 4096 // (height * width))
