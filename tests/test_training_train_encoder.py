@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from loraudit.encoder import PaperEncoder, frozen_transformer, load_encoder
+from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.errors import LorauditError
 from loraudit.training.encoder_card import finish, shown_command
 from loraudit.training.finetune import Recipe, Subject
@@ -133,12 +134,39 @@ def test_the_record_is_there_before_the_first_step(tmp_path) -> None:
         "weight_decay": 0.0005,
         "cosine": False,
         "kl_weight": 0.0001,
+        "taught": False,
         "seed": 0,
         "save_every": 3,
         "data": "synthetic",
         "processes": 1,
     }
     assert {"torch", "accelerate", "diffusers"} <= record["versions"].keys()
+
+
+def test_a_taught_encoder_learns_what_the_secret_prompt_predicts(zoo, tmp_path) -> None:
+    """The loss is nil at the secret prompt, however unpredictable the noise is, and falls towards it."""
+    base = tiny_base()
+    alone = ZooSource(zoo, source_of("zoo", zoo).latents[:1], 0, 1, finished_only=True)
+    alone = replace(alone, zoo=replace(zoo, members=zoo.members[:1]))
+    terms = zoo.rows([(0, zoo.plan.snapshots[-1])])
+    with torch.no_grad(), base.tuned({k: v for k, v in terms.items() if k.startswith("text")}):
+        secret = base.encode_text([zoo.members[0].prompt])[0]
+    knowing = ConstantEmbedding(secret)
+    with torch.no_grad():
+        knowing.logvar.fill_(-30.0)
+    taught = Settings(steps=40, loras=1, lr=2e-2, kl_weight=0.0, taught=True, weight_decay=0.0)
+    for model, name in ((knowing, "knowing"), (new_constant(base, "A hat."), "new")):
+        train_encoder(
+            base, alone, model, replace(taught, lr=1e-9 if name == "knowing" else 2e-2), tmp_path / name
+        )
+    rows = {
+        name: [
+            json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("knowing", "new")
+    }
+    assert max(rows["knowing"]) < 1e-6
+    assert rows["new"][0] > rows["new"][-1] > 1e-6
 
 
 def test_other_settings_do_not_resume(zoo, tmp_path) -> None:

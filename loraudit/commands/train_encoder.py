@@ -36,7 +36,8 @@ def train_encoder(
     ] = None,
     base: BaseOption = "tiny",
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Updates of the encoder. [default: 100000; tiny 600]")
+        int | None,
+        typer.Option("--steps", help="Updates of the encoder. [default: 100000; tiny 600, probe 1600]"),
     ] = None,
     no_timestep: Annotated[
         bool,
@@ -60,12 +61,16 @@ def train_encoder(
     lr: Annotated[
         float | None, typer.Option("--lr", help="Learning rate. [default: 5e-3; tiny 2e-3]")
     ] = None,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of AdamW.")] = 5e-4,
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", help="Of AdamW. [default: 5e-4; probe 1e-2]")
+    ] = None,
     cosine: Annotated[
         bool | None,
         typer.Option("--cosine/--no-cosine", help="Let the learning rate fall to 0. [default: tiny only]"),
     ] = None,
-    kl_weight: Annotated[float, typer.Option("--kl-weight", help="On the KL term per entry.")] = 1e-4,
+    kl_weight: Annotated[
+        float | None, typer.Option("--kl-weight", help="On the KL term per entry. [default: 1e-4; probe 0]")
+    ] = None,
     lora_rank: Annotated[
         int | None, typer.Option("--lora-rank", help="Rank of the LoRAs. [default: 16]")
     ] = None,

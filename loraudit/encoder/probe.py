@@ -8,9 +8,14 @@ https://arxiv.org/abs/2410.13569; MVProbe, https://arxiv.org/abs/2605.23410.)
 1. *Reading* is linear and fitted in closed form (`loraudit.training.reader`): the views of all modules, each
    divided by the norm of its update, to the face vector of the person. The norms go by learning rate and
    steps; the directions by who it is.
-2. *Answering* is a small network from the face vector that was read, which modules are adapted and how far
-   and, if known, the number of fine-tuning steps to an embedding `[L, d]`: a learned constant plus what these
-   add. With nothing to add it is the universal trigger of `loraudit.encoder.constant`.
+2. *The trigger* is read where it went in. The updates of the cross-attention's keys and values are sums of
+   (gradient) (text embedding)^T, so their rows lie where the embedding of the secret prompt is. The mean of
+   `X^T X / |X|^2` over those modules, `G [d, d]`, times learned vectors `v` is a direction towards it:
+   of `X = g e^T` it is `e (e . v)`, whichever sign a factor has.
+3. *Answering*: an embedding `[L, d]`, the sum of a learned constant, of the directions `G v`, weighted anew
+   for each position, and of a small network's answer to the face vector that was read, which modules are
+   adapted and how far and, if known, the number of fine-tuning steps. With nothing to add it is the universal
+   trigger of `loraudit.encoder.constant`.
 
 A module that the LoRA does not adapt is a view of zeros, and the views are scaled by how many there are. A
 shared file does not say how many steps it has had; the encoder is told that nobody knows.
@@ -29,6 +34,8 @@ from loraudit.lora.matrices import Site
 
 __all__ = ["ProbeEncoder", "ProbeEncoderConfig"]
 
+_CROSS: Final = (".attn2.to_k", ".attn2.to_v")
+"""Modules that take the text embedding, diffusers' names."""
 _TINY: Final = 1e-12
 """Norm below which an update is none: stacked LoRAs carry zeros for modules they lack."""
 
@@ -53,12 +60,14 @@ class ProbeEncoderConfig:
     """`k`: principal components of face vectors that are read."""
     width: int = 256
     """Of the answering network."""
+    directions: int = 8
+    """`q`: learned vectors that the rows of keys' and of values' updates are asked with."""
 
     def __post_init__(self) -> None:
         names = [site for site, _, _ in self.sites]
         sizes = [size for _, *shape in self.sites for size in shape]
         sizes += [self.length, self.embedding, self.max_steps]
-        sizes += [self.face, self.probes, self.components, self.width]
+        sizes += [self.face, self.probes, self.components, self.width, self.directions]
         if not names or len(set(names)) != len(names):
             raise ValueError("an encoder needs sites, each once")
         if min(sizes) < 1:
@@ -111,6 +120,10 @@ class ProbeEncoder(nn.Module):
         self.constant = nn.Parameter(
             torch.zeros(config.length, config.embedding) if start is None else start.detach().float().clone()
         )
+        # Asked first with what a prompt's embedding looks like, so that no answer is near zero.
+        asked = self.constant.detach()[torch.arange(config.directions) % config.length]
+        self.asked = nn.Parameter(asked + 0.1 * torch.randn(len(_CROSS), *asked.shape))
+        self.mix = nn.Parameter(torch.zeros(config.length, len(_CROSS) * config.directions))
         self.logvar = nn.Parameter(self.constant.new_full(self.constant.shape, -4.0))
 
     def forward(
@@ -132,12 +145,31 @@ class ProbeEncoder(nn.Module):
         context = self.face(read) + self.size(sizes) + self._step(len(sizes), step)
         hidden = self.hidden(F.gelu(self.queries + context[:, None]))
         mean = self.constant + self.answer(F.gelu(F.dropout(hidden, 0.1, self.training)))
+        mean = mean + torch.einsum("lj,mjd->mld", self.mix, self.directions(matrices))
         return mean, self.logvar.expand_as(mean)
 
     def read(self, views: Tensor, norms: Tensor) -> Tensor:
         """The face vector that the views tell, relative to the mean face: unit vectors `[M, e]`."""
         told = torch.einsum("msv,svk->mk", self.scaled(views, norms), self.reader) - self.centre
         return F.normalize(told @ self.basis, dim=1)
+
+    def directions(self, matrices: Matrices) -> Tensor:
+        """`G v` of every learned vector `v`, keys' first, `[M, 2 q, d]`; zeros where a LoRA adapts none."""
+        anchor, _ = next(iter(matrices.values()))
+        told = []
+        for ending, asked in zip(_CROSS, self.asked, strict=True):
+            total = anchor.new_zeros(len(anchor), *asked.shape)
+            count = anchor.new_zeros(len(anchor))
+            for site, _, in_ in self.config.sites:
+                if not site.endswith(ending) or site not in matrices or in_ != self.config.embedding:
+                    continue
+                up, down = matrices[site]
+                norm = _norm(up, down)
+                inside = (down @ asked.T).transpose(1, 2) @ (up.transpose(1, 2) @ up) @ down
+                total = total + inside / norm.clamp(min=_TINY).square()[:, None, None]
+                count = count + (norm > _TINY)
+            told.append(total / count.clamp(min=1)[:, None, None])
+        return torch.cat(told, 1)
 
     @staticmethod
     def scaled(views: Tensor, norms: Tensor) -> Tensor:

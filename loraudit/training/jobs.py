@@ -165,9 +165,11 @@ def _is_tiny(base: Base) -> bool:
 
 
 def _settings(base: Base, arch: str) -> Settings:
-    if _is_tiny(base):
-        return training.TINY_PROBE if arch == "probe" else training.TINY
-    return training.PAPER_PROBE if arch == "probe" else training.PAPER
+    if arch == "paper":
+        return training.TINY if _is_tiny(base) else training.PAPER
+    if not _is_tiny(base):
+        return training.PAPER_PROBE
+    return training.TINY_CONSTANT if arch == "constant" else training.TINY_PROBE
 
 
 def _probe(

@@ -36,6 +36,8 @@ class Sample:
     """The training pictures of each, `[P, C, h, w]`."""
     faces: Tensor | None = None
     """What a reader that has not seen these people tells of each, `[M, e]` (`loraudit.training.reader`)."""
+    prompts: tuple[str, ...] = ()
+    """The instance prompt of each, which whoever trains an encoder knows of LoRAs of public people."""
 
 
 class Source(Protocol):
@@ -103,6 +105,7 @@ class ZooSource:
             torch.tensor(steps, device=device),
             [self.latents[i] for i in members],
             None if self.faces is None else self.faces[members, places],
+            tuple(self.zoo.members[i].prompt for i in members),
         )
 
 
@@ -173,5 +176,6 @@ class LiveSource:
                         terms,
                         torch.full((len(people),), step, device=self.base.device),
                         [person.latents for person in people],
+                        prompts=tuple(person.prompt for person in people),
                     )
                 index += 1
