@@ -27,8 +27,8 @@ class Commands(LazyGroup):
 
     package = "loraudit.commands"
     names = (
-        "inspect", "scan", "report", "scrub", "calibrate", "finetune", "train-encoder", "rules", "doctor",
-        "cache", "completion",
+        "inspect", "scan", "report", "scrub", "calibrate", "bench", "finetune", "train-encoder", "rules",
+        "doctor", "cache", "completion",
     )  # fmt: skip
 
 

@@ -32,7 +32,12 @@ class QuickCommand(typer.core.TyperCommand):
 class LazyGroup(typer.core.TyperGroup):
     """A group of commands, given as `cls`: `scan-it` is the function `scan_it` in `package.scan_it`.
 
-    A module may say of what class its command is, as `COMMAND`.
+    module = import_module(f"{package}.{word}")
+    found = getattr(module, word)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name, cls=getattr(module, "COMMAND", QuickCommand))(found)
     """
 
     package: ClassVar[str]
@@ -58,8 +63,11 @@ class LazyGroup(typer.core.TyperGroup):
 def _load(package: str, name: str) -> Any:  # noqa: ANN401
     word = name.replace("-", "_")
     module = import_module(f"{package}.{word}")
+    found = getattr(module, word)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(name, cls=getattr(module, "COMMAND", QuickCommand))(getattr(module, word))
+    alone.command(name, cls=getattr(module, "COMMAND", QuickCommand))(found)
     return typer.main.get_command(alone)
 
 

@@ -1,5 +1,6 @@
-"""The attack table on the embedded base: the rows are there, and a control that must differ does."""
+"""The benches on the embedded base: the rows are there, and a control that must differ does."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import pytest
 import torch
 
 from loraudit.base import Base, Sampling, load_base
-from loraudit.experiments.attack_table import attack_table, markdown
+from loraudit.errors import LorauditError
+from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
+from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict, verdict_columns
 from loraudit.experiments.readability import rank1, ridge
 from loraudit.experiments.text_steering import steering
 from loraudit.training.finetune import TINY, TINY_PRIOR, class_latents
 from loraudit.training.people import SPLITS
-from loraudit.training.train_encoder import new_encoder
+from loraudit.training.things import Crowds
 from loraudit.training.zoo import Plan, build_zoo
 
 
@@ -21,23 +24,60 @@ def base() -> Base:
     return load_base("tiny")
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_table_has_every_condition_and_reads_the_encoder(base: Base, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def zoos(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two people and two crowds, fine-tuned for two steps."""
     recipe = replace(TINY, steps=2, batch=1)
-    plan = Plan(tuple(SPLITS["private"][4:6]), recipe, (2,), people_per_pass=2)
-    zoo = build_zoo(base, tmp_path / "zoo", plan, class_latents(base, recipe, 2, TINY_PRIOR))
-    encoder = new_encoder(base, zoo.terms(0, 2), timestep=True, max_steps=2, seed=0).eval()
-    constant = base.encode_text([""])[0]
-    rows = attack_table(
-        base, zoo, {"paper encoder": encoder}, constant, (0, 1), Sampling(2, 3.0), lambda _: None, 4
-    )
+    prior = class_latents(base, recipe, 2, TINY_PRIOR)
+    folder = tmp_path_factory.mktemp("zoos")
+    first = SPLITS["private"].start
+    people = Plan((first + 4, first + 8), recipe, (1, 2), people_per_pass=2)
+    build_zoo(base, folder / "people", people, prior)
+    crowds = Plan((first, first + 1), recipe, (2,), people_per_pass=2, data="crowds", pictures=4)
+    build_zoo(base, folder / "crowds", crowds, prior, people=Crowds("private"))
+    return folder
+
+
+def test_the_table_has_every_condition_and_goes_on_where_it_stopped(zoos: Path, tmp_path: Path) -> None:
+    job = AttackBench(zoos / "people", tmp_path / "out", people=2, samples=2, steps=2, gallery=4)
+    lines: list[str] = []
+    rows = bench_attacks(job, lines.append)
     by_name = {row.condition: row for row in rows}
-    assert len(by_name) == len(rows) == 17
+    assert len(by_name) == len(rows)
+    assert {"bound", "attack", "baseline", "ablation", "control"} == {row.role for row in rows}
     assert all(row.samples == 4 for row in rows)
     # The same pictures, judged against another owner.
     assert by_name["another LoRA's embedding"].faces == by_name["this embedding in another LoRA"].faces
     assert by_name["paper encoder"].cosine != by_name["this embedding in the base"].cosine
-    assert markdown(rows).count("\n") == len(rows) + 2
+    assert by_name["search"].evaluations > by_name["encoder"].evaluations == 2 * 2 * 2
+    assert (tmp_path / "out/table.md").read_text().count("\n") == len(rows) + 2
+    assert (tmp_path / "out/table.png").read_bytes().startswith(b"\x89PNG")
+    assert any("search" in line for line in lines)
+    lines.clear()
+    assert bench_attacks(job, lines.append) == rows
+    assert not any("search" in line for line in lines)
+    with pytest.raises(LorauditError, match="other settings"):
+        bench_attacks(replace(job, samples=3), lines.append)
+
+
+def test_the_verdict_bench_tells_of_areas_levels_and_stopping(zoos: Path, tmp_path: Path) -> None:
+    job = VerdictBench(
+        (zoos / "people",),
+        (zoos / "crowds",),
+        tmp_path / "out",
+        curve=zoos / "people",
+        calibration="none",
+        samples=8,
+        steps=2,
+    )
+    record = bench_verdict(job, lambda _line: None)
+    assert {area["leaking"] for area in record["auroc"].values()} == {2}
+    assert record["levels, in-scan controls only"]["harmless"]["high"][:2] == [0, 2]
+    assert [row["steps"] for row in record["curve"]] == [1, 2]
+    assert [row["loras"] for row in record["by recipe"]] == [2, 2]
+    assert record["stopping early"]["without references"]["same level"][1] == 4
+    assert "AUROC" in verdict_columns(record)
+    assert json.loads((tmp_path / "out/verdict.json").read_text()) == json.loads(json.dumps(record))
 
 
 def test_captions_of_other_people_do_not_steer_to_this_one(base: Base) -> None:

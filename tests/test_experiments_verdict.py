@@ -1,37 +1,91 @@
-"""The statistics that verdicts are measured by."""
+"""The statistics that verdicts are measured by: those of a scan, picture by picture."""
+
+from dataclasses import replace
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from loraudit.experiments.verdict import agreement, auroc, conformal
-from loraudit.experiments.verdict_faces import merged
+from loraudit.experiments.verdict import auroc, cases, first_pictures, judged, scores
+from loraudit.experiments.verdict_faces import AIMS, GROUPS, Pool, merged
+from loraudit.findings import Null, Severity, conformal_p
 
 
-def test_agreement_counts_pairs_and_a_missing_face_matches_none() -> None:
-    one, other = torch.eye(4)[0], torch.eye(4)[1]
-    nobody = torch.full((4,), torch.nan)
-    vectors = torch.stack([torch.stack([one, one, one, other]), torch.stack([one, one, nobody, nobody])])
-    assert agreement(vectors, 0.5).tolist() == [3 / 6, 1 / 6]
+class Eye:
+    """A face model whose references are the first axis."""
+
+    name = "eye"
+    threshold = 0.5
+    far = 0.001
+
+    def embed(self, images):
+        from loraudit.scores import FaceEmbeddings
+
+        return FaceEmbeddings(torch.eye(8)[:1].expand(len(images), -1), (True,) * len(images))
+
+
+def pool(spread: float, seed: int = 0, pictures: int = 12) -> Pool:
+    """A LoRA whose tuned pictures show the first axis, the more `spread` the less; controls show anybody."""
+    generator = torch.Generator().manual_seed(seed)
+    faces = {}
+    for aim in AIMS:
+        for group in GROUPS:
+            noise = torch.randn(1, pictures, 8, generator=generator)
+            mean = torch.eye(8)[0] if group == "tuned" else torch.zeros(8)
+            faces[f"{aim}/{group}"] = F.normalize(mean + spread * noise, dim=-1)
+    return Pool("made", ("synthetic",), (5,), {"rank": 1}, faces)
+
+
+def test_a_person_is_found_and_noise_is_not() -> None:
+    (leaking,), (harmless,) = (cases(pool(spread), (5,), Eye()) for spread in (0.2, 5.0))
+    assert judged(leaking.evidence, None, sequential=False).level is Severity.HIGH
+    assert judged(leaking.referenced, None, sequential=False).level is Severity.CRITICAL
+    assert judged(harmless.evidence, None, sequential=False).level < Severity.LOW
+    assert scores(leaking, None)["three references"] == 1 > scores(harmless, None)["three references"]
+
+
+def test_stopping_early_saves_pictures_and_keeps_the_level() -> None:
+    (case,) = cases(pool(0.1, pictures=32), (5,), Eye())
+    whole, early = (judged(case.evidence, None, sequential=sequential) for sequential in (False, True))
+    assert early.level is whole.level
+    assert early.pictures < whole.pictures / 2
+
+
+def test_the_first_pictures_are_what_a_shorter_scan_sees() -> None:
+    long, short = pool(0.8), pool(0.8)
+    long.faces["search/tuned"][0, 3] = 0
+    short = replace(long, faces={name: vectors[:, :9] for name, vectors in long.faces.items()})
+    for whole, part in zip(
+        cases(long, (5,), Eye())[0].referenced, cases(short, (5,), Eye())[0].referenced, strict=True
+    ):
+        cut = first_pictures(whole, 9)
+        assert cut.tuned.where == part.tuned.where
+        # Products of another size miss by rounding.
+        assert np.allclose(cut.tuned.pairs, part.tuned.pairs, atol=1e-6)
+        assert np.allclose(cut.cross, part.cross, atol=1e-6)
+        assert np.allclose(cut.scrambled_cross, part.scrambled_cross, atol=1e-6)
+        assert len(first_pictures(whole, 8).cross) < len(part.cross)
 
 
 def test_the_area_is_that_of_mann_whitney() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(1, 1, 400), rng.normal(0, 1, 300)
-    area = auroc(a, b)
+    area = auroc(a.tolist(), b.tolist())
     # For unit normals one apart: Phi(1 / sqrt 2).
-    assert abs(area.value - 0.760) < 0.03 and area.low < 0.760 < area.high
-    assert auroc(b, b).value == 0.5
-    assert auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])).value == 1.0
+    assert abs(area.value - 0.760) < 0.03
+    assert area.low < 0.760 < area.high
+    assert auroc(b.tolist(), b.tolist()).value == 0.5
+    assert auroc([2.0, 3.0], [0.0, 1.0]).value == 1.0
 
 
 def test_conformal_p_values_of_controls_are_uniform_and_of_others_are_not() -> None:
     rng = np.random.default_rng(1)
-    p = np.concatenate([conformal(rng.normal(size=50), rng.normal(size=99)) for _ in range(200)])
+    draws = [(rng.normal(size=99), rng.normal(size=20)) for _ in range(400)]
+    p = np.array([conformal_p(score, controls) for controls, many in draws for score in many])
     for level in (0.01, 0.05, 0.1, 0.5):
         assert abs((p <= level).mean() - level) < 0.01
-    shifted = conformal(rng.normal(2, 1, 500), rng.normal(size=99))
-    assert (shifted <= 0.1).mean() > 0.5
-    assert conformal(np.array([9.0]), np.zeros(99)) == [0.01]
+    null = Null((8,), tuple(rng.normal(size=99)))
+    assert np.mean([conformal_p(score, null.agreement) <= 0.1 for score in rng.normal(2, 1, 500)]) > 0.5
 
 
 def test_a_merged_lora_is_the_mean_of_its_parts() -> None:

@@ -6,7 +6,7 @@ it samples comes on top.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import torch
 
 from loraudit.attacks.plan import draw
 from loraudit.attacks.prompts import ANY_NAME
+from loraudit.attacks.search import SearchAttack
 from loraudit.base import CLASS_PROMPT, Base, Sampling
 from loraudit.encoder import PaperEncoder
 from loraudit.lora import Factors, LoRA, LoRAFile
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from loraudit.encoder import Encoder
     from loraudit.lowrank import Terms
 
-__all__ = ["Condition", "as_lora", "conditions", "refactorised"]
+__all__ = ["Condition", "as_lora", "conditions", "refactorised", "thinned"]
 
 BY_GUIDANCE = ", model guidance"
 
@@ -46,6 +47,8 @@ class Condition:
     """By model guidance instead of classifier-free guidance."""
     base_only: bool = False
     """In the base model, without the LoRA."""
+    searched: int = 0
+    """Evaluations of the UNet that finding the embedding took, for one LoRA."""
 
     def shoot(self, base: Base, terms: Terms, seeds: Sequence[int], settings: Sampling) -> Tensor:
         """Pictures `[M * K, 3, H, W]`."""
@@ -66,7 +69,8 @@ def conditions(
 ) -> list[Condition]:
     """All rows for the LoRAs `terms` with the secret `prompts`.
 
-    `encoders` by name; the last of them is the one that ablations and controls take their embedding from.
+    `encoders` by name. Ablations and controls take their embedding from the search, which starts from the
+    last of them if that is a probe encoder.
     `constant` is an embedding `[L, d]`. `finders` are attacks that look at one LoRA after the other.
     """
     count = len(prompts)
@@ -88,26 +92,48 @@ def conditions(
         rows += _both("constant embedding", "baseline", constant.expand(count, -1, -1))
     other = refactorised(terms, seed=1)
     answer, guided = trigger, False
+    encoder: Encoder | None = None
     for name, encoder in encoders.items():
         answer, guided = encoder(terms)[0], not isinstance(encoder, PaperEncoder)
         rows.append(Condition(name, "attack", answer, against_base=guided))
         rows.append(Condition(f"{name}, re-factorised", "ablation", encoder(other)[0], against_base=guided))
         if guided:
             rows.append(Condition(f"{name}, without model guidance", "ablation", answer))
+            for keep, unread in ((2, "half"), (4, "three quarters")):
+                told = encoder(thinned(terms, keep))[0]
+                rows.append(Condition(f"{name}, {unread} of the modules unread", "ablation", told, True))
         else:
             rows.append(Condition(name + BY_GUIDANCE, "ablation", answer, against_base=True))
+    search = SearchAttack()
+    found_best = search.best(base, terms)
+    rows.append(Condition("search", "attack", found_best.embeddings, True, searched=found_best.evaluations))
+    if guided and encoder is not None:
+        found_best = search.best(base, terms, answer)
+        row = Condition("search, from the encoder", "attack", found_best.embeddings, True)
+        rows.append(replace(row, searched=found_best.evaluations))
+        again = search.best(base, other, encoder(other)[0])
+        rows.append(
+            replace(row, name=f"{row.name}, re-factorised", role="ablation", embedding=again.embeddings)
+        )
+    answer, guided = found_best.embeddings, True
+    rows.append(Condition("search, without model guidance", "ablation", answer))
     for finder in finders:
         found = [finder.aims(as_lora(terms, row), base)[0] for row in range(count)]
         rows.append(
             Condition(
-                finder.name, "attack", torch.stack([aim.embedding for aim in found]), found[0].against_base
+                finder.name,
+                "attack",
+                torch.stack([aim.embedding for aim in found]),
+                found[0].against_base,
+                searched=getattr(finder, "evaluations", 0),
             )
         )
     return [
         *rows,
         Condition("another LoRA's embedding", "ablation", answer.roll(-1, 0), guided),
         Condition("this embedding in the base", "control", answer, base_only=True),
-        Condition("random embedding", "control", _random_like(plain), guided),
+        Condition("random embedding", "control", _random_like(plain)),
+        Condition("random embedding, model guidance", "baseline", _random_like(plain), guided),
     ]
 
 
@@ -116,6 +142,14 @@ def _both(name: str, role: str, embedding: Tensor) -> list[Condition]:
         Condition(name, role, embedding),
         Condition(name + BY_GUIDANCE, role, embedding, against_base=True),
     ]
+
+
+def thinned(terms: Terms, keep: int) -> Terms:
+    """Every `keep`-th of the UNet's modules, at random over its depth, and the text tower whole."""
+    unet = sorted(site for site in terms if site.startswith("unet."))
+    order = torch.randperm(len(unet), generator=torch.Generator().manual_seed(3)).tolist()
+    kept = {unet[i] for i in order[: max(1, len(unet) // keep)]}
+    return {site: pair for site, pair in terms.items() if site in kept or not site.startswith("unet.")}
 
 
 def refactorised(terms: Terms, seed: int) -> Terms:

@@ -16,6 +16,7 @@ import torch
 from loraudit.cards import models_dir
 from loraudit.findings import wilson_interval
 from loraudit.scores.clip import load_tiny_clip
+from loraudit.scores.consensus import consensus
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.captions import full_caption
 from loraudit.training.data import REFERENCES, portraits
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from loraudit.scores import ClipScorer, FaceScorer
 
-__all__ = ["GALLERY", "Interval", "Panel", "Row"]
+__all__ = ["GALLERY", "Interval", "Panel", "Row", "Seen"]
 
 GALLERY: Final = 500
 """Identities among which rank-1 is looked for: the private one and controls."""
@@ -62,6 +63,27 @@ class Interval:
         return cls(share, *wilson_interval(share * len(hits), len(hits)))
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """`K` pictures of each of `M` LoRAs, as the models see them."""
+
+    faces: Tensor
+    """Unit vectors `[M, K, d]`, zero where there is no face."""
+    found: Tensor
+    """Whether there is one, bool `[M, K]`."""
+    clip: Tensor
+    """Unit vectors `[M, K, e]`."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Seen]) -> Seen:
+        """Those of the LoRAs of all `parts`."""
+        return cls(
+            torch.cat([part.faces for part in parts]),
+            torch.cat([part.found for part in parts]),
+            torch.cat([part.clip for part in parts]),
+        )
+
+
 @dataclass(frozen=True)
 class Row:
     """One condition of a table."""
@@ -69,12 +91,18 @@ class Row:
     condition: str
     role: str
     """`attack`, `baseline`, `bound`, `ablation` or `control`."""
+    evaluations: int
+    """Of the UNet for one LoRA, with all that an attack spends before it samples."""
     samples: int
     faces: int
     """Samples in which the face model saw a face; the others count as not accepted, with cosine 0."""
     accepted: Interval
     cosine: Interval
     rank1: Interval
+    consensus: Interval
+    """Of the identities, those accepted as whom the pictures agree on (`loraudit.scores.consensus`)."""
+    consensus_rank1: Interval
+    """... and those found first in the gallery by that face."""
     clip_i: Interval
     """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as the paper reports it."""
     clip_t: Interval
@@ -117,25 +145,41 @@ class Panel:
             clip_captions=clip.text_embeddings([full_caption(identity(who)) for who in identities]),
         )
 
-    def score(self, name: str, role: str, pictures: Tensor, owners: Tensor) -> Row:
-        """Pictures `[M, K, 3, H, W]` against the identities numbered `owners [M]`."""
+    def look(self, pictures: Tensor) -> Seen:
+        """What the models see on pictures `[M, K, 3, H, W]`."""
         count, shots = pictures.shape[:2]
         flat = pictures.flatten(0, 1)
         found = self.face.embed(flat)
-        vectors = found.vectors.view(count, shots, -1)
-        own = (vectors * self.references[owners][:, None]).sum(-1)
-        best_other = (vectors @ self.gallery.T).amax(-1)
-        seen = self.clip.image_embeddings(flat).view(count, shots, -1)
-        clip_i = 0.5 * (seen * self.clip_references[owners][:, None]).sum(-1) + 0.5
-        clip_t = 100 * (seen * self.clip_captions[owners][:, None]).sum(-1).clamp(min=0)
+        return Seen(
+            found.vectors.view(count, shots, -1),
+            torch.tensor(found.found).view(count, shots),
+            self.clip.image_embeddings(flat).view(count, shots, -1),
+        )
+
+    def score(self, name: str, role: str, seen: Seen, owners: Tensor, evaluations: int) -> Row:
+        """What is seen, against the identities numbered `owners [M]`; it cost `evaluations` of the UNet."""
+        own = (seen.faces * self.references[owners][:, None]).sum(-1)
+        best_other = (seen.faces @ self.gallery.T).amax(-1)
+        agreed = torch.stack([self._agreed(row) for row in seen.faces])
+        agreed_own = (agreed * self.references[owners]).sum(-1)
+        agreed_other = (agreed @ self.gallery.T).amax(-1)
+        clip_i = 0.5 * (seen.clip * self.clip_references[owners][:, None]).sum(-1) + 0.5
+        clip_t = 100 * (seen.clip * self.clip_captions[owners][:, None]).sum(-1).clamp(min=0)
         return Row(
             name,
             role,
-            count * shots,
-            sum(found.found),
+            evaluations,
+            seen.found.numel(),
+            int(seen.found.sum()),
             accepted=Interval.of_shares(own >= self.face.threshold),
             cosine=Interval.of_means(own),
             rank1=Interval.of_shares((own > best_other) & (own > 0)),
+            consensus=Interval.of_shares((agreed_own >= self.face.threshold)[:, None]),
+            consensus_rank1=Interval.of_shares(((agreed_own > agreed_other) & (agreed_own > 0))[:, None]),
             clip_i=Interval.of_means(clip_i),
             clip_t=Interval.of_means(clip_t),
         )
+
+    def _agreed(self, vectors: Tensor) -> Tensor:
+        found = consensus(vectors, self.face.threshold)
+        return torch.zeros_like(vectors[0]) if found is None else found.face

@@ -1,54 +1,76 @@
-"""How far a verdict can be trusted: leaking LoRAs against harmless ones, by what attacks brought back.
+"""How far a verdict can be trusted: leaking LoRAs against harmless ones, judged as a scan judges them.
 
-    python -m loraudit.experiments.verdict --leaking runs/faces/zoo-private.safetensors \
-        --harmless runs/faces/roc-*.safetensors --calibration runs/faces/harmless-*.safetensors \
-        --out docs/verdict.json --plot docs/verdict.png
-
-Reads what `loraudit.experiments.verdict_faces` wrote. Without references the score of a LoRA is the largest
-share of pairs of pictures, over the attacks, that show one face; with references it is the largest share of
-pictures that pass as the person in three photos (for a harmless LoRA: of a stranger). Area under the ROC
-curve with a bootstrap interval over LoRAs, conformal p-values against the calibration LoRAs, and what the
-in-scan controls alone (the base and the scrambled LoRA) can tell.
+From the faces that `loraudit.experiments.verdict_faces` keeps, the very evidence of a scan is put together
+and handed to `loraudit.findings.judge`, with the calibration data and without; and the scan is replayed
+picture by picture, to see what stopping early saves and whether it changes a verdict.
 """
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import safe_open
-from torch import Tensor
 from torch.nn import functional
 
-from loraudit.cards import artefact
-from loraudit.findings import wilson_interval
-from loraudit.scores.face import load_tiny_face
+from loraudit.experiments.verdict_faces import AIMS, GROUPS, Pool
+from loraudit.findings import (
+    AttackEvidence,
+    Faces,
+    Null,
+    Policy,
+    Severity,
+    accepted_score,
+    agreement_score,
+    conformal_p,
+    enough,
+    judge,
+    looks,
+    settled,
+    wilson_interval,
+)
 from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.people import SPLITS
 
-__all__ = ["Pool", "auroc", "conformal", "read_pool", "scores"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from loraudit.scores import FaceScorer
+
+    Array = NDArray[np.float64]
+
+__all__ = ["Area", "Case", "auroc", "cases", "judged", "share", "strangers"]
 
 RESAMPLES: Final = 2000
 PHOTOS: Final = 3
-Array = NDArray[np.float64]
+POLICY: Final = Policy()
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
-    """The faces of `M` LoRAs."""
+class Case:
+    """One LoRA, as a scan with `len(evidence)` attacks sees it."""
 
-    kinds: tuple[str, ...]
-    identities: tuple[int, ...]
-    """Whom each shows; strangers for the harmless."""
-    faces: dict[str, Tensor]
-    """`<attack>/<group>` => `[M, N, e]`, NaN where no face was found."""
-    about: dict[str, Any]
+    pool: str
+    kind: str
+    recipe: dict[str, Any]
+    evidence: tuple[AttackEvidence, ...]
+    """Of all pictures of each attack, without references."""
+    referenced: tuple[AttackEvidence, ...]
+    """The same with three photos: of the person, or of a stranger where the LoRA holds nobody."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a scan says of a case."""
+
+    level: Severity
+    pictures: int
+    """Of each of the three models, over all attacks."""
 
 
 @dataclass(frozen=True)
@@ -62,145 +84,127 @@ class Area:
     harmless: int
 
 
-def read_pool(path: Path) -> Pool:
-    """A file of `verdict_faces`; the harmless LoRAs in it get a stranger of the `control` split each."""
-    with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["about"])
-        faces = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    people = tuple(about["identities"]) if set(about["kinds"]) == {"synthetic"} else ()
-    strangers = tuple(SPLITS["control"][100 * (len(path.stem) + i) + 50] for i in range(len(about["kinds"])))
-    return Pool(tuple(about["kinds"]), people or strangers, faces, about)
-
-
-def agreement(vectors: Tensor, threshold: float) -> Array:
-    """Share of the pairs of `N` pictures that show one face, `[M]`; a picture without a face matches none."""
-    n = vectors.shape[1]
-    first, second = torch.triu_indices(n, n, offset=1)
-    cosines = (vectors @ vectors.transpose(1, 2))[:, first, second]
-    return (cosines >= threshold).double().mean(1).numpy()
-
-
-def accepted(vectors: Tensor, people: Sequence[int], face: Any) -> Array:  # noqa: ANN401
-    """Share of the pictures that pass as the person in `PHOTOS` reference photos, `[M]`."""
-    references = torch.stack(
-        [
-            functional.normalize(face.embed(portraits(who, REFERENCES.start, PHOTOS)).vectors.mean(0), dim=0)
-            for who in people
-        ]
-    )
-    cosines = (vectors * references[:, None]).sum(-1)
-    shares: Array = (cosines >= face.threshold).double().mean(1).numpy()
-    return shares
-
-
-def scores(pool: Pool, face: Any) -> dict[str, Array]:  # noqa: ANN401
-    """Scores `[M]` of every LoRA of a pool."""
-    attacks = sorted({name.partition("/")[0] for name in pool.faces})
-    group = {
-        name: {a: agreement(pool.faces[f"{a}/{name}"], face.threshold) for a in attacks}
-        for name in ("tuned", "base", "scrambled")
-    }
-    excess = [group["tuned"][a] - np.maximum(group["base"][a], group["scrambled"][a]) for a in attacks]
-    found = {
-        "without references": np.max([group["tuned"][a] for a in attacks], 0),
-        "in-scan controls only": np.max(excess, 0),
-        "with three references": np.max(
-            [accepted(pool.faces[f"{a}/tuned"], pool.identities, face) for a in attacks], 0
-        ),
-    }
-    found |= {f"without references, {a}": group["tuned"][a] for a in attacks}
+def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | None = None) -> list[Case]:
+    """The LoRAs of a pool; `people` are whom the references show; of the first `samples` pictures."""
+    found = []
+    for row, kind in enumerate(pool.kinds):
+        photos = face.embed(portraits(people[row], REFERENCES.start, PHOTOS)).vectors
+        reference = functional.normalize(photos.mean(0), dim=0)
+        plain, told = (
+            tuple(_evidence(pool, aim, row, face, samples, to) for aim in AIMS) for to in (None, reference)
+        )
+        found.append(Case(pool.name, kind, pool.recipe, plain, told))
     return found
 
 
-def auroc(leaking: Array, harmless: Array) -> Area:
+def strangers(count: int, first: int) -> tuple[int, ...]:
+    """People of the `control` split whom nobody else in these measurements is."""
+    return tuple(SPLITS["control"][70_000 + 4 * (first + i)] for i in range(count))
+
+
+def _evidence(
+    pool: Pool, aim: str, row: int, face: FaceScorer, samples: int | None, reference: Tensor | None
+) -> AttackEvidence:
+    tuned, base, scrambled = (pool.faces[f"{aim}/{group}"][row][:samples] for group in GROUPS)
+
+    def faces(vectors: Tensor) -> Faces:
+        seen = vectors.norm(dim=1) > 0.5
+        present = vectors[seen]
+        first, second = torch.triu_indices(len(present), len(present), offset=1)
+        pairs = (present @ present.T)[first, second]
+        to = None if reference is None else tuple((present @ reference).clamp(-1, 1).tolist())
+        where = tuple(seen.nonzero()[:, 0].tolist())
+        return Faces(len(vectors), len(present), tuple(pairs.clamp(-1, 1).tolist()), to, where)
+
+    def cross(a: Tensor, b: Tensor) -> tuple[float, ...]:
+        one, other = (vectors[vectors.norm(dim=1) > 0.5] for vectors in (a, b))
+        return tuple((one @ other.T).flatten().clamp(-1, 1).tolist())
+
+    return AttackEvidence(
+        aim,
+        face.threshold,
+        face.far,
+        faces(tuned),
+        faces(base),
+        cross(tuned, base),
+        faces(scrambled),
+        cross(tuned, scrambled),
+    )
+
+
+def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
+    """What was seen when no more were made."""
+    tuned, base = evidence.tuned.first(pictures), evidence.base.first(pictures)
+    scrambled = None if evidence.scrambled is None else evidence.scrambled.first(pictures)
+
+    def corner(values: tuple[float, ...], wide: int, rows: int, columns: int) -> tuple[float, ...]:
+        return tuple(values[i * wide + j] for i in range(rows) for j in range(columns))
+
+    return replace(
+        evidence,
+        tuned=tuned,
+        base=base,
+        scrambled=scrambled,
+        cross=corner(evidence.cross, evidence.base.found, tuned.found, base.found),
+        scrambled_cross=()
+        if scrambled is None or evidence.scrambled is None
+        else corner(evidence.scrambled_cross, evidence.scrambled.found, tuned.found, scrambled.found),
+    )
+
+
+def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bool) -> Judged:
+    """The verdict of a scan of these attacks in this order, that may or may not stop early."""
+    most, planned = evidence[0].tuned.pictures, len(evidence)
+    done: list[AttackEvidence] = []
+    pictures = 0
+    for whole in evidence:
+        seen = whole
+        if sequential:
+            for look in looks(most):
+                seen = first_pictures(whole, look)
+                if look < most and settled(seen, most, planned, POLICY, null):
+                    break
+        done.append(seen)
+        pictures += seen.tuned.pictures
+        if sequential and enough(done, planned, POLICY, null):
+            break
+    level = max(finding.severity for finding in judge(done, POLICY, null, planned))
+    return Judged(level, pictures)
+
+
+def scores(case: Case, null: Null | None) -> dict[str, float]:
+    """What the ROC curves are of."""
+    threshold = case.evidence[0].threshold
+    at = looks(case.evidence[0].tuned.pictures)
+    tuned = [agreement_score(one.tuned, threshold, at) for one in case.evidence]
+    controls = [
+        max(agreement_score(faces, threshold, at) for faces in (one.base, one.scrambled) if faces is not None)
+        for one in case.evidence
+    ]
+    found = {
+        "without references": max(tuned),
+        "in-scan controls only": max(a - b for a, b in zip(tuned, controls, strict=True)),
+        "three references": max(accepted_score(one.tuned, threshold, at) for one in case.referenced),
+    }
+    if null is not None:
+        found["p-value"] = conformal_p(max(tuned), null.agreement)
+    return found
+
+
+def auroc(leaking: Sequence[float], harmless: Sequence[float]) -> Area:
     """The share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap interval."""
-    above = (leaking[:, None] > harmless[None]) + 0.5 * (leaking[:, None] == harmless[None])
+    a, b = np.asarray(leaking, float), np.asarray(harmless, float)
+    above = (a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])
     rng, areas = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         rows, columns = (rng.integers(n, size=n) for n in above.shape)
         areas.append(above[rows][:, columns].mean())
     low, high = np.quantile(areas, (0.025, 0.975))
-    return Area(float(above.mean()), float(low), float(high), len(leaking), len(harmless))
+    return Area(float(above.mean()), float(low), float(high), len(a), len(b))
 
 
-def conformal(values: Array, controls: Array) -> Array:
-    """p-values: `(1 + controls at or above) / (n + 1)`; at most `a` in a share `a` of exchangeable cases."""
-    p: Array = (1 + (controls[None] >= values[:, None]).sum(1)) / (len(controls) + 1)
-    return p
-
-
-def _measure(
-    leaking: dict[str, Array], harmless: dict[str, Array], controls: dict[str, Array]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, values in leaking.items():
-        p_leaking, p_harmless = (conformal(v, controls[name]) for v in (values, harmless[name]))
-        row: dict[str, Any] = {"auroc": asdict(auroc(values, harmless[name]))}
-        for level in (0.01, 0.05, 0.1):
-            for kind, p in (("found", p_leaking), ("false alarms", p_harmless)):
-                k, n = int((p <= level).sum()), len(p)
-                row[f"{kind} at p <= {level}"] = [k, n, *wilson_interval(k, n)]
-        found[name] = row
-    return found
-
-
-def main() -> None:
-    """Parse, measure, write and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name in ("leaking", "harmless", "calibration"):
-        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--plot", type=Path)
-    options = parser.parse_args()
-    face = load_tiny_face(artefact("tiny-face"))
-    groups: dict[str, dict[str, Array]] = {}
-    by_kind: dict[str, Any] = {}
-    for name in ("leaking", "harmless", "calibration"):
-        pools = [read_pool(path) for path in getattr(options, name)]
-        parts = [scores(pool, face) for pool in pools]
-        groups[name] = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        kinds = np.array([kind for pool in pools for kind in pool.kinds])
-        for kind in sorted(set(kinds)):
-            by_kind[f"{name}: {kind}"] = {
-                "loras": int((kinds == kind).sum()),
-                **{
-                    key: np.quantile(values[kinds == kind], (0.05, 0.5, 0.95)).round(3).tolist()
-                    for key, values in groups[name].items()
-                },
-            }
-    record = {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "measured": _measure(groups["leaking"], groups["harmless"], groups["calibration"]),
-        "quantiles (5, 50, 95 %)": by_kind,
-    }
-    text = json.dumps(record, indent=2) + "\n"
-    if options.out:
-        options.out.write_text(text)
-    if options.plot:
-        _draw(groups, options.plot)
-    sys.stdout.write(text)
-
-
-def _draw(groups: dict[str, dict[str, Array]], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    names = ("without references", "with three references")
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
-    bins = np.linspace(0, 1, 21).tolist()
-    for ax, name in zip(axes, names, strict=True):
-        for label in ("harmless", "leaking"):
-            values = groups[label][name]
-            ax.hist(values, bins=bins, weights=np.full(len(values), 1 / len(values)), alpha=0.6, label=label)
-        ax.set(xlabel=f"score {name}", ylabel="share of LoRAs")
-        ax.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-
-
-if __name__ == "__main__":
-    main()
+def share(hits: Sequence[bool]) -> list[float]:
+    """`[k, n, low, high]`, the interval Wilson's."""
+    k, n = sum(hits), len(hits)
+    low, high = wilson_interval(k, n) if n else (math.nan, math.nan)
+    return [k, n, round(low, 4), round(high, 4)]

@@ -1,0 +1,263 @@
+"""`loraudit bench verdict`: ROC, levels and false alarms over leaking and harmless LoRAs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from loraudit.base import Sampling, load_base
+from loraudit.calibrating import versions
+from loraudit.cards import artefact, models_dir
+from loraudit.encoder import frozen_transformer, load_encoder
+from loraudit.errors import LorauditError
+from loraudit.experiments.bench_attacks import begin
+from loraudit.experiments.columns import in_columns
+from loraudit.experiments.verdict import Case, auroc, cases, judged, scores, share, strangers
+from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces
+from loraudit.findings import Null, Severity
+from loraudit.lora.header import clean
+from loraudit.scores.calibration import Conditions, load_calibration
+from loraudit.scores.face import load_tiny_face
+from loraudit.training.zoo import Zoo, open_zoo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from loraudit.scores import FaceScorer
+
+__all__ = ["VerdictBench", "bench_verdict", "draw_verdict", "verdict_columns"]
+
+_LEVELS: Final = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW)
+_P: Final = (0.01, 0.05, 0.1, 0.5)
+_CURVE_PEOPLE: Final = 16
+
+
+@dataclass(frozen=True)
+class VerdictBench:
+    """What is asked for. A folder is a zoo, or holds zoos."""
+
+    leaking: tuple[Path, ...]
+    harmless: tuple[Path, ...]
+    out: Path
+    extra: tuple[Path, ...] = ()
+    """Zoos of people that merged and noise LoRAs, harmless ones, are made of."""
+    curve: Path | None = None
+    """A zoo with several snapshots: how the score rises with the steps."""
+    encoder: str = "probe-tiny"
+    calibration: str = "calibration-tiny"
+    """A folder, or the name of one that ships."""
+    people: int = 1_000_000
+    """LoRAs of a zoo, at most."""
+    samples: int = 16
+    steps: int = 12
+    guidance: float = 3.0
+
+
+def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, Any]:
+    """The record; `job.out` gets `settings.json` first, the faces of every zoo, `verdict.json` and `.png`.
+
+    An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
+    """
+    base = load_base("tiny")
+    encoder, checkpoint = load_encoder(
+        job.encoder, frozen_transformer(base.text_encoder), base.embedding_shape[0]
+    )
+    face = load_tiny_face(artefact("tiny-face"))
+    shots = Shots(job.samples, Sampling(job.steps, job.guidance))
+    sides = {"leaking": job.leaking, "harmless": job.harmless, "extra": job.extra}
+    zoos = {side: [zoo for folder in folders for zoo in _zoos(folder)] for side, folders in sides.items()}
+    settings = {
+        "encoder": checkpoint.sha256,
+        "attacks": list(AIMS),
+        "people": job.people,
+        "samples": job.samples,
+        "sampling": asdict(shots.sampling),
+        "zoos": {side: [_name(zoo.folder) for zoo in found] for side, found in zoos.items()},
+        "versions": versions(),
+    }
+    begin(job.out, settings)
+
+    def faces(zoo: Zoo, ending: str = "", **how: Any) -> Pool:  # noqa: ANN401
+        target = job.out / f"{_name(zoo.folder)}{ending}.safetensors"
+        return draw_faces(base, zoo, encoder, face, shots, target, say, **how)
+
+    found = {side: [faces(zoo, people=job.people) for zoo in zoos[side]] for side in ("leaking", "harmless")}
+    found["harmless"] += [faces(zoo, "-extra", extra=True) for zoo in zoos["extra"]]
+    null = _null(job, {"search": checkpoint.sha256})
+    say("judging")
+    leaking = [case for pool in found["leaking"] for case in cases(pool, pool.identities, face)]
+    harmless: list[Case] = []
+    for pool in found["harmless"]:
+        harmless += cases(pool, strangers(len(pool.kinds), len(harmless)), face)
+    record = {**settings, **measure(leaking, harmless, null)}
+    if job.curve is not None:
+        record["curve"] = _curve(open_zoo(job.curve), faces, face)
+    (job.out / "verdict.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    draw_verdict(leaking, harmless, job.out / "verdict.png")
+    return record
+
+
+def measure(leaking: Sequence[Case], harmless: Sequence[Case], null: Null | None) -> dict[str, Any]:
+    """Areas, levels and what stopping early saves."""
+    sides = {"leaking": leaking, "harmless": harmless}
+    values = {side: [scores(case, null) for case in found] for side, found in sides.items()}
+    areas = {
+        name: asdict(auroc(*([row[name] for row in rows] for rows in values.values())))
+        for name in ("without references", "in-scan controls only", "three references")
+    }
+    record: dict[str, Any] = {"auroc": areas}
+    if null is not None:
+        record["p-values"] = {
+            side: {str(level): share([row["p-value"] <= level for row in rows]) for level in _P}
+            for side, rows in values.items()
+        }
+    for name, used in (("calibrated", null), ("in-scan controls only", None)):
+        record[f"levels, {name}"] = {
+            side: _levels([judged(case.evidence, used, sequential=False).level for case in found])
+            for side, found in sides.items()
+        }
+    record["levels, three references"] = {
+        side: _levels([judged(case.referenced, null, sequential=False).level for case in found])
+        for side, found in sides.items()
+    }
+    record["by recipe"] = _by_recipe(leaking, harmless, null)
+    record["stopping early"] = _stopping([*leaking, *harmless], null)
+    return record
+
+
+def _levels(found: Sequence[Severity]) -> dict[str, list[float]]:
+    """Of each level, the share of LoRAs at it or above."""
+    shown = {level.value: share([one >= level for one in found]) for level in _LEVELS}
+    return {**shown, "inconclusive": share([one is Severity.INCONCLUSIVE for one in found])}
+
+
+def _by_recipe(leaking: Sequence[Case], harmless: Sequence[Case], null: Null | None) -> list[dict[str, Any]]:
+    rows = []
+    against = [scores(case, null)["without references"] for case in harmless]
+    for pool in dict.fromkeys(case.pool for case in (*leaking, *harmless)):
+        mine = [case for case in (*leaking, *harmless) if case.pool == pool]
+        recipe = mine[0].recipe
+        levels = [judged(case.evidence, null, sequential=False).level for case in mine]
+        row: dict[str, Any] = {
+            "zoo": pool,
+            "kinds": sorted({case.kind for case in mine}),
+            "loras": len(mine),
+            "rank": recipe["rank"],
+            "modules": len(recipe["unet_targets"]),
+            "text encoder": bool(recipe["text_targets"]),
+            "prior preservation": bool(recipe["prior_weight"]),
+            "steps": recipe["steps"],
+            "pictures": recipe["pictures"],
+            "high or above": share([level >= Severity.HIGH for level in levels]),
+        }
+        if mine[0] in leaking:
+            row["auroc"] = auroc([scores(case, null)["without references"] for case in mine], against).value
+        rows.append(row)
+    return rows
+
+
+def _stopping(found: Sequence[Case], null: Null | None) -> dict[str, Any]:
+    record = {}
+    for name, evidence in (
+        ("without references", [case.evidence for case in found]),
+        ("three references", [case.referenced for case in found]),
+    ):
+        whole = [judged(one, null, sequential=False) for one in evidence]
+        early = [judged(one, null, sequential=True) for one in evidence]
+        record[name] = {
+            "median share of pictures": median(
+                a.pictures / b.pictures for a, b in zip(early, whole, strict=True)
+            ),
+            "same level": share([a.level is b.level for a, b in zip(early, whole, strict=True)]),
+            "same answer to --fail-on high": share(
+                [
+                    (a.level >= Severity.HIGH) == (b.level >= Severity.HIGH)
+                    for a, b in zip(early, whole, strict=True)
+                ]
+            ),
+        }
+    return record
+
+
+def _curve(zoo: Zoo, faces: Callable[..., Pool], face: FaceScorer) -> list[dict[str, Any]]:
+    rows = []
+    for step in zoo.plan.snapshots:
+        pool = faces(zoo, f"-{step}", step=step, people=_CURVE_PEOPLE)
+        values = [scores(case, None) for case in cases(pool, pool.identities, face)]
+        rows.append(
+            {
+                "steps": step,
+                "loras": len(values),
+                **{name: sum(row[name] for row in values) / len(values) for name in values[0]},
+            }
+        )
+    return rows
+
+
+def _null(job: VerdictBench, encoders: dict[str, str]) -> Null | None:
+    folder = Path(job.calibration) if Path(job.calibration).is_dir() else models_dir() / job.calibration
+    if not folder.is_dir():
+        return None
+    data = load_calibration(folder)
+    mine = data.conditions
+    here = Conditions(mine.base, job.steps, job.guidance, encoders, mine.face)
+    null, used = data.fit(here, AIMS, job.samples)
+    if null is None:
+        raise LorauditError(f"the calibration {clean(folder.name)} does not fit: {used.unused}")
+    return null
+
+
+def _zoos(folder: Path) -> list[Zoo]:
+    if (folder / "zoo.json").exists():
+        return [open_zoo(folder)]
+    found = [open_zoo(path.parent) for path in sorted(folder.glob("*/zoo.json"))]
+    if not found:
+        raise LorauditError(f"there is no zoo in {clean(folder.name)}", "name a folder of build_zoo")
+    return found
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}-{folder.name}"
+
+
+def verdict_columns(record: dict[str, Any]) -> str:
+    """Areas and levels as plain text."""
+    areas = [
+        (name, f"{area['value']:.4f} [{area['low']:.4f}, {area['high']:.4f}]")
+        for name, area in record["auroc"].items()
+    ]
+    text = in_columns(("score", "AUROC"), areas)
+    for name in ("calibrated", "in-scan controls only", "three references"):
+        rows = record[f"levels, {name}"]
+        lines = [
+            (level, *("{:.0f} of {:.0f} [{:.3f}, {:.3f}]".format(*side[level]) for side in rows.values()))
+            for level in next(iter(rows.values()))
+        ]
+        text += f"\n{name}\n" + in_columns(("at or above", *rows), lines)
+    return text
+
+
+def draw_verdict(leaking: Sequence[Case], harmless: Sequence[Case], path: Path) -> None:
+    """Histograms of the scores of both sides."""
+    import matplotlib as mpl
+    import numpy as np
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = ("without references", "in-scan controls only", "three references")
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained", sharey=True)
+    for ax, name in zip(axes, names, strict=True):
+        for label, found in (("harmless", harmless), ("leaking", leaking)):
+            values = [scores(case, None)[name] for case in found]
+            ax.hist(
+                values, bins=np.linspace(-0.2, 1, 25).tolist(), weights=[1 / len(values)] * len(values),
+                alpha=0.6, label=f"{label} ({len(values)})",
+            )  # fmt: skip
+        ax.set(xlabel=f"score, {name}", ylabel="share of LoRAs")
+        ax.legend()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
