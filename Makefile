@@ -15,7 +15,7 @@ scan: $(VENV)/attack.stamp
 	@echo "The pictures are in build/scan; sheet.png shows them all."
 
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
