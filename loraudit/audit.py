@@ -100,7 +100,9 @@ def audit_lora(
     if likelihood is not None and aims and not (plan.sequential and evidence and is_enough()):
         known = likelihood.run(base, stack([lora], base.device, base.dtype), aims[0].embedding)
     tested = () if likelihood is None else ("likelihood",)
-    spent, most = plan.evaluations(pictures), plan.evaluations(len(aims) * len(plan.seeds))
+    sought = sum(aim.evaluations for aim in aims)
+    spent = sought + plan.evaluations(pictures)
+    most = sought + plan.evaluations(len(aims) * len(plan.seeds))
     found_so_far = judge(evidence, policy, null, len(aims)) if scorers else ()
     return Report(
         version=__version__,

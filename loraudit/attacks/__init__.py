@@ -33,6 +33,8 @@ class Aim:
     """Sampled by model guidance (`loraudit.attacks.guidance`) instead of classifier-free guidance."""
     encoder: EncoderUsed | None = None
     """The encoder that made it."""
+    evaluations: int = 0
+    """Of the UNet, for finding it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,8 @@ class MatchingAttack:
 
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
         """One aim. Raises `NotScannable` if the LoRA does not fit the base."""
-        return [Aim(self.name, match(base, stack([lora], base.device, base.dtype), self).embedding)]
+        found = match(base, stack([lora], base.device, base.dtype), self)
+        return [Aim(self.name, found.embedding, evaluations=self.evaluations)]
 
 
 @torch.enable_grad()

@@ -58,7 +58,16 @@ class SearchAttack:
         start, used = self._answer(lora, base)
         best = self.best(base, stack([lora], base.device, base.dtype), start)
         quotes = tuple(clean(text) for text in best.texts if text)
-        return [Aim(self.name, best.embeddings[0], quotes=quotes, against_base=True, encoder=used)]
+        return [
+            Aim(
+                self.name,
+                best.embeddings[0],
+                quotes=quotes,
+                against_base=True,
+                encoder=used,
+                evaluations=best.evaluations,
+            )
+        ]
 
     def best(self, base: Base, terms: Terms, start: Tensor | None = None) -> Best:
         """Of the LoRAs `terms`; `start [M, L, d]` is one more candidate of each."""

@@ -125,7 +125,7 @@ def conditions(
                 "attack",
                 torch.stack([aim.embedding for aim in found]),
                 found[0].against_base,
-                searched=getattr(finder, "evaluations", 0),
+                searched=found[0].evaluations,
             )
         )
     return [
