@@ -21,6 +21,7 @@ from loraudit.attacks import Aim, Attack
 from loraudit.attacks.encoder import EncoderAttack
 from loraudit.attacks.evidence import Scorers, look_at
 from loraudit.attacks.plan import Plan, draw
+from loraudit.attacks.search import SearchAttack
 from loraudit.base import Base
 from loraudit.errors import LorauditError
 from loraudit.findings import accepted_score, agreement_score, looks
@@ -196,9 +197,11 @@ def measure(
 
 def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256: str) -> Conditions:
     """The conditions of a calibration with these attacks."""
-    encoders = {
-        attack.name: attack.checkpoint.sha256 for attack in attacks if isinstance(attack, EncoderAttack)
-    }
+    encoders = {}
+    for attack in attacks:
+        encoder = attack.encoder if isinstance(attack, SearchAttack) else attack
+        if isinstance(encoder, EncoderAttack):
+            encoders[attack.name] = encoder.checkpoint.sha256
     return Conditions(base.name, plan.sampling.steps, plan.sampling.guidance, encoders, face_sha256)
 
 
