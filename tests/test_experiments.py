@@ -67,7 +67,7 @@ def test_the_verdict_bench_tells_of_areas_levels_and_stopping(zoos: Path, tmp_pa
         tmp_path / "out",
         curve=zoos / "people",
         calibration="none",
-        samples=8,
+        samples=6,
         steps=2,
     )
     record = bench_verdict(job, lambda _line: None)

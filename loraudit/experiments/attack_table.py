@@ -79,13 +79,18 @@ def attack_table(
     everybody = torch.arange(len(members))
     # Whose embedding each LoRA got: that of the next in its pass.
     swapped = torch.cat([first + (torch.arange(n) + 1) % n for first, n in _passes(len(members), size)])
+    joined = {name: Seen.joined([part[name][2] for part in parts]) for name in parts[0]}
+    attacks = [
+        panel.accepted(joined[name], everybody) for name, row in parts[0].items() if row[0] == "attack"
+    ]
+    best = max(attacks, key=lambda hits: float(hits.double().mean()))
     rows = []
     for name, (role, cost, _) in parts[0].items():
-        seen = Seen.joined([part[name][2] for part in parts])
-        rows.append(panel.score(name, role, seen, everybody, cost))
+        rows.append(panel.score(name, role, joined[name], everybody, cost, best))
         if name == _SWAPPED:
             # The same pictures, judged against whom the embedding came from instead of whom the LoRA shows.
-            rows.append(panel.score("this embedding in another LoRA", "control", seen, swapped, cost))
+            other = "this embedding in another LoRA"
+            rows.append(panel.score(other, "control", joined[name], swapped, cost, best))
     return sorted(rows, key=lambda row: _ORDER.index(row.role))
 
 
@@ -132,13 +137,14 @@ def markdown(rows: Sequence[Row]) -> str:
         return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
     lines = [
-        "| condition | role | evaluations | accepted at FAR 1e-3 | rank-1 | consensus accepted "
-        "| consensus rank-1 | face cosine | CLIP-I | CLIP-T | faces |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| condition | role | evaluations | accepted at FAR 1e-3 | behind the best attack | rank-1 "
+        "| consensus accepted | consensus rank-1 | face cosine | CLIP-I | CLIP-T | faces |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = (
             cell(row.accepted, 3),
+            cell(row.behind, 3),
             cell(row.rank1, 3),
             cell(row.consensus, 3),
             cell(row.consensus_rank1, 3),

@@ -30,15 +30,15 @@ def attack_columns(rows: Sequence[Row]) -> str:
         "condition",
         "role",
         "accepted at FAR 1e-3",
+        "behind the best",
         "rank-1",
-        "consensus accepted",
         "consensus rank-1",
     )
     lines = [
         (
             row.condition,
             row.role,
-            *map(share, (row.accepted, row.rank1, row.consensus, row.consensus_rank1)),
+            *map(share, (row.accepted, row.behind, row.rank1, row.consensus_rank1)),
         )
         for row in rows
     ]

@@ -105,6 +105,9 @@ class Row:
     """... and those found first in the gallery by that face."""
     clip_i: Interval
     """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as the paper reports it."""
+    behind: Interval
+        """What is seen, against the identities numbered `owners [M]`; `evaluations` of the UNet were spent.
+    the differences."""
     clip_t: Interval
     """`100 max(cos, 0)` against the caption that names every factor of the identity."""
 
@@ -156,8 +159,17 @@ class Panel:
             self.clip.image_embeddings(flat).view(count, shots, -1),
         )
 
-    def score(self, name: str, role: str, seen: Seen, owners: Tensor, evaluations: int) -> Row:
-        """What is seen, against the identities numbered `owners [M]`; it cost `evaluations` of the UNet."""
+    def accepted(self, seen: Seen, owners: Tensor) -> Tensor:
+        """Which pictures pass as the identities numbered `owners [M]`, bool `[M, K]`."""
+        cosines = (seen.faces * self.references[owners][:, None]).sum(-1)
+        return cosines >= self.face.threshold
+
+    def score(self, name: str, role: str, seen: Seen, owners: Tensor, evaluations: int, best: Tensor) -> Row:
+        """What is seen, against the identities numbered `owners [M]`; it cost `evaluations` of the UNet.
+
+        `best [M, K]` is what the best attack got accepted.
+        """
+        accepted = self.accepted(seen, owners)
         own = (seen.faces * self.references[owners][:, None]).sum(-1)
         best_other = (seen.faces @ self.gallery.T).amax(-1)
         agreed = torch.stack([self._agreed(row) for row in seen.faces])
@@ -171,7 +183,8 @@ class Panel:
             evaluations,
             seen.found.numel(),
             int(seen.found.sum()),
-            accepted=Interval.of_shares(own >= self.face.threshold),
+            accepted=Interval.of_shares(accepted),
+            behind=Interval.of_means(best.double() - accepted.double()),
             cosine=Interval.of_means(own),
             rank1=Interval.of_shares((own > best_other) & (own > 0)),
             consensus=Interval.of_shares((agreed_own >= self.face.threshold)[:, None]),
