@@ -106,8 +106,9 @@ class Row:
     clip_i: Interval
     """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as the paper reports it."""
     behind: Interval
-        """What is seen, against the identities numbered `owners [M]`; `evaluations` of the UNet were spent.
-    the differences."""
+    """By how much the best attack's accepted share is larger: of the same people and seeds, so the interval is
+    that of the differences.
+    """
     clip_t: Interval
     """`100 max(cos, 0)` against the caption that names every factor of the identity."""
 
