@@ -106,8 +106,8 @@ class Row:
     clip_i: Interval
     """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as the paper reports it."""
     behind: Interval
-    """By how much the best attack's accepted share is larger: of the same people and seeds, so the interval is
-    that of the differences.
+    """By how much the best attack's accepted share is larger; the interval is that of the differences, of the
+    same people and seeds.
     """
     clip_t: Interval
     """`100 max(cos, 0)` against the caption that names every factor of the identity."""
