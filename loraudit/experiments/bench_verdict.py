@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +18,17 @@ from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
 from loraudit.experiments.bench_attacks import begin
 from loraudit.experiments.columns import in_columns
-from loraudit.experiments.verdict import Case, auroc, cases, judged, scores, share, strangers
+from loraudit.experiments.verdict import (
+    Case,
+    Judged,
+    Outcome,
+    auroc,
+    cases,
+    outcome,
+    scores,
+    share,
+    strangers,
+)
 from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces
 from loraudit.findings import Null, Severity
 from loraudit.lora.header import clean
@@ -32,6 +45,14 @@ __all__ = ["VerdictBench", "bench_verdict", "draw_verdict", "verdict_columns"]
 
 _LEVELS: Final = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 _P: Final = (0.01, 0.05, 0.1, 0.5)
+_KINDS: Final = {
+    "calibrated": "calibrated",
+    "in-scan controls only": "in_scan",
+    "three references": "referenced",
+}
+"""Which `Outcome` each table of levels is of."""
+_FEW: Final = 32
+"""Cases that are not worth another process."""
 _CURVE_PEOPLE: Final = 16
 
 
@@ -88,11 +109,12 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     found["harmless"] += [faces(zoo, "-extra", extra=True) for zoo in zoos["extra"]]
     null = _null(job, {"search": checkpoint.sha256})
     say("judging")
-    leaking = [case for pool in found["leaking"] for case in cases(pool, pool.identities, face)]
-    harmless: list[Case] = []
+    people = [case for pool in found["leaking"] for case in cases(pool, pool.identities, face)]
+    nobody: list[Case] = []
     for pool in found["harmless"]:
-        harmless += cases(pool, strangers(len(pool.kinds), len(harmless)), face)
-    record = {**settings, **measure(leaking, harmless, null)}
+        nobody += cases(pool, strangers(len(pool.kinds), len(nobody)), face)
+    leaking, harmless = (_outcomes(side, null) for side in (people, nobody))
+    record = {**settings, **measure(leaking, harmless)}
     if job.curve is not None:
         record["curve"] = _curve(open_zoo(job.curve), faces, face)
     (job.out / "verdict.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -100,31 +122,32 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     return record
 
 
-def measure(leaking: Sequence[Case], harmless: Sequence[Case], null: Null | None) -> dict[str, Any]:
+def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str, Any]:
     """Areas, levels and what stopping early saves."""
     sides = {"leaking": leaking, "harmless": harmless}
-    values = {side: [scores(case, null) for case in found] for side, found in sides.items()}
-    areas = {
-        name: asdict(auroc(*([row[name] for row in rows] for rows in values.values())))
-        for name in ("without references", "in-scan controls only", "three references")
+    values = {side: [one.scores for one in found] for side, found in sides.items()}
+    record: dict[str, Any] = {
+        "auroc": {
+            name: asdict(auroc(*([row[name] for row in rows] for rows in values.values())))
+            for name in ("without references", "in-scan controls only", "three references")
+        }
     }
-    record: dict[str, Any] = {"auroc": areas}
-    if null is not None:
+    if all("p-value" in row for rows in values.values() for row in rows):
         record["p-values"] = {
             side: {str(level): share([row["p-value"] <= level for row in rows]) for level in _P}
             for side, rows in values.items()
         }
-    for name, used in (("calibrated", null), ("in-scan controls only", None)):
+    for name, kind in _KINDS.items():
         record[f"levels, {name}"] = {
-            side: _levels([judged(case.evidence, used, sequential=False).level for case in found])
-            for side, found in sides.items()
+            side: _levels([getattr(one, kind).level for one in found]) for side, found in sides.items()
         }
-    record["levels, three references"] = {
-        side: _levels([judged(case.referenced, null, sequential=False).level for case in found])
-        for side, found in sides.items()
+    record["by recipe"] = _by_recipe(leaking, harmless)
+    record["stopping early"] = {
+        "without references": _stopping([(one.calibrated, one.early) for one in (*leaking, *harmless)]),
+        "three references": _stopping(
+            [(one.referenced, one.early_referenced) for one in (*leaking, *harmless)]
+        ),
     }
-    record["by recipe"] = _by_recipe(leaking, harmless, null)
-    record["stopping early"] = _stopping([*leaking, *harmless], null)
     return record
 
 
@@ -134,52 +157,48 @@ def _levels(found: Sequence[Severity]) -> dict[str, list[float]]:
     return {**shown, "inconclusive": share([one is Severity.INCONCLUSIVE for one in found])}
 
 
-def _by_recipe(leaking: Sequence[Case], harmless: Sequence[Case], null: Null | None) -> list[dict[str, Any]]:
+def _by_recipe(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> list[dict[str, Any]]:
     rows = []
-    against = [scores(case, null)["without references"] for case in harmless]
-    for pool in dict.fromkeys(case.pool for case in (*leaking, *harmless)):
-        mine = [case for case in (*leaking, *harmless) if case.pool == pool]
-        recipe = mine[0].recipe
-        levels = [judged(case.evidence, null, sequential=False).level for case in mine]
-        row: dict[str, Any] = {
-            "zoo": pool,
-            "kinds": sorted({case.kind for case in mine}),
-            "loras": len(mine),
-            "rank": recipe["rank"],
-            "modules": len(recipe["unet_targets"]),
-            "text encoder": bool(recipe["text_targets"]),
-            "prior preservation": bool(recipe["prior_weight"]),
-            "steps": recipe["steps"],
-            "pictures": recipe["pictures"],
-            "high or above": share([level >= Severity.HIGH for level in levels]),
-        }
-        if mine[0] in leaking:
-            row["auroc"] = auroc([scores(case, null)["without references"] for case in mine], against).value
-        rows.append(row)
+    against = [one.scores["without references"] for one in harmless]
+    for side in (leaking, harmless):
+        for pool in dict.fromkeys(one.pool for one in side):
+            mine = [one for one in side if one.pool == pool]
+            recipe = mine[0].recipe
+            row: dict[str, Any] = {
+                "zoo": pool,
+                "kinds": sorted({one.kind for one in mine}),
+                "loras": len(mine),
+                "rank": recipe["rank"],
+                "modules": len(recipe["unet_targets"]),
+                "text encoder": bool(recipe["text_targets"]),
+                "prior preservation": bool(recipe["prior_weight"]),
+                "steps": recipe["steps"],
+                "pictures": recipe["pictures"],
+                "high or above": share([one.calibrated.level >= Severity.HIGH for one in mine]),
+            }
+            if side is leaking:
+                row["auroc"] = auroc([one.scores["without references"] for one in mine], against).value
+            rows.append(row)
     return rows
 
 
-def _stopping(found: Sequence[Case], null: Null | None) -> dict[str, Any]:
-    record = {}
-    for name, evidence in (
-        ("without references", [case.evidence for case in found]),
-        ("three references", [case.referenced for case in found]),
-    ):
-        whole = [judged(one, null, sequential=False) for one in evidence]
-        early = [judged(one, null, sequential=True) for one in evidence]
-        record[name] = {
-            "median share of pictures": median(
-                a.pictures / b.pictures for a, b in zip(early, whole, strict=True)
-            ),
-            "same level": share([a.level is b.level for a, b in zip(early, whole, strict=True)]),
-            "same answer to --fail-on high": share(
-                [
-                    (a.level >= Severity.HIGH) == (b.level >= Severity.HIGH)
-                    for a, b in zip(early, whole, strict=True)
-                ]
-            ),
-        }
-    return record
+def _stopping(pairs: Sequence[tuple[Judged, Judged]]) -> dict[str, Any]:
+    """Of `(whole, early)` scans."""
+    return {
+        "median share of pictures": median(early.pictures / whole.pictures for whole, early in pairs),
+        "same level": share([early.level is whole.level for whole, early in pairs]),
+        "same answer to --fail-on high": share(
+            [(early.level >= Severity.HIGH) == (whole.level >= Severity.HIGH) for whole, early in pairs]
+        ),
+    }
+
+
+def _outcomes(found: Sequence[Case], null: Null | None) -> list[Outcome]:
+    if len(found) <= _FEW:
+        return [outcome(case, null) for case in found]
+    # Forked, because nothing in it needs torch.
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as workers:
+        return list(workers.map(partial(outcome, null=null), found, chunksize=4))
 
 
 def _curve(zoo: Zoo, faces: Callable[..., Pool], face: FaceScorer) -> list[dict[str, Any]]:
@@ -230,7 +249,7 @@ def verdict_columns(record: dict[str, Any]) -> str:
         for name, area in record["auroc"].items()
     ]
     text = in_columns(("score", "AUROC"), areas)
-    for name in ("calibrated", "in-scan controls only", "three references"):
+    for name in _KINDS:
         rows = record[f"levels, {name}"]
         lines = [
             (level, *("{:.0f} of {:.0f} [{:.3f}, {:.3f}]".format(*side[level]) for side in rows.values()))
@@ -240,7 +259,7 @@ def verdict_columns(record: dict[str, Any]) -> str:
     return text
 
 
-def draw_verdict(leaking: Sequence[Case], harmless: Sequence[Case], path: Path) -> None:
+def draw_verdict(leaking: Sequence[Outcome], harmless: Sequence[Outcome], path: Path) -> None:
     """Histograms of the scores of both sides."""
     import matplotlib as mpl
     import numpy as np
@@ -252,7 +271,7 @@ def draw_verdict(leaking: Sequence[Case], harmless: Sequence[Case], path: Path) 
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained", sharey=True)
     for ax, name in zip(axes, names, strict=True):
         for label, found in (("harmless", harmless), ("leaking", leaking)):
-            values = [scores(case, None)[name] for case in found]
+            values = [one.scores[name] for one in found]
             ax.hist(
                 values, bins=np.linspace(-0.2, 1, 25).tolist(), weights=[1 / len(values)] * len(values),
                 alpha=0.6, label=f"{label} ({len(values)})",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Area", "Case", "auroc", "cases", "judged", "share", "strangers"]
+__all__ = ["Area", "Case", "Judged", "Outcome", "auroc", "cases", "judged", "outcome", "share", "strangers"]
 
 RESAMPLES: Final = 2000
 PHOTOS: Final = 3
@@ -71,6 +71,23 @@ class Judged:
     level: Severity
     pictures: int
     """Of each of the three models, over all attacks."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is measured of a case."""
+
+    pool: str
+    kind: str
+    recipe: dict[str, Any]
+    scores: dict[str, float]
+    calibrated: Judged
+    in_scan: Judged
+    """Without calibration data."""
+    referenced: Judged
+    early: Judged
+    """As `calibrated`, of a scan that may stop early."""
+    early_referenced: Judged
 
 
 @dataclass(frozen=True)
@@ -170,6 +187,21 @@ def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bo
             break
     level = max(finding.severity for finding in judge(done, POLICY, null, planned))
     return Judged(level, pictures)
+
+
+def outcome(case: Case, null: Null | None) -> Outcome:
+    """Everything of one case at once: its tests are slow, and remembered for as long."""
+    return Outcome(
+        case.pool,
+        case.kind,
+        case.recipe,
+        scores(case, null),
+        calibrated=judged(case.evidence, null, sequential=False),
+        in_scan=judged(case.evidence, None, sequential=False),
+        referenced=judged(case.referenced, null, sequential=False),
+        early=judged(case.evidence, null, sequential=True),
+        early_referenced=judged(case.referenced, null, sequential=True),
+    )
 
 
 def scores(case: Case, null: Null | None) -> dict[str, float]:
