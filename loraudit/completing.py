@@ -10,6 +10,7 @@ from enum import Enum
 from importlib import import_module
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
+from typer import Typer
 from typer.models import ArgumentInfo, OptionInfo
 
 __all__ = ["SHELLS", "Completed", "read_commands"]
@@ -59,7 +60,14 @@ def read_commands(package: str, names: Iterable[str]) -> tuple[Completed, ...]:
 
 def _read(package: str, name: str) -> Completed:
     word = name.replace("-", "_")
-    function: Callable[..., Any] = getattr(import_module(f"{package}.{word}"), word)
+    function = getattr(import_module(f"{package}.{word}"), word)
+    if isinstance(function, Typer):
+        # A group: its commands stand where another's argument does.
+        inner = [
+            (command.name or getattr(command.callback, "__name__", ""))
+            for command in function.registered_commands
+        ]
+        return Completed(name, {"--help": ()}, inner)
     options: dict[str, Sequence[str]] = {}
     arguments: list[str] = []
     for hint in get_type_hints(function, include_extras=True).values():

@@ -73,6 +73,7 @@ def test_values(script) -> None:
     assert answers(script, "scan", "--fail-on", "") == {*levels, "never"}
     assert "search" in answers(script, "scan", "--attack", "encoder", "--attack", "")
     assert {"info", "clear"} <= answers(script, "cache", "")
+    assert {"attacks", "verdict"} <= answers(script, "bench", "")
 
 
 def test_files_are_left_to_the_shell(script, tmp_path) -> None:

@@ -251,11 +251,11 @@ def test_a_narrow_report_drops_columns_and_breaks_no_name():
 
 
 def test_a_report_is_short():
-    """It has room on a screen: a person, with photos, found by the first attack."""
+    """It has room on a screen: a person, with photos, found by the fourth attack."""
     report = load_reports((GOLDEN.parent.parent / "docs" / "example.json").read_bytes())[0]
-    assert [finding.severity.value for finding in report.findings] == ["critical", "high"]
-    assert FORMATS["text"]([report]).count("\n") <= 45
-    assert FORMATS["text"]([report], width=60).count("\n") <= 60
+    assert [finding.severity.value for finding in report.findings] == ["critical", "medium"]
+    assert FORMATS["text"]([report]).count("\n") <= 53
+    assert FORMATS["text"]([report], width=60).count("\n") <= 70
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"])
