@@ -455,7 +455,8 @@ def test_a_card_without_end_is_cut_off(hub: fake.Hub) -> None:
     texts = fetch_side_files(spec, fetch_header(spec))
     assert set(texts) == {"README.md"}
     assert len(texts["README.md"]) == 1_000_000
-    assert hub.sent[-1] < 4_000_000
+    # What the system buffers for a slow reader is megabytes; the card is 27.
+    assert hub.sent[-1] < len(hub.files["README.md"]) / 2
 
 
 def test_offline_the_cache_says_what_it_has(hub: fake.Hub, kohya: bytes) -> None:
