@@ -56,6 +56,10 @@ def test_the_table_has_every_condition_and_goes_on_where_it_stopped(zoos: Path, 
     lines.clear()
     assert bench_attacks(job, lines.append) == rows
     assert not any("search" in line for line in lines)
+    (tmp_path / "file").touch()
+    with pytest.raises(LorauditError, match="cannot write"):
+        bench_attacks(replace(job, zoo=tmp_path / "none", out=tmp_path / "file"), lines.append)
+    assert not (tmp_path / "none").exists()
     with pytest.raises(LorauditError, match="other settings"):
         bench_attacks(replace(job, samples=3), lines.append)
 

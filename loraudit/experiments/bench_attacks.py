@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from loraudit.attacks import Attack
     from loraudit.experiments.panel import Row
 
-__all__ = ["AttackBench", "begin", "bench_attacks", "draw_table"]
+__all__ = ["AttackBench", "begin", "bench_attacks", "draw_table", "writable"]
 
 _FINDERS: Final[dict[str, Callable[[], Attack]]] = {"matching": MatchingAttack}
 _COLOURS: Final = {
@@ -70,6 +70,7 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None]) -> list[Row]:
 
     An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
     """
+    writable(job.out)
     base = load_base("tiny")
     zoo = _zoo(base, job, say)
     frozen, length = frozen_transformer(base.text_encoder), base.embedding_shape[0]
@@ -140,10 +141,20 @@ def _reads(encoder: Encoder, zoo: Zoo) -> bool:
     return True
 
 
+def writable(out: Path) -> None:
+    """Make the folder `out`, before any work; raises `LorauditError` where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LorauditError(
+            f"cannot write {clean(str(out), 300)}", "choose another folder with --out"
+        ) from error
+
+
 def begin(out: Path, record: Mapping[str, object]) -> None:
     """Write `record` to `settings.json`, or raise `LorauditError` if `out` holds a run with another."""
     text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
-    out.mkdir(parents=True, exist_ok=True)
+    writable(out)
     file = out / "settings.json"
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise LorauditError(

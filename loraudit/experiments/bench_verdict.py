@@ -16,7 +16,7 @@ from loraudit.calibrating import versions
 from loraudit.cards import artefact, models_dir
 from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
-from loraudit.experiments.bench_attacks import begin
+from loraudit.experiments.bench_attacks import begin, writable
 from loraudit.experiments.columns import in_columns
 from loraudit.experiments.verdict import (
     Case,
@@ -82,6 +82,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
 
     An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
     """
+    writable(job.out)
     base = load_base("tiny")
     encoder, checkpoint = load_encoder(
         job.encoder, frozen_transformer(base.text_encoder), base.embedding_shape[0]
