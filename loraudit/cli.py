@@ -5,6 +5,7 @@ stderr.
 """
 
 import atexit
+import errno
 import gc
 import traceback
 from typing import Annotated, Final
@@ -12,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from loraudit import __version__
-from loraudit.console import say, say_error, spell_out
+from loraudit.console import drop_stdout, say, say_error, spell_out
 from loraudit.errors import LorauditError
 from loraudit.interrupt import interruptible
 from loraudit.quick import LazyGroup
@@ -67,6 +68,9 @@ def main() -> None:
             _fail("interrupted", "", INTERRUPTED)
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            drop_stdout()
+            _fail("no space left on the disk", "make room, or write elsewhere", 2)
         # Python's own exit code for this is 1, which here means "findings". What it says may be a file's.
         from loraudit.lora.text import clean
 

@@ -10,7 +10,7 @@ from typing import Final, TextIO
 
 from loraudit.errors import LorauditError
 
-__all__ = ["colour", "emit", "say", "say_error", "spell_out", "width"]
+__all__ = ["colour", "drop_stdout", "emit", "say", "say_error", "spell_out", "width"]
 
 PIPE_WIDTH: Final = 100
 """Columns of what no terminal shows."""
@@ -53,6 +53,11 @@ def width(output: Path | None) -> int:
     """Columns of what goes to `output`, or to stdout if None."""
     on_terminal = output is None and sys.stdout.isatty()
     return shutil.get_terminal_size().columns if on_terminal else PIPE_WIDTH
+
+
+def drop_stdout() -> None:
+    """What is still to go to stdout goes nowhere: the disk behind it is full."""
+    _give_up(sys.stdout)
 
 
 def say(line: str) -> None:

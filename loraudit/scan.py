@@ -216,13 +216,11 @@ def _below_here(found: str | Source | LorauditError) -> str | None:
     path = Path(found) if isinstance(found, str) else found.path
     if isinstance(found, Source) and len(found.parts) == 1:
         path = found.parts[0].weights
-    if not path.exists():
-        return None
     try:
         below = Path(os.path.normpath(path.absolute())).relative_to(Path.cwd())
     except ValueError:
         return None
-    return clean(below.as_posix(), 500)
+    return clean(below.as_posix(), 500) if path.exists() else None
 
 
 def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:

@@ -129,6 +129,15 @@ def test_a_full_disk_behind_stdout(lora: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "rules"])
+def test_a_full_disk_behind_other_commands(command: str) -> None:
+    done = loraudit(command, after="> /dev/full")
+    assert done.returncode == 2
+    assert "internal error" not in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert loraudit(command).returncode == 0
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_a_poor_encoding(encoding: str, tmp_path: Path) -> None:
     names = {"10_Zoë 李小龍 person": {}}

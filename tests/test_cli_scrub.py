@@ -184,6 +184,7 @@ def test_the_allow_list_checks_values(key, said, kept) -> None:
 def test_whatever_it_said_a_scrubbed_file_scans_clean(tmp_path: Path, metadata) -> None:
     source = tmp_path / "a.safetensors"
     source.write_bytes(frame(GOOD | {"__metadata__": metadata}))
+    (tmp_path / "b.safetensors").unlink(missing_ok=True)
     scrub(source, tmp_path / "b.safetensors")
     assert audit(tmp_path / "b.safetensors") == {}
     assert tensor_bytes(tmp_path / "b.safetensors") == bytes(16)
@@ -204,6 +205,20 @@ def test_never_over_the_input(run, tmp_path) -> None:
     assert code == 2
     assert source.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_never_over_another_file(run, tmp_path) -> None:
+    source = write(tmp_path / "a.safetensors", KOHYA)
+    other = tmp_path / "b.safetensors"
+    other.write_bytes(b"somebody's only copy")
+    (tmp_path / "dangling").symlink_to(tmp_path / "c.safetensors")
+    for output in (other, tmp_path / "dangling"):
+        code, out, err = run(source, "-o", output)
+        assert (code, out) == (2, "")
+        assert f"{output} exists already" in err
+    assert other.read_bytes() == b"somebody's only copy"
+    assert not (tmp_path / "c.safetensors").exists()
+    assert run(source, "-o", tmp_path / "d.safetensors")[0] == 0
 
 
 def test_an_error_leaves_nothing_behind(run, tmp_path) -> None:
@@ -239,9 +254,8 @@ def test_a_file_that_shrinks_is_no_half_copy(tmp_path, monkeypatch) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_it_may_replace_another_file_and_obeys_the_umask(tmp_path) -> None:
+def test_it_obeys_the_umask(tmp_path) -> None:
     source = write(tmp_path / "a.safetensors", KOHYA)
-    (tmp_path / "b.safetensors").write_text("old")
     scrub(source, tmp_path / "b.safetensors")
     assert audit(tmp_path / "b.safetensors") == {}
     umask = os.umask(0)

@@ -224,7 +224,7 @@ def test_the_strategies_reach_every_branch(tmp_path: Path) -> None:
     seen: set[str] = set()
     path = tmp_path / "x"
 
-    @settings(max_examples=1500)
+    @settings(max_examples=1500, derandomize=True)
     @given(mutants(), tables(), VALUES)
     def collect(mutant: bytes, table: bytes, text: str) -> None:
         for data in (mutant, table, framed(text.encode())):

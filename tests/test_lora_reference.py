@@ -62,7 +62,9 @@ def test_a_file_that_changed_since_is_noticed(tmp_path: Path, sd1_factors) -> No
     changed: list[Header] = [
         Header(path, header.tensors, {"other": "metadata"}, header.size_bytes),
         Header(path, dict(list(header.tensors.items())[1:]), header.metadata, header.size_bytes),
-        Header(path, header.tensors | {"a": TensorInfo("F32", (), 0, 4)}, header.metadata, header.size_bytes),
+        Header(
+            path, {**header.tensors, "a": TensorInfo("F32", (), 0, 4)}, header.metadata, header.size_bytes
+        ),
     ]
     for other in changed:
         with pytest.raises(NotScannable, match="read the header of x differently"):

@@ -7,8 +7,8 @@ loader shows it, is for `header.read_header` to find and to name, member by memb
 
 import json
 import math
-from collections.abc import Mapping
-from itertools import chain, repeat
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from operator import itemgetter, sub
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -61,7 +61,9 @@ class TensorInfo(NamedTuple):
     """Bytes."""
 
 
-def read_ordinary(data: bytes, start: int, size: int) -> tuple[dict[str, TensorInfo], dict[str, str]] | None:
+def read_ordinary(
+    data: bytes, start: int, size: int
+) -> tuple[Mapping[str, TensorInfo], dict[str, str]] | None:
     """Tensors and metadata of the header `data`, whose buffer is bytes `start` to `size` of the file.
 
     None unless the header is sound, not too long, names nothing twice and holds nothing else.
@@ -73,37 +75,55 @@ def read_ordinary(data: bytes, start: int, size: int) -> tuple[dict[str, TensorI
         table = _DECODER.decode(text)
         stated = "__metadata__" in table
         metadata = table.pop("__metadata__", {})
+        # Only an object can be asked for these: anything else raises.
         dtypes, lists, offsets = zip(*map(_FIELDS, table.values()), strict=True)
         sound = (
             len(table) <= MAX_TENSORS
             and len(metadata) <= MAX_METADATA
-            and _all(dict, (table, metadata, *table.values()))
             and _all(str, (*metadata.values(), *dtypes))
-            and _all(list, (*lists, *offsets))
-            and set(map(len, offsets)) == {2}
+            and _all(list, lists)
             and max(map(len, lists)) <= MAX_DIMENSIONS
-            # True and 1.0 are ones to Python.
+            and set(map(len, offsets)) == {2}
+            # True and 1.0 are ones to Python; what else has a length holds texts.
             and _all(int, chain.from_iterable((*lists, *offsets)))
             # A tensor has five strings. One more, and a member has been passed over or means nothing.
             and _strings(text) == 5 * len(table) + stated + 2 * len(metadata)
         )
         if not sound:
             return None
-        shapes = list(map(tuple, lists))
-        sizes_of = {kind: _size(*kind) for kind in set(zip(dtypes, shapes, strict=True))}
-        sizes = list(map(sizes_of.__getitem__, zip(dtypes, shapes, strict=True)))
+        kinds = list(zip(dtypes, map(tuple, lists), strict=True))
+        sizes_of = {kind: _size(*kind) for kind in set(kinds)}
+        sizes = list(map(sizes_of.__getitem__, kinds))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, MemoryError):
         return None
     begins, ends = zip(*offsets, strict=True)
-    # In the order of the bytes, each begins where the one before ends.
-    first, last = zip(*sorted(zip(begins, ends, strict=True)), strict=True)
-    if (0, *last) != (*first, size - start):
-        return None
+    # Each begins where the one before ends; most headers name them in the order of the bytes.
+    if (0, *ends) != (*begins, size - start):
+        first, last = zip(*sorted(zip(begins, ends, strict=True)), strict=True)
+        if (0, *last) != (*first, size - start):
+            return None
     if sizes != list(map(sub, ends, begins)):
         return None
-    rows = zip(dtypes, shapes, map(start.__add__, begins), sizes, strict=True)
-    # What the class's own constructor does, without a call of it for each of hundreds.
-    return dict(zip(table, map(tuple.__new__, repeat(TensorInfo), rows), strict=True)), metadata
+    return _Tensors(table, start), metadata
+
+
+class _Tensors(Mapping[str, TensorInfo]):
+    """Where the tensors lie, looked up when asked for: a scan of the metadata asks for their names only."""
+
+    def __init__(self, table: Mapping[str, Any], start: int) -> None:
+        """Of a sound header whose buffer is at `start`."""
+        self._table = table
+        self._start = start
+
+    def __getitem__(self, key: str) -> TensorInfo:
+        dtype, shape, (begin, end) = _FIELDS(self._table[key])
+        return TensorInfo(dtype, tuple(shape), self._start + begin, end - begin)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
 
 
 def _size(dtype: str, shape: tuple[int, ...]) -> int:

@@ -10,6 +10,7 @@ Who reads what is kept: A1111 `ss_base_model_version`, `ss_v2`; kohya's own scri
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,19 +86,19 @@ class Scrubbed:
 
 
 def scrub(path: Path, output: Path) -> Scrubbed:
-    """Write the file at `path` to `output` without what nobody needs in order to load it.
+    """Write the file at `path` to the new file `output` without what nobody needs in order to load it.
 
     The tensors are copied in blocks, so memory does not grow with the file. Raises `LorauditError` if a file
-    cannot be read or written or both are one, `NotScannable` if `path` is no sound safetensors file; then
-    nothing is left behind.
+    cannot be read or written or `output` is there already, `NotScannable` if `path` is no sound safetensors
+    file; then nothing is left behind.
     """
     header = read_header(path)
-    if output.exists() and not output.is_file():
-        raise LorauditError(
-            f"cannot write {clean(str(output), 300)}: it is no file", "choose another with -o"
-        )
     if output.exists() and output.samefile(path):
         raise LorauditError("the output is the input, and the input stays as it is", "choose another with -o")
+    if os.path.lexists(output):
+        raise LorauditError(
+            f"{clean(str(output), 300)} exists already", "remove it, or choose another path with -o"
+        )
     metadata = allowed_metadata(header.metadata)
     digest = hashlib.sha256()
     write_atomic(output, _blocks(header, metadata, digest))

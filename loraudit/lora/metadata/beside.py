@@ -131,8 +131,10 @@ def start(path: Path, limit: int) -> str:
 def _pictures(source: Source) -> tuple[list[str], list[str]]:
     """Names of the pictures that belong to `source`, and the same without their ending, sorted."""
     if not source.path.is_dir():
-        beside = (source.path.with_name(source.path.stem + ending) for ending in _PREVIEWS)
-        names = [path.name for path in beside if path.is_file()]
+        stem, folder = source.path.stem, source.path.parent
+        # Joined as text: a folder may hold thousands of LoRAs, and each asks for eight.
+        beside = ((f"{stem}{ending}", f"{folder}{os.sep}{stem}{ending}") for ending in _PREVIEWS)
+        names = [name for name, path in beside if os.path.isfile(path)]  # noqa: PTH113
     else:
         names = []
         with os.scandir(source.path) as entries:

@@ -38,9 +38,8 @@ def texts(value: object) -> Iterator[tuple[str, str]]:
     while waiting:
         key, item = waiting.pop()
         if isinstance(item, Members):
-            for name, inner in reversed(item):
-                waiting.append((name, inner))
-                yield "", name
+            yield from (("", name) for name, _ in reversed(item))
+            waiting += [pair for pair in reversed(item) if isinstance(pair[1], (str, list))]
         elif isinstance(item, list):
             waiting += [(key, inner) for inner in reversed(item)]
         elif isinstance(item, str):

@@ -7,7 +7,7 @@ text is searched in time linear in its length, whoever wrote it.
 import re
 from typing import Final
 
-__all__ = ["addresses", "is_home", "is_opaque", "paths", "picture_type", "secrets"]
+__all__ = ["OPAQUE", "addresses", "is_home", "is_opaque", "paths", "picture_type", "secrets"]
 
 _REST: Final = r"[^\"'<>|*?:,;\r\n]{1,250}"
 _DRIVE: Final = re.compile(
@@ -54,7 +54,9 @@ _SECRETS: Final = tuple(
 )  # fmt: skip
 _PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----")
 _PASSWORD: Final = re.compile(r"://[^\s/@:\"']{1,100}:[^\s/@\"']{1,200}@")
-_BLOCK: Final = re.compile(r"[A-Za-z0-9+/=_-]{1024,}")
+OPAQUE: Final = 1024
+"""Characters of a block that is no word, no hash and no key, at least."""
+_BLOCK: Final = re.compile(rf"[A-Za-z0-9+/=_-]{{{OPAQUE},}}")
 
 # The first characters of base64, from the magic numbers of each type.
 _PICTURES: Final = (
@@ -136,4 +138,4 @@ def picture_type(text: str) -> str | None:
 
 def is_opaque(text: str) -> bool:
     """Whether `text` is one long block of characters that spells nothing."""
-    return len(text) >= 1024 and _BLOCK.fullmatch(text) is not None
+    return _BLOCK.fullmatch(text) is not None

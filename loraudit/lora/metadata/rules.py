@@ -250,7 +250,8 @@ def _hidden(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
         repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in _objects(value.parsed))
         if repeated:
             yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (a name given twice)")
-        if any(patterns.is_opaque(text) and text not in value.pictures for _, text in value.texts):
+        long = [text for _, text in value.texts if len(text) >= patterns.OPAQUE]
+        if any(patterns.is_opaque(text) and text not in value.pictures for text in long):
             yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (an opaque block)")
 
 
