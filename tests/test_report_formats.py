@@ -238,24 +238,30 @@ def test_text_fits_its_width_and_ends_in_one_newline(width):
     assert not text.endswith("\n\n")
 
 
-def test_a_narrow_report_drops_columns_and_breaks_no_name():
+@pytest.mark.parametrize(
+    ("width", "attack", "columns"),
+    [
+        (80, "prompts:no-trigger", ["faces", "consistency", "accepted", "cosine", "clip-i"]),
+        (80, "prompts:of-a-long-name-indeed", ["faces", "consistency", "accepted", "cosine"]),
+        (60, "prompts:no-trigger", ["faces", "consistency", "accepted"]),
+    ],
+)
+def test_a_narrow_report_drops_columns_and_breaks_no_name(width, attack, columns):
     kinds = [*ONE_OF_EACH, ("clip-t", "class prompt")]
-    report = dataclasses.replace(
-        REPORT, scores=tuple(Score(name, "prompts:no-trigger", against, 0.5, 16) for name, against in kinds)
+    scores = tuple(
+        Score(name + end, attack, against, 0.5, 16) for name, against in kinds for end in ("", ".base")
     )
-    wide, narrow = (FORMATS["text"]([report], width=width) for width in (80, 60))
-    assert re.search(r"^attack +faces +consistency +accepted +cosine +clip-i$", wide, re.MULTILINE)
-    assert re.search(r"^attack +faces +consistency +accepted$", narrow, re.MULTILINE)
-    for text in (wide, narrow):
-        assert re.search(r"^prompts:no-trigger +0.50 ", text, re.MULTILINE)
+    text = FORMATS["text"]([dataclasses.replace(REPORT, scores=scores)], width=width)
+    assert re.search(rf"^Scores \(control\) +{' +'.join(columns)}$", text, re.MULTILINE)
+    assert re.search(rf"^{attack}( +0\.50 \(0\.50\)){{{len(columns)}}}$", text, re.MULTILINE)
 
 
 def test_a_report_is_short():
     """It has room on a screen: a person, with photos, found by the fourth attack."""
     report = load_reports((GOLDEN.parent.parent / "docs" / "example.json").read_bytes())[0]
     assert [finding.severity.value for finding in report.findings] == ["critical", "medium"]
-    assert FORMATS["text"]([report]).count("\n") <= 53
-    assert FORMATS["text"]([report], width=60).count("\n") <= 70
+    assert FORMATS["text"]([report]).count("\n") <= 40
+    assert FORMATS["text"]([report], width=60).count("\n") <= 56
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"])

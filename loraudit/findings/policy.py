@@ -205,18 +205,21 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
     words = rule.doubts[claim.doubt] if claim.doubt else rule.words[claim.severity]
     leak = claim.severity > Severity.INCONCLUSIVE
     tuned, base, scrambled, evidence = claim.share, claim.base, claim.scrambled, claim.evidence
-    controls = f"the base model alone: {base.k} of {base.n}"
+    controls = f"base model alone: {base.k} of {base.n}"
     sets = {"": evidence.tuned, "base model ": evidence.base}
     if scrambled and evidence.scrambled:
-        controls += f", a scrambled copy of the LoRA: {scrambled.k} of {scrambled.n}"
+        controls += f", scrambled copy: {scrambled.k} of {scrambled.n}"
         sets["scrambled copy "] = evidence.scrambled
-    faces = [f"{name}{found.found} of {found.pictures}" for name, found in sets.items()]
-    if any(found.found < found.pictures for found in sets.values()):
-        controls += f". Faces found in {faces[0]} pictures ({', '.join(faces[1:])})"
+    faceless = [
+        f"{name}{found.found} of {found.pictures}"
+        for name, found in sets.items()
+        if found.found < found.pictures
+    ]
+    faces = f"Faces found in {', '.join(faceless)} pictures. " if faceless else ""
     detail = (
-        f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen}; {controls}. "
-        f"Two faces count as one from cosine {evidence.threshold:.2f}, as about 1 in "
-        f"{round(1 / evidence.far)} pairs of strangers do. {_calibrated(rule, claim, null)}{rule.caveat}"
+        f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen} (cosine {evidence.threshold:.2f} or "
+        f"more, as 1 in {round(1 / evidence.far)} strangers); {controls}. "
+        f"{faces}{_calibrated(rule, claim, null)}{rule.caveat}"
     ).rstrip()
     return Finding(
         rule.id,
@@ -236,7 +239,7 @@ def _calibrated(rule: Rule, claim: Claim, null: Null | None) -> str:
         return "No calibration data were used. "
     controls = len(null.accepted if rule is ACCEPTED else null.agreement)
     as_much = round(claim.conformal * (controls + 1)) - 1
-    return f"Under the same attacks, {as_much} of {controls} {rule.controls} reach as much. "
+    return f"{as_much} of {controls} {rule.controls} reach as much. "
 
 
 def _too_few_faces(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Finding, ...]:

@@ -67,11 +67,11 @@ AGREEMENT = Rule(
             "These attacks, at this budget, got no consistent person back.",
         ),
     },
-    seen="pairs of reconstructions from different seeds show the same face",
+    seen="pairs of pictures from different seeds show one face",
     caveat="",
     remedy=(
-        "Share this file only where you would share the photos it was trained on: the person is in the "
-        "weights, whatever the trigger word and the metadata. --reference PHOTOS asks about one person."
+        "Share the file only where you would share its training photos; scrubbing takes nobody out. "
+        "--reference PHOTOS asks about one person."
     ),
     next_step="Before you rely on this, scan again with --budget deep or --reference PHOTOS.",
     doubts={
@@ -120,7 +120,7 @@ ACCEPTED = Rule(
             "These attacks, at this budget, did not get back the person in your photos.",
         ),
     },
-    seen="reconstructions pass as the person in the reference photos",
+    seen="pictures pass as the person in the photos",
     caveat="Relatives and look-alikes pass more easily than strangers.",
     remedy=(
         "Do not share this file without that person's consent, and take it down where it is public: every "

@@ -39,16 +39,17 @@ _WHOLE = 20
 """Reports that are printed whole; of more, nobody reads thousands of lines."""
 _MAIN = {
     ("faces", "face detector"): "",
-    ("consistency", "each other"): "pairs of pictures of one face",
-    ("accepted", "reference"): "pictures that pass as the person",
+    ("consistency", "each other"): "pairs of one face",
+    ("accepted", "reference"): "pass as the person",
     ("cosine", "reference"): "",
     ("clip-i", "reference"): "",
     ("clip-i", "each other"): "",
 }
 """The scores that are shown, and what their names do not tell."""
-_MOST_COLUMNS = 5
-_WIDE = 78
-"""Width from which all of them fit."""
+_SCORES_HEADING = "Scores (control)"
+_MOST_COLUMNS, _FEWEST_COLUMNS = 5, 2
+_COLUMN, _WIDEST_COLUMN = 12, 14
+"""Characters of a column of scores, with the space before it."""
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
@@ -77,12 +78,14 @@ def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, 
 
 
 def _report(report: Report, reveal: bool, width: int) -> Group:
-    title = _text(f"loraudit {report.version}: {report.target.name}", _NAME_LIMIT, "bold")
-    parts: list[RenderableType] = [Rule(title, align="left", style="dim"), _verdict(report)]
-    parts += [_below(_finding(finding, reveal)) for finding in report.findings]
+    parts: list[RenderableType] = [_verdict(report)]
+    parts += [
+        Padding(_finding(finding, reveal), (1 if i else 0, 0, 0, 0))
+        for i, finding in enumerate(report.findings)
+    ]
     if report.scores:
-        parts += [_title("Scores"), _scores(report.scores, width)]
-    parts += [_title("Scan"), _grid(_about(report))]
+        parts.append(_below(_scores(report.scores, width)))
+    parts.append(_below(_grid(_about(report), indent=0)))
     if report.scanned or report.findings:
         parts.append(Text(words.caveat(report), style="dim"))
     return Group(*parts)
@@ -91,10 +94,13 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
 def _verdict(report: Report) -> RenderableType:
     level, reasons = report.verdict.level, report.verdict.reasons
     style = _STYLE[level]
+    title = Text.assemble((f" VERDICT: {words.level(report)} ", f"{style} reverse"), " ")
     return Panel(
-        Group(*(_text(told, _QUOTED_LIMIT) for told in (*reasons, report.excused) if told)),
-        title=Text(f" VERDICT: {words.level(report)} ", style=f"{style} reverse"),
+        Group(*(_text(told, _QUOTED_LIMIT, "bold") for told in (*reasons, report.excused) if told)),
+        title=title.append(_text(f"{report.target.name} ", _NAME_LIMIT, "not dim bold")),
         title_align="left",
+        subtitle=_text(f" loraudit {report.version} ", _NAME_LIMIT, "dim"),
+        subtitle_align="right",
         border_style=style,
         box=box.HEAVY,
     )
@@ -102,21 +108,22 @@ def _verdict(report: Report) -> RenderableType:
 
 def _finding(finding: Finding, reveal: bool) -> RenderableType:
     badge = Text(f" {finding.severity.value.upper()} ", f"{_STYLE[finding.severity]} reverse")
-    title = Text(f"{finding.mark.upper()}  " if finding.mark else "", "dim")
+    title = Text(f"{finding.mark.upper()}  " if finding.mark else "", "dim", overflow="fold")
+    title.append(plain(finding.title), "not dim bold").append(f"  {plain(finding.id)}", "dim not bold")
     head = Table.grid(padding=(0, 1))
-    head.add_row(badge, title.append(plain(finding.title), "not dim bold"))
+    head.add_row(badge, title)
+    seen = _text(finding.told(reveal), _QUOTED_LIMIT).append(f" {_measured(finding)}", "dim")
     rows = [
-        ("Seen", _text(finding.told(reveal), _QUOTED_LIMIT)),
+        ("Seen", seen),
         ("To do", _text(finding.remedy, style="bold")),
         ("Gate", _text(finding.excuse, _QUOTED_LIMIT)),
-        ("Rule", _text(f"{finding.id}, {_measured(finding)}", style="dim")),
     ]
-    return Group(head, _grid(row for row in rows if row[1]))
+    return Group(head, _grid((row for row in rows if row[1]), indent=2))
 
 
 def _measured(finding: Finding) -> str:
-    """How sure it is, and the numbers that the sentence does not tell."""
-    told = [f"{finding.confidence.value} confidence"]
+    """How sure it is, and the numbers that the sentences do not tell."""
+    told = [f"{finding.confidence.value.capitalize()} confidence"]
     low, high = finding.numbers.get("low"), finding.numbers.get("high")
     if isinstance(low, float) and isinstance(high, float):
         told.append(f"95 % range {words.interval(low, high)}")
@@ -124,7 +131,7 @@ def _measured(finding: Finding) -> str:
         if name not in _TOLD_BY_DETAIL:
             label = name.removesuffix("_value").replace("_", " ")
             told.append(f"{label} {words.number(value)}")
-    return ", ".join(told)
+    return plain(", ".join(told)) + "."
 
 
 def _scores(scores: Sequence[Score], width: int) -> RenderableType:
@@ -133,20 +140,21 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
     shown = [kind for kind in _MAIN if kind in kinds]
     if ("clip-i", "reference") in shown:
         shown = [kind for kind in shown if kind != ("clip-i", "each other")]
-    shown = shown[: _MOST_COLUMNS if width >= _WIDE else _MOST_COLUMNS - 2]
-    table = Table(box=None, expand=True, padding=(0, 1), pad_edge=False)
-    table.add_column("attack", ratio=1, overflow="fold")
+    # Rather fewer columns than a broken name.
+    names = (_SCORES_HEADING, *(plain(score.attack, _NAME_LIMIT) for score, _, _ in rows))
+    room = width - max(map(len, names))
+    shown = shown[: min(_MOST_COLUMNS, max(_FEWEST_COLUMNS, room // _COLUMN))]
+    column = min(_WIDEST_COLUMN, max(_COLUMN, room // max(1, len(shown))))
+    table = Table(box=None, expand=True, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    table.add_column(_SCORES_HEADING, ratio=1, overflow="fold")
     for name, _ in shown:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=column - 1)
     for attack, group in groupby(rows, key=lambda row: row[0].attack):
         cells = {(score.name, score.against): _cell(score, controls) for score, *controls in group}
-        table.add_row(_text(attack, _NAME_LIMIT), *(cells.get(kind, "-") for kind in shown))
-    meanings = [f"{name}: {_MAIN[name, against]}" for name, against in shown if _MAIN[name, against]]
-    legend = (
-        f"{''.join(f'{meaning}. ' for meaning in meanings)}In brackets the higher of the two controls. "
-        "All numbers: --format json."
-    )
-    return Group(table, _text(legend, style="dim"))
+        if not cells.keys().isdisjoint(shown):
+            table.add_row(_text(attack, _NAME_LIMIT), *(cells.get(kind, "-") for kind in shown))
+    meanings = [f"{name}: {_MAIN[name, against]}; " for name, against in shown if _MAIN[name, against]]
+    return Group(table, _text(f"{''.join(meanings)}more: -f json", style="dim"))
 
 
 def _cell(score: Score, controls: Sequence[Score | None]) -> str:
@@ -160,33 +168,34 @@ def _cell(score: Score, controls: Sequence[Score | None]) -> str:
 def _about(report: Report) -> Iterator[tuple[str, Text]]:
     """What was scanned, how, and what was not."""
     target = report.target
-    size = [words.size(target.size_bytes)] if target.size_bytes is not None else []
-    digest = [f"sha256 {target.sha256[:16]}…"] if target.sha256 is not None else []
-    yield "File", _text(", ".join([plain(target.name, _NAME_LIMIT), *size, *digest]))
+    told = [
+        plain(target.name, _NAME_LIMIT),
+        words.size(target.size_bytes),
+        words.contents(target) if target.family is not None else "",
+        f"sha256 {target.sha256[:16]}…" if target.sha256 is not None else "",
+    ]
+    yield "File", _text(", ".join(filter(None, told)))
     if target.origin is not None:
         yield "Origin", _text(target.origin, _QUOTED_LIMIT)
-    if target.family is not None:
-        yield "Contents", _text(words.contents(target))
     if report.scanned:
-        yield "Settings", _text("; ".join(_settings(report.settings)))
+        yield "Settings", _text("; ".join(_settings(report.settings, bool(report.scores))))
     for gap in report.incomplete:
         yield "Not looked at", _text(f"{gap.what}: {gap.why}", _QUOTED_LIMIT)
     if not report.incomplete:
         yield "Not looked at", _text("nothing of what was asked for")
 
 
-def _settings(settings: Settings) -> Iterator[str]:
-    """What decides what a scan sees, in short."""
-    spent = settings.evaluations
+def _settings(settings: Settings, scored: bool) -> Iterator[str]:
+    """What decides what a scan sees, in short; of attacks how many, where the table of scores has them."""
     for label, value in words.settings_rows(settings, digits=8):
-        if label == "Not needed":
+        if label == "Attacks" and scored:
+            yield f"{len(settings.attacks)} attacks"
+        elif label == "Not needed":
             yield f"{len(settings.skipped)} more not needed"
-        elif label == "Evaluations" and spent is not None:
-            yield f"{spent.spent:,} of {spent.most:,} evaluations"
-        elif label in {"Budget", "Device"}:
+        elif label in {"Budget", "Calibration", "Device"}:
             yield value
-        else:
-            yield f"{label.lower()} {value}"
+        elif label != "Evaluations":
+            yield f"{label.lower().removesuffix(' model')} {value}"
 
 
 def _summary(reports: Sequence[Report]) -> RenderableType:
@@ -237,17 +246,13 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, show_edge=False)
 
 
-def _title(title: str) -> RenderableType:
-    return _below(Rule(Text(title, style="bold"), align="left", style="dim"))
-
-
-def _grid(rows: Iterable[tuple[str, Text]]) -> RenderableType:
+def _grid(rows: Iterable[tuple[str, Text]], indent: int) -> RenderableType:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(ratio=1, overflow="fold")
     for label, value in rows:
         grid.add_row(label, value)
-    return Padding(grid, (0, 0, 0, 2))
+    return Padding(grid, (0, 0, 0, indent))
 
 
 def _text(text: str, limit: int | None = None, style: str = "") -> Text:

@@ -24,10 +24,7 @@ __all__ = [
     "size",
 ]
 
-LOWER_BOUND = (
-    "An audit is a lower bound: a stronger attack, or more time, may get back more. Nothing found means: not "
-    "by these attacks, at this budget. It never means safe."
-)
+LOWER_BOUND = "A lower bound: a stronger attack may get back more. No audit proves a file safe."
 WORDS_ONLY = (
     "This scan read what the file says and attacked nothing. It says nothing about the person in the weights."
 )
