@@ -6,6 +6,7 @@ benchmarks/action.py runs the step that installs as well; that needs a network.
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,18 @@ def test_inputs_and_outputs_are_described() -> None:
     assert all(f"inputs.{name} " in wired for name in ACTION["inputs"])
 
 
-def snippets(page: str) -> list[dict[str, Any]]:
-    """The steps that a page shows with this action."""
+def blocks(page: str, kind: str) -> list[str]:
+    """What a page has in fences of one kind."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    blocks = [
-        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    ]
-    steps = [step for block in blocks if isinstance(block, list) for step in block]
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def snippets(page: str) -> list[dict[str, Any]]:
+    """The steps that a page shows with this action, in a workflow or alone."""
+    steps: list[dict[str, Any]] = []
+    for shown in map(yaml.safe_load, blocks(page, "yaml")):
+        jobs = shown.get("jobs", {}).values() if isinstance(shown, dict) else [{"steps": shown}]
+        steps += [step for job in jobs for step in job["steps"]]
     return [step for step in steps if "/loraudit@" in step.get("uses", "")]
 
 
@@ -92,6 +98,27 @@ def test_the_lines_to_copy(run, page) -> None:
     given = shown[0]["with"]
     assert set(given) <= set(ACTION["inputs"])
     assert run(**{name.replace("-", "_"): value for name, value in given.items()} | {"path": "."}).code == 1
+
+
+def test_the_readme_goes_from_a_blocked_file_to_one_that_passes(run, workspace, program) -> None:
+    """Its workflow and its commands, as they stand there."""
+    (step,) = snippets("README.md")
+    (commands,) = [shown for shown in blocks("README.md", "console") if "rm loras/" in shown]
+    (workspace / "loras").mkdir()
+    write(workspace / "loras" / "jane_doe_v3.safetensors", KOHYA)
+
+    def gate() -> int:
+        return run(**{name.replace("-", "_"): value for name, value in step["with"].items()}).code
+
+    assert gate() == 1
+    script = "".join(line[2:] for line in commands.splitlines(keepends=True) if line.startswith("$ "))
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=workspace, capture_output=True, text=True, check=True,
+        env=os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    shown = [line for line in commands.splitlines() if not line.startswith("$ ")]
+    assert done.stdout.splitlines() == shown == ["1", "0"]
+    assert gate() == 0
 
 
 def test_the_table_of_inputs() -> None:

@@ -7,6 +7,7 @@ before you keep it.
 import base64
 import dataclasses
 import hashlib
+import io
 import itertools
 import math
 import re
@@ -14,10 +15,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from loraudit.findings import Allowed, Distribution, ModuleNorm, Report, Score, Sheet, SheetRow, Target
 from loraudit.report import FORMATS
-from loraudit.report.figures import block_shares, control_plots, histogram, largest_module
+from loraudit.report.figures import block_shares, control_plots, histogram, key_plot, largest_module
 from tests.browser import Chromium, find_chromium
 from tests.test_report_formats import CLEAN, REPORT, SEVERAL, hostile
 
@@ -166,6 +168,25 @@ def test_headings_tables_and_pictures_can_be_told_apart_without_eyes(page) -> No
         label = attributes.get("aria-labelledby")
         assert label is None or label in ids
     assert all(it["href"][1:] in ids for it in parsed.of("a"))
+    # A figure has words of its own, or stands beside the same in words; what scrolls is reached by keys.
+    assert all(it.get("aria-hidden") == "true" or it.get("role") == "img" for it in outer_figures(parsed))
+    for it in parsed.of("svg", "div"):
+        if it.get("role"):
+            assert it.get("aria-label") or it.get("aria-labelledby")
+        assert ("tabindex" in it) == (it.get("class") == "scroll")
+
+
+def outer_figures(parsed: Page) -> list[dict[str, str | None]]:
+    """Of the SVGs, those that are in no other."""
+    return [it for it in parsed.of("svg") if it.get("x") is None]
+
+
+def test_pictures_are_whole(page) -> None:
+    sources = [it["src"].partition(",")[2] for it in Page(page).of("img")]
+    for source in set(sources):
+        with Image.open(io.BytesIO(base64.b64decode(source, validate=True))) as picture:
+            picture.load()
+            assert picture.format == "PNG"
 
 
 def luminance(colour: str) -> float:
@@ -180,19 +201,60 @@ def contrast(a: str, b: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def stylesheet() -> str:
+    text = html(BARE)
+    return text[text.index("<style>") + 7 : text.index("</style>")]
+
+
+def themes() -> dict[str, dict[str, str]]:
+    """The colours by name, of a light screen, of a dark one and of paper."""
+    light, dark, paper = (
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
+        for block in re.findall(r":root \{(.*?)\}", stylesheet(), re.DOTALL)
+    )
+    return {"light": light, "dark": dark, "paper": light | paper}
+
+
+LEVELS = ("critical", "high", "medium", "low", "inconclusive", "none")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "paper"])
 def test_text_stands_out(theme) -> None:
-    style = html(BARE)
-    block = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[theme]
-    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
-    levels = ("critical", "high", "medium", "low", "inconclusive", "none")
-    for name in ("ink", "soft", *levels):
+    colours = themes()[theme]
+    for name in ("ink", "soft", *LEVELS):
         for ground in ("page", "card"):
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
-    for level in levels:
+    for level in LEVELS:
         assert contrast(colours["on-level"], colours[level]) >= 4.5, level
-    assert contrast(colours["harmless"], colours["card"]) >= 3
+    for name in ("harmless", *LEVELS):  # marks of figures
+        assert contrast(colours[name], colours["card"]) >= 3, name
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_no_text_has_another_colour() -> None:
+    """So those that `test_text_stands_out` holds to a contrast are all that there are."""
+    rules = re.sub(r":root \{.*?\}", "", stylesheet(), flags=re.DOTALL)
+    assert not re.search(r"#[0-9a-f]{3,8}\b|rgb|hsl", rules)
+    found = {
+        kind: set(re.findall(rf"[ ;{{]{kind}: ([^;]+);", rules)) for kind in ("color", "background", "fill")
+    }
+    assert found["color"] == {f"var(--{name})" for name in ("ink", "soft", "level", "on-level")} | {"inherit"}
+    assert found["background"] <= {
+        f"var(--{name})" for name in ("page", "card", "level", "track", "harmless")
+    }
+    faded = re.findall(r"^([^{]*)\{[^}]*opacity", rules, re.MULTILINE)
+    assert faded and all(re.search(r"rect|circle|\.key", selectors) for selectors in faded)
+
+
+def test_dark_is_of_screens_alone_and_both_are_announced() -> None:
+    style = stylesheet()
+    assert style.count("prefers-color-scheme") == 1
+    assert "@media screen and (prefers-color-scheme: dark) {" in style
+    assert "color-scheme: light dark" in style
+    metas = {it.get("name"): it["content"] for it in Page(html(BARE)).of("meta") if "content" in it}
+    assert metas["color-scheme"] == "light dark"
+    assert metas["viewport"] == "width=device-width, initial-scale=1"
+    assert metas["referrer"] == "no-referrer"
 
 
 def test_the_verdict_comes_first_and_everything_is_there() -> None:
@@ -271,13 +333,37 @@ def test_the_controls_stand_beside_the_attack_that_speaks() -> None:
     assert control_plots(dataclasses.replace(REPORT, scores=(odd,))) == []
 
 
+def test_the_key_numbers_are_those_of_the_weightiest_finding() -> None:
+    plots = control_plots(REPORT)
+    assert key_plot(REPORT, plots) is plots[0]
+    first, *others = REPORT.findings
+    for id_ in ("LA-IDENTITY-002", "LA-NAME-001"):  # whose number the attack does not have; of no attack
+        other = dataclasses.replace(first, id=id_)
+        assert key_plot(dataclasses.replace(REPORT, findings=(other, *others)), plots) is None
+    assert key_plot(BARE, control_plots(BARE)) is None
+    told = " ".join("".join(Page(html(REPORT)).words).split())
+    verdict = told[: told.index("A lower bound")]
+    assert "Pairs of pictures that show one face With the file 76 %" in verdict
+    assert "Base model alone 0.8 % A scrambled copy 1.7 %" in verdict
+
+
+def test_a_place_among_people_is_a_whole_number() -> None:
+    scores = tuple(
+        Score(f"rank{end}", "paper", "reference among 100", place, 1, null_p95=34.0)
+        for end, place in (("", 1.0), (".base", 34.0))
+    )
+    told = Page(html(dataclasses.replace(REPORT, scores=scores))).words
+    assert "1" in told and "34" in told
+    assert not {"1.000", "34.000"} & set(told)  # neither as a share, nor as what chance reaches
+
+
 CHROMIUM = find_chromium()
 
 
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; where it is, a page is opened in it")
+        pytest.skip("no Chromium here: the page is parsed above, and shown in a browser where there is one")
     with Chromium(CHROMIUM) as browser:
         yield browser
 

@@ -22,6 +22,7 @@ __all__ = [
     "block_shares",
     "control_plots",
     "histogram",
+    "key_plot",
     "largest_module",
 ]
 
@@ -35,6 +36,7 @@ _SHARE_OF: Final = {
     "consistency": "Pairs of pictures that show one face",
     "agreement": "Share of all pairs of pictures that show one face",
 }
+_RESTS_ON: Final = {"LA-IDENTITY-001": "consistency", "LA-IDENTITY-002": "accepted"}
 _UNET_PARTS: Final = {"down_blocks": "down block", "mid_block": "middle block", "up_blocks": "up block"}
 
 
@@ -56,6 +58,8 @@ class Mark:
 class ControlPlot:
     """A share of this file beside those of the controls in the same scan."""
 
+    name: str
+    """Of the score."""
     title: str
     marks: tuple[Mark, ...]
     chance: float | None
@@ -112,8 +116,14 @@ def control_plots(report: Report) -> list[ControlPlot]:
                 marks = [mark for side in sides if (mark := _mark(*side)) is not None]
                 chance = score.null_p95
                 at = None if chance is None or not math.isfinite(chance) else _percent(chance)
-                plots += [ControlPlot(_SHARE_OF[name], tuple(marks), at)] if marks else []
+                plots += [ControlPlot(name, _SHARE_OF[name], tuple(marks), at)] if marks else []
     return plots
+
+
+def key_plot(report: Report, plots: Sequence[ControlPlot]) -> ControlPlot | None:
+    """The one of `plots` that the weightiest finding rests on; None if it rests on something else."""
+    name = _RESTS_ON.get(report.findings[0].id) if report.findings else None
+    return next((plot for plot in plots if plot.name == name), None)
 
 
 def histogram(distribution: Distribution) -> Histogram | None:

@@ -20,7 +20,14 @@ from markupsafe import Markup
 
 from loraudit.findings import Finding, Report, Score, Sheet
 from loraudit.report import words
-from loraudit.report.figures import Histogram, block_shares, control_plots, histogram, largest_module
+from loraudit.report.figures import (
+    Histogram,
+    block_shares,
+    control_plots,
+    histogram,
+    key_plot,
+    largest_module,
+)
 from loraudit.report.plain import plain
 
 __all__ = ["render"]
@@ -99,6 +106,7 @@ def _template() -> Template:
         numbers=_numbers,
         sheet_rows=_sheet_rows,
         control_plots=control_plots,
+        key_plot=key_plot,
         histograms_of=_histograms,
         by_attack=_by_attack,
         block_shares=block_shares,

@@ -112,11 +112,11 @@ def _scores(scores: Sequence[Score]) -> str:
             (
                 _prose(score.attack, _NAME_LIMIT),
                 _prose(f"{score.name} ({score.against})", _NAME_LIMIT),
-                words.decimal(score.value),
+                words.measured(score),
                 words.interval(score.low, score.high),
                 str(score.n),
-                words.decimal(base.value) if base else "-",
-                words.decimal(other.value) if other else "-",
+                words.measured(base),
+                words.measured(other),
                 _prose(words.p_value(score.p_value)),
             )
         )

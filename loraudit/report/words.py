@@ -15,6 +15,7 @@ __all__ = [
     "in_order",
     "interval",
     "level",
+    "measured",
     "number",
     "p_value",
     "paired",
@@ -110,6 +111,14 @@ def number(value: float | int | str | None) -> str:
 def decimal(value: float | None) -> str:
     """A share or a cosine, three decimals."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def measured(score: Score | None) -> str:
+    """The value of a score, three decimals; a place among people is a whole number."""
+    value = None if score is None else score.value
+    if score is None or value is None or not score.name.startswith("rank") or not math.isfinite(value):
+        return decimal(value)
+    return f"{value:g}"
 
 
 def share(value: float | None) -> str:
