@@ -26,8 +26,8 @@ from tests.workflow import run_action
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LEFT_OUT: Final = re.compile(r"make |pip |loraudit (\w+ )?--help|loraudit inspect (hf://|ns/|https://)")
-_LINES: Final = 4
-"""Shown of what a command prints on stdout; of one line, 80 characters."""
+_LINES: Final = 3
+"""Shown of what a command prints on stdout, without frames; of one line, 100 characters."""
 
 
 def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
@@ -36,7 +36,8 @@ def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
     words = ["bash", "-c", command]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)  # noqa: S603
     print(f"$ {command}\n    exit code {done.returncode} ({time.perf_counter() - started:.1f} s)")
-    lines = [line[:80] for line in done.stdout.splitlines() if line.strip()]
+    lines = [line.strip("┏┓┗┛━┃ ")[:100] for line in done.stdout.splitlines()]
+    lines = list(filter(None, lines))
     print("".join(f"    {line}\n" for line in lines[:_LINES]), end="", flush=True)
 
 
