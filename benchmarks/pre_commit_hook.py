@@ -57,7 +57,7 @@ def commit(folder: Path, home: Path, what: str) -> bool:
     print(f"{what}: {'committed' if passed else 'blocked'} ({time.perf_counter() - started:.1f} s)")
     said = (done.stdout + done.stderr).splitlines()
     for line in said:
-        if line.startswith(("loraudit", "- exit code", " HIGH", " CRITICAL", " MEDIUM")):
+        if line.startswith(("loraudit", "- exit code", " HIGH", " CRITICAL", " MEDIUM")) or "VERDICT" in line:
             print(f"    {line.rstrip()}")
     return passed
 
