@@ -256,6 +256,14 @@ def test_a_narrow_report_drops_columns_and_breaks_no_name(width, attack, columns
     assert re.search(rf"^{attack}( +0\.50 \(0\.50\)){{{len(columns)}}}$", text, re.MULTILINE)
 
 
+def test_a_long_name_is_cut_in_the_frame_and_whole_below_it():
+    name = "x" * 90 + ".safetensors"
+    text = FORMATS["text"]([Report("0.1.0", Target(name))], width=80)
+    frame, *below = text.splitlines()
+    assert re.fullmatch(r"┏━  VERDICT: NOT SCANNED  x+…━┓", frame)
+    assert name in "".join(line.removeprefix("File").strip() for line in below)
+
+
 def test_a_report_is_short():
     """It has room on a screen: a person, with photos, found by the fourth attack."""
     report = load_reports((GOLDEN.parent.parent / "docs" / "example.json").read_bytes())[0]

@@ -94,7 +94,7 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
 def _verdict(report: Report) -> RenderableType:
     level, reasons = report.verdict.level, report.verdict.reasons
     style = _STYLE[level]
-    title = Text.assemble((f" VERDICT: {words.level(report)} ", f"{style} reverse"), " ")
+    title = Text.assemble((f" VERDICT: {words.level(report)} ", f"{style} reverse"), " ", overflow="ellipsis")
     return Panel(
         Group(*(_text(told, _QUOTED_LIMIT, "bold") for told in (*reasons, report.excused) if told)),
         title=title.append(_text(f"{report.target.name} ", _NAME_LIMIT, "not dim bold")),
