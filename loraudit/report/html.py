@@ -34,7 +34,7 @@ __all__ = ["render"]
 
 _LONGEST: Final = 4000
 """Characters of one text."""
-_TOLD: Final = {"attack", "k", "n", "base_k", "base_n", "low", "high"}
+_TOLD: Final = {"attack", "k", "n", "base_k", "base_n", "low", "high", "texts"}
 """Numbers that the sentence or another number of the finding has."""
 _LABELS: Final = {
     "value": "share",
