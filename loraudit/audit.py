@@ -26,6 +26,7 @@ from loraudit.findings import (
     distributions,
     enough,
     judge,
+    judge_copies,
     judge_likelihood,
     likelihood_score,
     score_table,
@@ -104,11 +105,12 @@ def audit_lora(
     spent = sought + plan.evaluations(pictures)
     most = sought + plan.evaluations(len(aims) * len(plan.seeds))
     found_so_far = judge(evidence, policy, null, len(aims)) if scorers else ()
+    copied = judge_copies(evidence, policy)
     return Report(
         version=__version__,
         target=target_of(lora),
         # Without scorers there is no evidence to judge, which is another thing than evidence of nothing.
-        findings=(*found_so_far, *([] if known is None else [judge_likelihood(known, policy)])),
+        findings=(*found_so_far, *copied, *([] if known is None else [judge_likelihood(known, policy)])),
         scores=(*score_table(evidence), *([] if known is None else [likelihood_score(known)])),
         settings=Settings(
             base=base.name,

@@ -15,7 +15,7 @@ from loraudit.lora.text import clean
 __all__ = ["find_rule", "rules_json", "rules_markdown", "rules_text"]
 
 SCHEMA: Final = "loraudit.rules/1"
-_WEIGHTS: Final = "LA-IDENTITY-"
+_WEIGHTS: Final = ("LA-IDENTITY-", "LA-COPY-")
 _CODE: Final = re.compile(
     r"(?<!\w)'(?P<quoted>[^']+)'(?!\w)"
     r"|loraudit scrub FILE -o OUT"
@@ -29,8 +29,8 @@ _PREFACE: Final = """\
 <!-- Made by `loraudit rules --format markdown`; the words are in loraudit/findings. -->
 
 Each finding of `loraudit scan` has a stable id. Metadata findings come from what the file says, at every
-`--depth`; identity findings come from attacks on its weights. The severity of the worst finding is the
-verdict, and `--fail-on` compares with it.
+`--depth`; findings of identities and copies come from attacks on its weights. The severity of the worst
+finding is the verdict, and `--fail-on` compares with it.
 
 Words of the file (names, captions, paths) are hidden in files and pipes unless `--reveal` is given. A
 secret is never shown in full.

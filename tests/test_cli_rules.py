@@ -12,11 +12,11 @@ import pytest
 from loraudit.cli import main
 from loraudit.findings import METADATA_RULES, Policy, Severity
 from loraudit.findings.catalogue import catalogue
-from loraudit.findings.rules import ACCEPTED, AGREEMENT, LIKELIHOOD, TOO_FEW_FACES
+from loraudit.findings.rules import ACCEPTED, AGREEMENT, COPIES, LIKELIHOOD, TOO_FEW_FACES
 from loraudit.rulebook import rules_markdown, rules_text
 
 ROOT = Path(__file__).parent.parent
-IDENTITY = {rule.id: rule for rule in (AGREEMENT, ACCEPTED, LIKELIHOOD, TOO_FEW_FACES)}
+IDENTITY = {rule.id: rule for rule in (AGREEMENT, ACCEPTED, LIKELIHOOD, COPIES, TOO_FEW_FACES)}
 BY_ID = {rule.id: rule for rule in catalogue()}
 
 

@@ -13,6 +13,7 @@ from loraudit.errors import LorauditError
 from loraudit.findings import AttackEvidence, Faces, Reading
 from loraudit.scores import ClipScorer, FaceEmbeddings, FaceScorer
 from loraudit.scores.consensus import consensus
+from loraudit.scores.copies import CopyScorer
 
 __all__ = ["References", "Scorers", "look_at"]
 
@@ -28,6 +29,8 @@ class References:
     photos: int
     clip: Tensor | None
     """CLIP embeddings of all photos, `[R, e]`; None without a CLIP model."""
+    copies: CopyScorer
+    """Tells the photos themselves among pictures."""
     decoys: Tensor | None = None
     """Faces of other people, unit vectors `[D, d]`; None without any."""
 
@@ -45,7 +48,8 @@ class Scorers:
 
     def weigh(self, found: Reconstruction) -> AttackEvidence:
         """The numbers of one aim."""
-        tuned, base, scrambled = map(self.face.embed, (found.tuned, found.base, found.scrambled))
+        pictures = (found.tuned, found.base, found.scrambled)
+        tuned, base, scrambled = map(self.face.embed, pictures)
         return AttackEvidence(
             attack=found.aim.attack,
             threshold=self.face.threshold,
@@ -58,6 +62,7 @@ class Scorers:
             readings=(*self._agreed(tuned, base), *self._readings(found)),
             aims_at_face=found.aim.aims_at_face,
             quotes=found.aim.quotes,
+            copies=None if self.references is None else self.references.copies.measure(*pictures),
         )
 
     def faces(self, pictures: Tensor) -> Faces:
@@ -117,7 +122,8 @@ def look_at(
             "give photos that show the person's face",
         )
     embedded = None if clip is None else torch.cat([clip.image_embeddings(photo[None]) for photo in photos])
-    return References(F.normalize(vectors.mean(0), dim=0), len(vectors), len(photos), embedded, decoys)
+    person = F.normalize(vectors.mean(0), dim=0)
+    return References(person, len(vectors), len(photos), embedded, CopyScorer(tuple(photos)), decoys)
 
 
 def _found(faces: FaceEmbeddings) -> Tensor:

@@ -2,10 +2,11 @@
 see.
 
 `evidence` is what an attack brought back and its statistics, `null` what control LoRAs score, `policy`
-judges, `likelihood` is the test without pictures, `stopping` says when more pictures would change nothing,
-`rules` words it, `table` lists every number, `metadata` judges and words what a file says, `catalogue`,
-loaded on its own, explains every rule, `exhibits` is shown beside findings, `vocabulary` and `conditions` are
-what they are all put in, `exits` the exit codes, `fingerprints` which finding is the same as an earlier one.
+judges, `likelihood` is the test without pictures, `copies` looks for the photos among the pictures,
+`stopping` says when more pictures would change nothing, `rules` words it, `table` lists every number,
+`metadata` judges and words what a file says, `catalogue`, loaded on its own, explains every rule, `exhibits`
+is shown beside findings, `vocabulary` and `conditions` are what they are all put in, `exits` the exit codes,
+`fingerprints` which finding is the same as an earlier one.
 
 The public names load on first use: a scan of words alone needs no statistics.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
+    from loraudit.findings.copies import Copies, copied_share, judge_copies
     from loraudit.findings.evidence import (
         AttackEvidence,
         Comparison,
@@ -58,6 +60,7 @@ __all__ = [
     "CalibrationUsed",
     "Comparison",
     "Confidence",
+    "Copies",
     "Distribution",
     "EncoderUsed",
     "Evaluations",
@@ -91,11 +94,13 @@ __all__ = [
     "agreement_test",
     "combine_exit_codes",
     "conformal_p",
+    "copied_share",
     "distributions",
     "enough",
     "exit_code",
     "fingerprint",
     "judge",
+    "judge_copies",
     "judge_likelihood",
     "judge_metadata",
     "leading_attack",
@@ -113,6 +118,7 @@ _HOMES = {
     name: home
     for home, names in {
         "conditions": "CalibrationUsed EncoderUsed Evaluations Settings",
+        "copies": "Copies copied_share judge_copies",
         "evidence": (
             "AttackEvidence Comparison Faces Reading Share accepted_share accepted_test agreement_share "
             "agreement_test"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from loraudit.findings.metadata import METADATA_RULES
 from loraudit.findings.policy import Policy
-from loraudit.findings.rules import ACCEPTED, AGREEMENT, LIKELIHOOD, TOO_FEW_FACES, Rule
+from loraudit.findings.rules import ACCEPTED, AGREEMENT, COPIES, LIKELIHOOD, TOO_FEW_FACES, Rule
 from loraudit.findings.vocabulary import Severity
 
 __all__ = ["Explained", "catalogue"]
@@ -188,6 +188,22 @@ def _weights(policy: Policy) -> Iterator[Explained]:
             Severity.NONE: "otherwise",
         },
         f"Whoever has a photo can confirm that the file is of that person. {LIKELIHOOD.caveat}",
+    )
+    yield _identity(
+        COPIES,
+        "With --reference: is a picture not only of the person, but one of the photos? The number is the "
+        "share of pictures that are nearer to a photo, tile by tile, than every picture of the base model "
+        "and of a scrambled copy of the LoRA is, by the margin that the finding states. Another photo of the "
+        "same person does not count. Copies that are mirrored, cut otherwise or shifted are missed.",
+        {
+            Severity.CRITICAL: f"two pictures or more, and a 95 % interval that begins at "
+            f"{policy.critical_low:.2f} or above",
+            Severity.HIGH: "two pictures or more",
+            Severity.MEDIUM: "one picture",
+            Severity.INCONCLUSIVE: "there are no pictures to compare",
+            Severity.NONE: "no picture",
+        },
+        "Whoever has the file has that photo, with all that is on it: who else, where, in what clothes.",
     )
     yield Explained(
         TOO_FEW_FACES.id,

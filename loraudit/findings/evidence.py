@@ -27,8 +27,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, combinations
+from typing import TYPE_CHECKING
 
 from loraudit.findings.intervals import quantile, wilson_interval
+
+if TYPE_CHECKING:
+    from loraudit.findings.copies import Copies
 
 __all__ = [
     "AttackEvidence",
@@ -126,6 +130,8 @@ class AttackEvidence:
     """False where the prompt does not ask for a person, so that a picture without a face is an answer too."""
     quotes: tuple[str, ...] = ()
     """Private words of the file that the attack used (triggers, captions): shown only on request."""
+    copies: "Copies | None" = None
+    """How near the pictures are to the reference photos themselves; None without any."""
 
     def __post_init__(self) -> None:
         if not 0 < self.far < 1:

@@ -6,7 +6,7 @@ from enum import Enum
 
 from loraudit.findings.vocabulary import Severity
 
-__all__ = ["ACCEPTED", "AGREEMENT", "LIKELIHOOD", "TOO_FEW_FACES", "Doubt", "Rule", "Words"]
+__all__ = ["ACCEPTED", "AGREEMENT", "COPIES", "LIKELIHOOD", "TOO_FEW_FACES", "Doubt", "Rule", "Words"]
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,41 @@ LIKELIHOOD = Rule(
         "photo can confirm who it was trained on."
     ),
     next_step="Before you rely on this, give more reference photos, in other light and poses.",
+)
+
+COPIES = Rule(
+    id="LA-COPY-001",
+    words={
+        Severity.CRITICAL: Words(
+            "A reference photo itself comes back",
+            "An adversary with this file and the public base model gets back a photo of yours, nearly pixel "
+            "by pixel.",
+        ),
+        Severity.HIGH: Words(
+            "Some pictures nearly copy a reference photo",
+            "An adversary with this file and the public base model gets near-copies of a photo of yours in "
+            "some of the pictures.",
+        ),
+        Severity.MEDIUM: Words(
+            "One picture nearly copies a reference photo",
+            "An adversary with this file and the public base model gets a near-copy of a photo of yours.",
+        ),
+        Severity.NONE: Words(
+            "No picture copies a reference photo",
+            "These attacks, at this budget, got none of your photos back.",
+        ),
+        Severity.INCONCLUSIVE: Words(
+            "Near-copies of the photos could not be looked for",
+            "Whether a photo of yours came back cannot be told.",
+        ),
+    },
+    seen="pictures nearly copy a reference photo, at most",
+    caveat="There are no pictures of the file, or none of the controls, to compare.",
+    remedy=(
+        "Do not share this file: it holds the photo, and with it all that the photo shows. Train again with "
+        "more photos, fewer steps and a lower rank, without any photo that must not get out."
+    ),
+    next_step="Scan again, with other settings: the pictures were broken.",
 )
 
 TOO_FEW_FACES = Rule(

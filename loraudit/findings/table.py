@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
+from loraudit.findings.copies import copied_share
 from loraudit.findings.evidence import (
     AttackEvidence,
     Comparison,
@@ -41,6 +42,12 @@ def _attack_scores(e: AttackEvidence) -> list[Score]:
     accepted = [share for faces in sides if (share := accepted_share(faces, e.threshold)) is not None]
     if accepted:
         scores += _row("accepted", e, "reference", accepted, accepted_test(accepted[0], accepted[1]))
+    if e.copies is not None:
+        tuned, base, scrambled = e.copies.tuned, e.copies.base, e.copies.scrambled
+        # Each control is held against the other.
+        against = ((tuned, e.copies.controls), (base, scrambled), (scrambled, base))
+        copied = [copied_share(pictures, controls, e.copies) for pictures, controls in against]
+        scores += _row("copies", e, "reference", copied)
     readings = e.readings
     if e.tuned.to_reference is not None and e.base.to_reference is not None:
         readings = (Reading("cosine", "reference", e.tuned.to_reference, e.base.to_reference), *readings)

@@ -67,8 +67,8 @@ class Score:
     """One measured number. The same number of a control is a score of its own, named by `of_control`."""
 
     name: str
-    """`faces`, `consistency`, `accepted`, `cosine`, `consensus`, `rank`, `clip-i`, `clip-t`; with `.base` and
-    `.scrambled` those of the controls: the base model, and a scrambled copy of the LoRA."""
+    """`faces`, `consistency`, `accepted`, `copies`, `cosine`, `consensus`, `rank`, `clip-i`, `clip-t`;
+    with `.base` and `.scrambled` those of the controls: the base model, and a scrambled copy of the LoRA."""
     attack: str
     against: str
     """Similarity to what: `reference`, `each other`, `class prompt`, `true prompt`; `face detector` for

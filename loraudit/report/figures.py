@@ -33,6 +33,7 @@ _BLOCKS: Final = 10
 """Blocks that get a line of their own."""
 _SHARE_OF: Final = {
     "accepted": "Pictures that pass as the person in your photos",
+    "copies": "Pictures that nearly copy one of your photos",
     "consistency": "Pairs of pictures that show one face",
     "agreement": "Share of all pairs of pictures that show one face",
 }
@@ -105,7 +106,7 @@ def control_plots(report: Report) -> list[ControlPlot]:
     """Of the attack behind the verdict: accepted pictures, if there are references, and agreeing pairs."""
     attack = leading_attack(report.findings) or next(iter(report.settings.attacks), None)
     plots = []
-    for name in ("accepted", "consistency"):
+    for name in ("accepted", "copies", "consistency"):
         for score, base, scrambled in words.paired(report.scores):
             if (score.name, score.attack) == (name, attack):
                 sides = (

@@ -33,6 +33,7 @@ _STYLE = {
 _TOLD_BY_DETAIL = (
     "attack", "attacks", "value", "k", "n", "low", "high", "base_value", "base_k", "base_n",
     "scrambled_value", "null_p95", "threshold", "far", "policy", "faces", "pictures", "min_faces", "texts",
+    "margin", "limit", "nearest", "nearest_control", "photos", "photos_copied",
 )  # fmt: skip
 _NAME_LIMIT, _QUOTED_LIMIT = 200, 2000
 _WHOLE = 20
@@ -41,6 +42,7 @@ _MAIN = {
     ("faces", "face detector"): "",
     ("consistency", "each other"): "pairs of one face",
     ("accepted", "reference"): "pass as the person",
+    ("copies", "reference"): "nearly copy a photo",
     ("cosine", "reference"): "",
     ("clip-i", "reference"): "",
     ("clip-i", "each other"): "",
