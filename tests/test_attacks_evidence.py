@@ -1,11 +1,14 @@
 """Pictures to numbers."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from loraudit.attacks import Aim, Reconstruction
 from loraudit.attacks.evidence import Scorers, look_at
 from loraudit.errors import LorauditError
+from loraudit.findings import judge
 from tests.audits import ColourFace
 
 RED, GREEN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)
@@ -60,6 +63,19 @@ def test_references_are_compared_with_both_sides() -> None:
     assert told["clip-i", "reference"].values == pytest.approx((0.5, 0.5))
     assert told["clip-i", "each other"].values == (0.0,)
     assert told["clip-t", "class prompt"].values == (1.0, 0.0)
+
+
+def test_photos_are_looked_for_among_the_pictures_and_change_nothing_else() -> None:
+    face = ColourFace()
+    photos = [paint(RED)[0], torch.zeros(3, 5, 7)]
+    scorers = Scorers(face, None, look_at(photos, face, None))
+    evidence = scorers.weigh(reconstruction(paint(RED, GREEN), paint(BLACK, (0.9, 0.0, 0.0))))
+    assert evidence.copies is not None and evidence.copies.tuned[0][0] == 0
+    assert [len(rows) for rows in (evidence.copies.tuned, evidence.copies.base)] == [2, 2]
+    assert all(len(row) == len(photos) for row in evidence.copies.controls)
+    without = dataclasses.replace(evidence, copies=None)
+    assert judge([evidence]) == judge([without])
+    assert Scorers(face).weigh(reconstruction(paint(RED), paint(BLACK))).copies is None
 
 
 def test_the_agreed_face_has_a_place_among_others() -> None:

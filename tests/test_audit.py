@@ -114,6 +114,22 @@ def test_attacks_that_can_raise_nothing_are_skipped_and_not_missing() -> None:
     assert other.settings.skipped == ()
 
 
+def test_a_photo_that_comes_back_is_a_finding_of_its_own() -> None:
+    face = ColourFace()
+    found, other = (
+        audit(scorers=Scorers(face, None, look_at([photo], face, None))) for photo in (RED, RED.roll(1, 0))
+    )
+    assert [one.id for one in found.findings][:2] == ["LA-COPY-001", "LA-IDENTITY-002"]
+    assert found.findings[0].severity is Severity.CRITICAL
+    shares = {score.name: score.value for score in found.scores}
+    assert (shares["copies"], shares["copies.base"], shares["copies.scrambled"]) == (1, 0, 0)
+    assert "LA-COPY-001" not in [one.id for one in other.findings]
+    assert {score.name: score.value for score in other.scores}["copies"] == 0
+    for name in FORMATS:
+        assert "reference photo itself comes back" in " ".join(FORMATS[name]([found]).split())
+    assert audit().scores == tuple(score for score in audit().scores if "copies" not in score.name)
+
+
 @pytest.mark.parametrize(
     ("base", "p", "unused"), [("fake", 0.01, None), ("other", None, "it is of the base other")]
 )

@@ -35,20 +35,21 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--copied", type=Path, nargs="+", required=True, help="zoos overfitted on one photo")
     parser.add_argument("--ordinary", type=Path, nargs="+", required=True, help="zoos of other recipes")
-    parser.add_argument("--first", type=int, default=0, help="LoRAs of each ordinary zoo to skip")
-    parser.add_argument("--people", type=int, default=16, help="LoRAs of each zoo, at most")
+    parser.add_argument("--people", type=int, default=6, help="LoRAs of each ordinary zoo, the last ones")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     base, found = load_base("tiny"), dict[str, Any]()
-    sources = {"copied": (options.copied, 0), "ordinary": (options.ordinary, options.first)}
-    for name, (folders, first) in sources.items():
+    # The margin was chosen on the first ones.
+    last = slice(-options.people, None)
+    sources = {"copied": (options.copied, slice(None)), "ordinary": (options.ordinary, last)}
+    for name, (folders, which) in sources.items():
         rows = [
             measured
             for zoo in map(open_zoo, folders)
-            for member in zoo.members[first : first + options.people]
+            for member in zoo.members[which]
             for measured in _measure(base, zoo, member, options.samples)
         ]
         for at, photos in enumerate(("photos it was made of", "photos it never saw")):
@@ -83,7 +84,10 @@ def _measure(base: Base, zoo: Zoo, member: Member, samples: int) -> list[tuple[C
 
 def _told(rows: Sequence[Copies]) -> dict[str, Any]:
     shares = [copied_share(copies.tuned, copies.controls, copies) for copies in rows]
-    levels = [judge_copies([_evidence(copies)], Policy())[0].severity for copies in rows]
+    levels = [
+        max((one.severity for one in judge_copies([_evidence(copies)], Policy())), default=Severity.NONE)
+        for copies in rows
+    ]
     pictures = [at < one.k for one in shares for at in range(one.n)]
     ratios = sorted(_ratio(row, copies) for copies in rows for row in copies.tuned)
     return {

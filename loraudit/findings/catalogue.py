@@ -194,14 +194,14 @@ def _weights(policy: Policy) -> Iterator[Explained]:
         "With --reference: is a picture not only of the person, but one of the photos? The number is the "
         "share of pictures that are nearer to a photo, tile by tile, than every picture of the base model "
         "and of a scrambled copy of the LoRA is, by the margin that the finding states. Another photo of the "
-        "same person does not count. Copies that are mirrored, cut otherwise or shifted are missed.",
+        "same person does not count. Copies that are mirrored, cut otherwise or shifted are missed. Where no "
+        "photo came back there is no finding; the score copies has the number.",
         {
             Severity.CRITICAL: f"two pictures or more, and a 95 % interval that begins at "
             f"{policy.critical_low:.2f} or above",
             Severity.HIGH: "two pictures or more",
             Severity.MEDIUM: "one picture",
             Severity.INCONCLUSIVE: "there are no pictures to compare",
-            Severity.NONE: "no picture",
         },
         "Whoever has the file has that photo, with all that is on it: who else, where, in what clothes.",
     )

@@ -7,7 +7,7 @@ It is another question than who is on the pictures, and changes no answer to tha
 | critical | two pictures or more, and a 95 % interval that begins at `critical_low` or above |
 | high | two pictures or more |
 | medium | one |
-| none | none |
+| no finding | none: the score `copies` has the number |
 | inconclusive | no attack has pictures of the file and of a control to compare |
 
 The strongest attack speaks.
@@ -56,7 +56,7 @@ def copied_share(pictures: _Rows, controls: _Rows, copies: Copies) -> Share:
 
 
 def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Finding, ...]:
-    """What the pictures of all attacks say; nothing without reference photos."""
+    """What the pictures of all attacks say; nothing without reference photos, or if none came back."""
     asked = [(one, one.copies) for one in evidence if one.copies is not None]
     if not asked:
         return ()
@@ -75,10 +75,11 @@ def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Fi
             ),
         )  # fmt: skip
     severity, _, one, copies, share = max(claims, key=lambda claim: (claim[0], claim[1]))
+    if severity is Severity.NONE:
+        return ()
     words = COPIES.words[severity]
     ratio, nearest, control = _nearest(copies)
     photos = {photo for row in copies.tuned for photo in _copied(row, copies.controls, copies)}
-    seen = f"; {len(photos)} of {len(copies.tuned[0])} photos came back" if photos else ""
     return (
         Finding(
             COPIES.id,
@@ -86,9 +87,10 @@ def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Fi
             Confidence.MEDIUM if share.k > 1 else Confidence.LOW,
             words.title,
             f"Attack {one.attack}: {share.k} of {share.n} {COPIES.seen} "
-            f"{copies.margin:g} times the distance of the nearest control picture{seen}. "
-            f"The nearest: {ratio:.2f} times, {nearest:.3f} against {control:.3f}.",
-            COPIES.remedy if severity is not Severity.NONE else "",
+            f"{copies.margin:g} times as far from it as the nearest control picture; {len(photos)} of "
+            f"{len(copies.tuned[0])} photos came back. The nearest: {ratio:.2f} times, {nearest:.3f} against "
+            f"{control:.3f}.",
+            COPIES.remedy,
             words.summary,
             {
                 "attack": one.attack,

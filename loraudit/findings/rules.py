@@ -190,10 +190,6 @@ COPIES = Rule(
             "One picture nearly copies a reference photo",
             "An adversary with this file and the public base model gets a near-copy of a photo of yours.",
         ),
-        Severity.NONE: Words(
-            "No picture copies a reference photo",
-            "These attacks, at this budget, got none of your photos back.",
-        ),
         Severity.INCONCLUSIVE: Words(
             "Near-copies of the photos could not be looked for",
             "Whether a photo of yours came back cannot be told.",
