@@ -2,8 +2,8 @@
 
     python -m loraudit.experiments.near_copies --copied runs/copied --ordinary runs/zoo-private --out out.json
 
-For every LoRA, pictures under its secret prompt by either guidance, against the photos it was made of and
-against others of the same person, which it never saw: none of those may be called a copy.
+For every LoRA, a set of pictures under its secret prompt by each of two guidances, against the photos it was
+made of and against others of the same person, which it never saw: none of those may be called a copy.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def _told(rows: Sequence[Copies]) -> dict[str, Any]:
             for name, q in (("least", 0), ("median", 0.5), ("most", 1))
         },
         **{
-            f"LoRAs at {level.value} or above": share([one >= level for one in levels])
+            f"sets of pictures at {level.value} or above": share([one >= level for one in levels])
             for level in (Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL)
         },
     }

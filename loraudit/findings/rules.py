@@ -178,8 +178,8 @@ COPIES = Rule(
     words={
         Severity.CRITICAL: Words(
             "A reference photo itself comes back",
-            "An adversary with this file and the public base model gets back a photo of yours, nearly pixel "
-            "by pixel.",
+            "An adversary with this file and the public base model gets back a photo of yours, nearly as "
+            "it is.",
         ),
         Severity.HIGH: Words(
             "Some pictures nearly copy a reference photo",
