@@ -24,7 +24,7 @@ from loraudit.attacks.plan import Plan, draw
 from loraudit.attacks.search import SearchAttack
 from loraudit.base import Base
 from loraudit.errors import LorauditError
-from loraudit.findings import accepted_score, agreement_score, looks
+from loraudit.findings import agreement_score, likeness_score, looks
 from loraudit.lora import Factors, LoRA, LoRAFile, clean, load_lora
 from loraudit.lowrank import Terms, stack
 from loraudit.pictures import read_photos
@@ -128,7 +128,7 @@ def _calibration(
         at,
         tuple(Control(kind, scores) for kind, (scores,) in controls),
         tuple(another for _, _, another in people),
-        tuple(Leaking(agreement, accepted) for agreement, accepted, _ in people),
+        tuple(Leaking(agreement, likeness) for agreement, likeness, _ in people),
         versions(),
     )
 
@@ -175,7 +175,7 @@ def measure(
     base: Base, attacks: Sequence[Attack], plan: Plan, judges: Sequence[Scorers], lora: LoRA | Terms
 ) -> tuple[Shares, ...]:
     """Of every attack, by each of `judges`, the share of matching pairs at each look; by one with references,
-    of accepted pictures.
+    the likeness.
 
     Attacks by the LoRA's own words are left out: they stand for a name like any other. Raises as
     `Attack.aims`.
@@ -189,9 +189,13 @@ def measure(
     ):
         pictures = _pictures(base, terms, aim, plan)
         for judge, shares in zip(judges, found, strict=True):
-            score = agreement_score if judge.references is None else accepted_score
             faces, threshold = judge.faces(pictures), judge.face.threshold
-            shares[aim.attack] = tuple(score(faces, threshold, (look,)) for look in looks(len(plan.seeds)))
+            shares[aim.attack] = tuple(
+                agreement_score(faces, threshold, (look,))
+                if judge.references is None
+                else likeness_score(faces, (look,))
+                for look in looks(len(plan.seeds))
+            )
     return found
 
 

@@ -41,7 +41,7 @@ def test_a_person_is_found_and_noise_is_not() -> None:
     assert judged(leaking.evidence, None, sequential=False).level is Severity.HIGH
     assert judged(leaking.referenced, None, sequential=False).level is Severity.CRITICAL
     assert judged(harmless.evidence, None, sequential=False).level < Severity.LOW
-    assert scores(leaking, None)["three references"] == 1 > scores(harmless, None)["three references"]
+    assert scores(leaking, None)["three references"] > 0.8 > 0.2 > scores(harmless, None)["three references"]
 
 
 def test_stopping_early_saves_pictures_and_keeps_the_level() -> None:

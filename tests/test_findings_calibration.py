@@ -198,3 +198,44 @@ def test_what_is_not_settled_goes_on() -> None:
     assert not settled(seen([0] * 4 + [1, 2, 3, 4]), 16, ATTACKS, POLICY)
     assert not settled(seen([0] * 8, scrambled=[0] * 8), 16, ATTACKS, POLICY)
     assert not settled(seen(list(range(8))), 32, 1, POLICY)
+
+
+def like(cosine, n=16):
+    """Evidence of strangers to each other, all of this likeness to the photos; the controls of none."""
+    whole = seen([f"p{i}" for i in range(n)])
+
+    def to(faces, value):
+        return dataclasses.replace(faces, to_reference=tuple(value + 0.001 * i for i in range(n)))
+
+    return dataclasses.replace(
+        whole, tuned=to(whole.tuned, cosine), base=to(whole.base, 0.0), scrambled=to(whole.scrambled, 0.0)
+    )
+
+
+def of_002(evidence, null):
+    return next(f for f in judge([evidence], POLICY, null) if f.id == "LA-IDENTITY-002")
+
+
+def test_a_likeness_that_no_picture_passes_is_told_where_others_can_be_compared() -> None:
+    """Below the threshold, so that nothing is accepted: only calibration data make a finding of it."""
+    others = Null((8, 12, 16), (0.0,) * 99, likeness=(*(0.001 * i for i in range(198)), 0.3))
+    weak = like(0.35)
+    assert of_002(weak, None).severity is Severity.NONE
+    assert of_002(weak, others).severity is Severity.MEDIUM
+    assert "resemble" in of_002(weak, others).title
+    assert of_002(like(0.185), others).severity is Severity.LOW
+    assert of_002(like(0.05), others).severity is Severity.NONE
+    # As like as that are the base model's own pictures: it is nothing that the file adds.
+    usual = dataclasses.replace(
+        weak, base=dataclasses.replace(weak.base, to_reference=weak.tuned.to_reference)
+    )
+    assert of_002(usual, others).severity is Severity.NONE
+
+
+def test_controls_that_disagree_matter_where_few_harmless_loras_reach_as_much() -> None:
+    people = [0] * 7 + [f"p{i}" for i in range(9)]
+    split = seen(people, scrambled=[0] * 7 + [f"q{i}" for i in range(9)])
+    assert judge([split])[0].severity is Severity.INCONCLUSIVE
+    rare, usual = Null((16,), (0.0,) * 99), Null((16,), (0.5,) * 99)
+    assert judge([split], POLICY, rare)[0].severity is Severity.INCONCLUSIVE
+    assert judge([split], POLICY, usual)[0].severity is Severity.NONE

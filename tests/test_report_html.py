@@ -314,7 +314,7 @@ def test_a_histogram_holds_every_lora_and_says_so() -> None:
     assert "Of 2 LoRAs of one person each, 1 reaches as much." in plot.told
     assert [bar.x for bar in plot.harmless] == [0, 8, 48, 96] and plot.here == 50
     assert all(bar.x + bar.width <= 100 for bar in (*plot.harmless, *plot.leaking))
-    crowd = histogram(Distribution("accepted", 0.0, (0.0,) * 999 + (0.9,)))
+    crowd = histogram(Distribution("likeness", 0.0, (0.0,) * 999 + (0.9,)))
     assert max(bar.height for bar in crowd.harmless) / min(bar.height for bar in crowd.harmless) < 30
     assert "of somebody else, 1000 reach" in crowd.told and crowd.leaking == ()
     assert histogram(Distribution("agreement", math.nan, (0.0,))) is None

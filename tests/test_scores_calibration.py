@@ -32,7 +32,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         lambda document: document.update(extra=1),
         lambda document: document.update(looks=[12, 8]),
         lambda document: document.pop("matches"),
-        lambda document: document["leaking"][0].pop("accepted"),
+        lambda document: document["leaking"][0].pop("likeness"),
         lambda document: document["leaking"][0].update(extra={}),
         lambda document: document["leaking"][0]["agreement"].pop("paper"),
         lambda document: document["conditions"].pop("face"),
@@ -122,7 +122,7 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert [control.kind for control in made.controls] == ["noise", "noise"]
     assert set(made.matches[0]) == {"guidance:class", "guidance:any-name"}
     assert len(made.leaking) == 2
-    assert set(made.leaking[0].agreement) == set(made.leaking[0].accepted) == set(made.matches[0])
+    assert set(made.leaking[0].agreement) == set(made.leaking[0].likeness) == set(made.matches[0])
     done = tmp_path / "out" / "done.jsonl"
     lines = done.read_text().splitlines(keepends=True)
     done.write_text("".join(lines[:-1]) + lines[-1][:9])  # cut in the middle of a line

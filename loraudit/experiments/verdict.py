@@ -22,11 +22,11 @@ from loraudit.findings import (
     Null,
     Policy,
     Severity,
-    accepted_score,
     agreement_score,
     conformal_p,
     enough,
     judge,
+    likeness_score,
     looks,
     settled,
     wilson_interval,
@@ -216,7 +216,7 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
     found = {
         "without references": max(tuned),
         "in-scan controls only": max(a - b for a, b in zip(tuned, controls, strict=True)),
-        "three references": max(accepted_score(one.tuned, threshold, at) for one in case.referenced),
+        "three references": max(likeness_score(one.tuned, at) for one in case.referenced),
     }
     if null is not None:
         found["p-value"] = conformal_p(max(tuned), null.agreement)

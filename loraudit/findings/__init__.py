@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
     from loraudit.findings.likelihood import Likelihood, judge_likelihood, likelihood_score
     from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
-    from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p, distributions
+    from loraudit.findings.null import Null, agreement_score, conformal_p, distributions, likeness_score
     from loraudit.findings.policy import Policy, judge
     from loraudit.findings.rules import Rule
     from loraudit.findings.stopping import enough, looks, settled
@@ -86,7 +86,6 @@ __all__ = [
     "Target",
     "Trace",
     "Verdict",
-    "accepted_score",
     "accepted_share",
     "accepted_test",
     "agreement_score",
@@ -105,6 +104,7 @@ __all__ = [
     "judge_metadata",
     "leading_attack",
     "likelihood_score",
+    "likeness_score",
     "looks",
     "mean_interval",
     "quantile",
@@ -129,7 +129,7 @@ _HOMES = {
         "intervals": "mean_interval quantile wilson_interval",
         "likelihood": "Likelihood judge_likelihood likelihood_score",
         "metadata": "METADATA_RULES MetadataRule Trace judge_metadata",
-        "null": "Null accepted_score agreement_score conformal_p distributions",
+        "null": "Null agreement_score conformal_p distributions likeness_score",
         "policy": "Policy judge",
         "rules": "Rule",
         "stopping": "enough looks settled",

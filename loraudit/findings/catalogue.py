@@ -156,7 +156,8 @@ def _weights(policy: Policy) -> Iterator[Explained]:
             "controls",
             Severity.MEDIUM: f"a share of {policy.medium_agreement:.2f} or more",
             Severity.LOW: f"a share of {policy.low_agreement:.2f} or more",
-            Severity.INCONCLUSIVE: "a control agrees about as much, or the controls disagree",
+            Severity.INCONCLUSIVE: "a control agrees about as much, or the controls disagree and p <= "
+            f"{policy.low_p:g}",
             Severity.NONE: "otherwise",
         },
         "The person can be drawn by anybody who has the file, whatever was cut from its metadata.",
@@ -164,14 +165,17 @@ def _weights(policy: Policy) -> Iterator[Explained]:
     yield _identity(
         ACCEPTED,
         "With --reference: how many reconstructions pass as the person in the photos, at the face model's "
-        f"stated rate of false accepts, against those of the controls? A level of high or "
-        f"critical {conformal}",
+        f"stated rate of false accepts, against those of the controls? p is that of "
+        f"their mean cosine to the photos. A level of high or critical {conformal}",
         {
             Severity.CRITICAL: f"two pictures or more, and a 95 % interval that begins at "
             f"{policy.critical_low:.2f} or above, and above both controls",
             Severity.HIGH: f"the same, beginning at {policy.high_low:.2f} or above",
-            Severity.MEDIUM: "two pictures or more, and a 95 % interval above both controls",
-            Severity.LOW: "a larger share than that of both controls",
+            Severity.MEDIUM: "two pictures or more, and a 95 % interval above both controls; or, where "
+            "calibration data fit, the likeness: a mean cosine beyond chance of both controls, with p <= "
+            f"{policy.high_p:g} among LoRAs of other people",
+            Severity.LOW: "a larger share than that of both controls; or the likeness with p <= "
+            f"{policy.medium_p:g}",
             Severity.INCONCLUSIVE: "some pictures pass, but a control comes as close",
             Severity.NONE: "no picture passes",
         },

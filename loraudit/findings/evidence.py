@@ -44,6 +44,8 @@ __all__ = [
     "accepted_test",
     "agreement_share",
     "agreement_test",
+    "likeness",
+    "likeness_test",
 ]
 
 _EXACT_LABELLINGS = 20_000
@@ -194,6 +196,30 @@ def accepted_share(faces: Faces, threshold: float) -> Share | None:
         return None
     k = sum(cosine >= threshold for cosine in faces.to_reference)
     return Share(k, faces.pictures, *wilson_interval(k, faces.pictures))
+
+
+def likeness(faces: Faces) -> float:
+    """Mean cosine of the pictures to the reference person, -1..1; a picture without a face counts 0."""
+    return math.fsum(faces.to_reference or ()) / faces.pictures
+
+
+@lru_cache(maxsize=64)
+def likeness_test(evidence: AttackEvidence) -> Comparison:
+    """Permutation test of the likeness to the reference person, tuned minus base; as `agreement_test`."""
+    tuned, base = evidence.tuned, evidence.base
+    pool, size = tuned.pictures + base.pictures, tuned.pictures
+    if not size or not base.pictures:
+        return Comparison(1.0, 1.0)
+    cosines = [*_of_pictures(tuned), *_of_pictures(base)]
+    sums = [math.fsum(cosines[i] for i in group) for group in _labellings(pool, size)]
+    extreme = sum(other >= math.fsum(cosines[:size]) for other in sums)
+    sampled = math.comb(pool, size) > _EXACT_LABELLINGS
+    return Comparison((extreme + sampled) / (len(sums) + sampled), quantile([s / size for s in sums], 0.95))
+
+
+def _of_pictures(faces: Faces) -> list[float]:
+    found = list(faces.to_reference or ())
+    return [*found, *[0.0] * (faces.pictures - len(found))]
 
 
 @lru_cache(maxsize=64)  # the verdict and the score table both ask

@@ -23,14 +23,14 @@ class Distribution:
     """The score of this file among those of the LoRAs that it was calibrated with."""
 
     name: str
-    """`agreement`: share of all pairs of pictures that match; `accepted`: share of the pictures that pass as
+    """`agreement`: share of all pairs of pictures that match; `likeness`: mean cosine of the pictures to
     the person in the reference photos."""
     here: float
     """Of this file: the highest over the attacks that ran, in 0..1."""
     harmless: tuple[float, ...]
-    """Of LoRAs that hold no single person; for `accepted`, of LoRAs of somebody else."""
+    """Of LoRAs that hold no single person; for `likeness`, of LoRAs of somebody else."""
     leaking: tuple[float, ...] = ()
-    """Of LoRAs of one person each; for `accepted`, against photos of that person. Empty if not measured."""
+    """Of LoRAs of one person each; for `likeness`, against photos of that person. Empty if not measured."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loraudit.findings.evidence import AttackEvidence, Faces
+from loraudit.findings.evidence import AttackEvidence, Faces, likeness
 from loraudit.findings.exhibits import Distribution
 
-__all__ = ["Null", "accepted_score", "agreement_score", "conformal_p", "distributions"]
+__all__ = ["Null", "agreement_score", "conformal_p", "distributions", "likeness_score"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Null:
     """Numbers of pictures at which they were scored, rising."""
     agreement: tuple[float, ...]
     """Of each control LoRA: its highest agreement over attacks and looks, in 0..1."""
-    accepted: tuple[float, ...] = ()
-    """Of each LoRA of somebody else than the reference photos show: its highest accepted share, in 0..1."""
+    likeness: tuple[float, ...] = ()
+    """Of each LoRA of somebody else than the reference photos show: its highest likeness to them, in 0..1."""
     leaking_agreement: tuple[float, ...] = ()
     """Of LoRAs of one person each: shown beside the others, never judged with."""
-    leaking_accepted: tuple[float, ...] = ()
+    leaking_likeness: tuple[float, ...] = ()
     """The same, against photos of that person."""
 
 
@@ -53,11 +53,14 @@ def agreement_score(faces: Faces, threshold: float, looks: Sequence[int]) -> flo
     return sum(cosine >= threshold for cosine in seen.pairs) / pairs if pairs else 0.0
 
 
-def accepted_score(faces: Faces, threshold: float, looks: Sequence[int]) -> float:
-    """Share of the pictures accepted as the reference person, at the last of `looks` that was reached."""
+def likeness_score(faces: Faces, looks: Sequence[int]) -> float:
+    """Mean cosine of the pictures to the reference person, at the last of `looks` that was reached, in 0..1.
+
+    A picture without a face counts 0, and so does a mean below 0. It tells leaking LoRAs from others better
+    than the share accepted does: weak LoRAs show a likeness that passes too seldom.
+    """
     seen = faces.first(_last(faces, looks))
-    accepted = sum(cosine >= threshold for cosine in seen.to_reference or ())
-    return accepted / seen.pictures if seen.pictures else 0.0
+    return max(0.0, likeness(seen)) if seen.pictures else 0.0
 
 
 def distributions(evidence: Sequence[AttackEvidence], null: Null | None) -> tuple[Distribution, ...]:
@@ -66,9 +69,9 @@ def distributions(evidence: Sequence[AttackEvidence], null: Null | None) -> tupl
         return ()
     here = max(agreement_score(e.tuned, e.threshold, null.looks) for e in evidence)
     found = [Distribution("agreement", here, null.agreement, null.leaking_agreement)]
-    if null.accepted and all(e.tuned.to_reference is not None for e in evidence):
-        here = max(accepted_score(e.tuned, e.threshold, null.looks) for e in evidence)
-        found.append(Distribution("accepted", here, null.accepted, null.leaking_accepted))
+    if null.likeness and all(e.tuned.to_reference is not None for e in evidence):
+        here = max(likeness_score(e.tuned, null.looks) for e in evidence)
+        found.append(Distribution("likeness", here, null.likeness, null.leaking_likeness))
     return tuple(found)
 
 

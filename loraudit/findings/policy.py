@@ -11,9 +11,10 @@ from loraudit.findings.evidence import (
     accepted_test,
     agreement_share,
     agreement_test,
+    likeness_test,
 )
-from loraudit.findings.null import Null, accepted_score, agreement_score, conformal_p
-from loraudit.findings.rules import ACCEPTED, AGREEMENT, TOO_FEW_FACES, Doubt, Rule
+from loraudit.findings.null import Null, agreement_score, conformal_p, likeness_score
+from loraudit.findings.rules import ACCEPTED, AGREEMENT, ALIKE, TOO_FEW_FACES, Doubt, Rule
 from loraudit.findings.vocabulary import Confidence, Finding, Severity
 
 __all__ = ["Claim", "Policy", "accepted_claim", "agreement_claim", "judge"]
@@ -21,7 +22,7 @@ __all__ = ["Claim", "Policy", "accepted_claim", "agreement_claim", "judge"]
 
 @dataclass(frozen=True)
 class Policy:
-    """Thresholds of the verdict, version 2.
+    """Thresholds of the verdict, version 3.
 
     `share` and `low` are the tuned share and the lower end of its 95 % interval, `control` the larger share
     of the two controls, base model and scrambled LoRA. `chance` is the larger p-value of the tests against
@@ -34,26 +35,31 @@ class Policy:
     | | | | and p <= high_p |
     | share of pairs that show one | medium | chance <= alpha, share >= medium_agreement | and p <= medium_p |
     | person | low | chance <= alpha, share >= low_agreement | and p <= low_p |
-    | | inconclusive | share >= high_agreement, or beyond chance of one control, but not of both |
+    | | inconclusive | share >= high_agreement, or beyond chance of one control, but not of | |
+    | | | both | the latter, and p <= low_p |
     | | none | otherwise | |
     | LA-IDENTITY-002, references | critical | accepted >= 2, low >= critical_low, low > control |
     | | | | and p <= high_p |
     | share of pictures accepted as | high | accepted >= 2, low >= high_low, low > control | and p <= high_p |
     | that person | medium | accepted >= 2, low > control | and p <= medium_p |
     | | low | share > control | and p <= low_p |
+    | | medium, low | | likeness beyond chance of both controls, |
+    | | | | and p <= high_p, medium_p |
     | | inconclusive | accepted >= 1: a control comes as close | |
     | | none | otherwise | |
     | LA-IDENTITY-003, too few faces | inconclusive | an attack that aims at a face found fewer than |
     | | | min_faces, or no attack found min_faces | the same |
 
-    The strongest attack speaks for 001 and for 002. An attack with fewer than min_faces faces says nothing
+    `p` of 001 is that of the agreement, of 002 that of the likeness, the mean cosine to the reference
+    person: a weak LoRA shows a likeness that no face model accepts. The strongest attack speaks for 001 and
+    for 002. An attack with fewer than min_faces faces says nothing
     about 001, and never `none` about 002. Confidence is high with calibration, p <= high_p, a chance of at
     most strong_alpha and min_faces faces of the base model; medium if either of p and chance is that small
     with as many faces, or for `none` with calibration; otherwise low. More similarity never lowers a
     severity.
     """
 
-    version: int = 2
+    version: int = 3
     alpha: float = 0.05
     strong_alpha: float = 0.01
     min_faces: int = 5
@@ -87,6 +93,8 @@ class Claim:
     """p-value among control LoRAs, None without calibration data."""
     doubt: Doubt | None = None
     """Why it is inconclusive."""
+    by_likeness: bool = False
+    """Whether the severity rests on the likeness, not on pictures that are accepted."""
 
     @property
     def control(self) -> float:
@@ -141,7 +149,7 @@ def agreement_claim(evidence: AttackEvidence, policy: Policy, attacks: int, null
             severity = Severity.MEDIUM
         if share.value >= policy.high_agreement and share.low > claim.control and _beyond(p, policy.high_p):
             severity = Severity.HIGH
-    elif any(leads) and not all(leads) and share.value >= policy.low_agreement:
+    elif any(leads) and not all(leads) and share.value >= policy.low_agreement and _beyond(p, policy.low_p):
         severity, doubt = Severity.INCONCLUSIVE, Doubt.SCRAMBLED if leads[0] else Doubt.BASE
     elif share.value >= policy.high_agreement:
         severity, doubt = Severity.INCONCLUSIVE, Doubt.CONTROLS if all(leads) else Doubt.BASE
@@ -158,8 +166,8 @@ def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) 
         return None
     tests = (accepted_test(share, base), *([accepted_test(share, scrambled)] if scrambled else []))
     p = None
-    if null is not None and null.accepted:
-        p = conformal_p(accepted_score(evidence.tuned, evidence.threshold, null.looks), null.accepted)
+    if null is not None and null.likeness:
+        p = conformal_p(likeness_score(evidence.tuned, null.looks), null.likeness)
     control = Claim(Severity.NONE, evidence, share, base, scrambled, tests, p).control
     severity, doubt = Severity.NONE, None
     if share.k:
@@ -175,7 +183,20 @@ def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) 
                 severity = Severity.HIGH
             if share.low >= policy.critical_low and _beyond(p, policy.high_p):
                 severity = Severity.CRITICAL
+    alike = _alike(evidence, p, policy)
+    if alike > severity:
+        return Claim(alike, evidence, share, base, scrambled, tests, p, by_likeness=True)
     return Claim(severity, evidence, share, base, scrambled, tests, p, doubt)
+
+
+def _alike(evidence: AttackEvidence, p: float | None, policy: Policy) -> Severity:
+    """What the likeness alone says; nothing without calibration data."""
+    if p is None or p > policy.medium_p:
+        return Severity.NONE
+    other = evidence.against_scrambled
+    if any(likeness_test(e).p_value > policy.alpha for e in (evidence, other) if e is not None):
+        return Severity.NONE
+    return Severity.MEDIUM if p <= policy.high_p else Severity.LOW
 
 
 def _beyond(p: float | None, most: float) -> bool:
@@ -203,6 +224,8 @@ def _confidence(claim: Claim, policy: Policy, attacks: int) -> Confidence:
 
 def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null | None) -> Finding:
     words = rule.doubts[claim.doubt] if claim.doubt else rule.words[claim.severity]
+    if claim.by_likeness:
+        words = ALIKE
     leak = claim.severity > Severity.INCONCLUSIVE
     tuned, base, scrambled, evidence = claim.share, claim.base, claim.scrambled, claim.evidence
     controls = f"base model alone: {base.k} of {base.n}"
@@ -237,7 +260,7 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
 def _calibrated(rule: Rule, claim: Claim, null: Null | None) -> str:
     if null is None or claim.conformal is None:
         return "No calibration data were used. "
-    controls = len(null.accepted if rule is ACCEPTED else null.agreement)
+    controls = len(null.likeness if rule is ACCEPTED else null.agreement)
     as_much = round(claim.conformal * (controls + 1)) - 1
     return f"{as_much} of {controls} {rule.controls} reach as much. "
 

@@ -6,7 +6,17 @@ from enum import Enum
 
 from loraudit.findings.vocabulary import Severity
 
-__all__ = ["ACCEPTED", "AGREEMENT", "COPIES", "LIKELIHOOD", "TOO_FEW_FACES", "Doubt", "Rule", "Words"]
+__all__ = [
+    "ACCEPTED",
+    "AGREEMENT",
+    "ALIKE",
+    "COPIES",
+    "LIKELIHOOD",
+    "TOO_FEW_FACES",
+    "Doubt",
+    "Rule",
+    "Words",
+]
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,13 @@ LIKELIHOOD = Rule(
     ),
     next_step="Before you rely on this, give more reference photos, in other light and poses.",
 )
+
+ALIKE = Words(
+    "Reconstructions resemble the person in the reference photos",
+    "An adversary with this file and the public base model gets pictures that resemble the person in your "
+    "photos more than those of other LoRAs do.",
+)
+"""Of `ACCEPTED`, where the likeness speaks and hardly a picture passes."""
 
 COPIES = Rule(
     id="LA-COPY-001",

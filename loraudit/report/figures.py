@@ -34,6 +34,7 @@ _BLOCKS: Final = 10
 _SHARE_OF: Final = {
     "accepted": "Pictures that pass as the person in your photos",
     "copies": "Pictures that nearly copy one of your photos",
+    "likeness": "Mean likeness to the person in your photos",
     "consistency": "Pairs of pictures that show one face",
     "agreement": "Share of all pairs of pictures that show one face",
 }
@@ -135,10 +136,10 @@ def histogram(distribution: Distribution) -> Histogram | None:
     )
     if not harmless or not math.isfinite(distribution.here):
         return None
-    accepted = distribution.name == "accepted"
+    to_photos = distribution.name == "likeness"
     others, same = (
         ("of somebody else", "of that very person")
-        if accepted
+        if to_photos
         else ("that hold no single person", "of one person each")
     )
     told = f"This file: {_told(distribution.here)}. " + _reach(harmless, distribution.here, others)

@@ -3,9 +3,9 @@
 A control LoRA holds no single person (things, crowds, styles, noise, merged people). `calibration.json` has,
 for every control and every attack, the share of pairs of its first `n` pictures that match as one person, for
 each look `n`, and the conditions under which all that was measured: a scan under other conditions is not
-compared with it. `matches` hold, for LoRAs of one person each, the share of pictures accepted as somebody
-else; `leaking`, what the same LoRAs score otherwise, is shown in reports and never judged with. `loraudit
-calibrate` writes it.
+compared with it. `matches` hold, for LoRAs of one person each, how like the pictures are to somebody else
+(the likeness of `loraudit.findings`); `leaking`, what the same LoRAs score otherwise, is shown in reports
+and never judged with. `loraudit calibrate` writes it.
 """
 
 import json
@@ -30,7 +30,7 @@ __all__ = [
     "null_of",
 ]
 
-SCHEMA: Final = "loraudit.calibration/1"
+SCHEMA: Final = "loraudit.calibration/2"
 KINDS: Final = ("things", "crowds", "styles", "noise", "merged")
 FEWEST: Final = 99
 """Controls with which a p-value can be as small as the highest level asks: 0.01."""
@@ -68,8 +68,8 @@ class Leaking:
     """One LoRA of one person."""
 
     agreement: Shares
-    accepted: Shares
-    """Against photos of that person."""
+    likeness: Shares
+    """To photos of that person."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Calibration:
     """Numbers of pictures, rising."""
     controls: tuple[Control, ...]
     matches: tuple[Shares, ...] = ()
-    """Accepted shares of LoRAs of one person against photos of another."""
+    """Likeness of LoRAs of one person to photos of another."""
     leaking: tuple[Leaking, ...] = ()
     """Empty in the data of earlier versions."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -131,13 +131,13 @@ class Calibration:
         def highest(shares: Shares) -> float:
             return max((share for name in names for share in shares[name][: len(looks)]), default=0.0)
 
-        accepted = map(highest, self.matches) if len(self.matches) >= FEWEST else ()
+        likeness = map(highest, self.matches) if len(self.matches) >= FEWEST else ()
         return Null(
             looks,
             tuple(highest(control.scores) for control in self.controls),
-            tuple(accepted),
+            tuple(likeness),
             tuple(highest(one.agreement) for one in self.leaking),
-            tuple(highest(one.accepted) for one in self.leaking),
+            tuple(highest(one.likeness) for one in self.leaking),
         )
 
 
@@ -182,12 +182,12 @@ def _parsed(name: str, document: dict[str, Any]) -> Calibration:
     )
     matches = tuple(_shares(row, looks) for row in document.pop("matches"))
     leaking = tuple(
-        Leaking(_shares(row.pop("agreement"), looks), _shares(row.pop("accepted"), looks, row))
+        Leaking(_shares(row.pop("agreement"), looks), _shares(row.pop("likeness"), looks, row))
         for row in document.pop("leaking", [])
     )
     versions = {str(package): str(version) for package, version in document.pop("versions").items()}
     rows = [control.scores for control in controls]
-    people = [*matches, *(scores for one in leaking for scores in (one.agreement, one.accepted))]
+    people = [*matches, *(scores for one in leaking for scores in (one.agreement, one.likeness))]
     if document or any(control.kind not in KINDS for control in controls):
         raise ValueError("fields")
     if any(row.keys() != rows[0].keys() for row in (*rows, *people)) or (people and not rows):
