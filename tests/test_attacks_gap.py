@@ -8,7 +8,7 @@ import torch
 from loraudit.attacks import gap as module
 from loraudit.attacks import mixtures
 from loraudit.attacks.gap import Climb, climb, gap, gaps
-from loraudit.attacks.mixtures import PLACES, any_words, mixed, name_frame, spelt, word_pieces
+from loraudit.attacks.mixtures import PLACES, mixed, name_frame, spelt, word_pieces
 from loraudit.attacks.prompts import name_prompt
 from loraudit.lora import Factors
 from loraudit.lowrank import stack
@@ -138,19 +138,6 @@ def test_word_pieces_are_a_few_letters_and_capped(monkeypatch) -> None:
     assert all(piece.endswith("</w>") and piece[:-4].isalpha() for piece in end)
     monkeypatch.setattr(mixtures, "PIECES", 30)
     assert word_pieces(base).shape == (2, 30)
-
-
-def test_a_sentence_of_any_words_is_its_words() -> None:
-    base = tiny_base()
-    frame = any_words(base)
-    said = ["a", "face", "of", "a", "face", "of", "a", "face"]
-    known = base.tokenizer.get_vocab()
-    weights = torch.zeros(1, *frame.choices.shape)
-    for place, word in enumerate(said):
-        weights[0, place, frame.choices[place].tolist().index(known[word + "</w>"])] = 1
-    expected = base.encode_text([" ".join(said)])
-    assert torch.allclose(base.encode_tokens(mixed(base, frame, weights)), expected, atol=1e-5)
-    assert spelt(base, frame, weights[0]) == " ".join(said)
 
 
 def test_gaps_of_many_loras_are_those_of_each(terms) -> None:

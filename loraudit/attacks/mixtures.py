@@ -14,16 +14,12 @@ from torch import Tensor
 from loraudit.attacks.prompts import name_prompt
 from loraudit.base import Base
 
-__all__ = ["PIECES", "PLACES", "Frame", "any_words", "mixed", "name_frame", "spelt", "word_pieces"]
+__all__ = ["PIECES", "PLACES", "Frame", "mixed", "name_frame", "spelt", "word_pieces"]
 
 PLACES: Final = 6
 """Word pieces of a name."""
-WORDS: Final = 8
-"""Tokens of a sentence that says anything."""
 PIECES: Final = 512
 """Word pieces that are mixed at a place of a name, at most."""
-TOKENS: Final = 1024
-"""Tokens that are mixed at a place of any sentence, at most."""
 _END: Final = "</w>"
 
 
@@ -47,15 +43,6 @@ def name_frame(base: Base) -> Frame:
     spread = torch.cat([ids[:at], ids[at].expand(PLACES), ids[at + 1 : len(ids) - PLACES + 1]])
     pieces = word_pieces(base)
     return Frame(spread, at, torch.cat([pieces[:1].expand(PLACES - 1, -1), pieces[1:]]))
-
-
-def any_words(base: Base) -> Frame:
-    """A sentence of `WORDS` tokens, any of the `TOKENS` most frequent: nothing is known of the prompt."""
-    ids = base.token_ids(["x " * WORDS])[0]
-    special = torch.tensor(base.tokenizer.all_special_ids, device=ids.device)
-    known = torch.arange(len(base.token_table), device=ids.device)
-    usual = known[~torch.isin(known, special)][:TOKENS]
-    return Frame(ids, 1, usual.expand(WORDS, -1))
 
 
 def mixed(base: Base, frame: Frame, weights: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ lie. The *pull* of a prompt is what these updates make of it,
 
 and is larger for the secret prompt than for others. Gradient ascent on it, over mixtures of word pieces
 (`loraudit.attacks.mixtures`), needs the text tower alone: no evaluation of the UNet, nothing trained. A
-sentence can pull harder than any real prompt and then shows less; the ascent is therefore also read where it
-passes a few times the pull of a made-up name.
+sentence can pull harder than any real prompt and then shows less; the ascent is therefore read where it
+passes a few times the pull of a made-up name. Each of several starts misses in its own way: the mean of their
+embeddings shows more than any.
 
 `G` is a function of `X`, so the answer is the same whichever factors a file holds.
 """
@@ -20,15 +21,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from loraudit.attacks.mixtures import Frame, any_words, mixed, name_frame, spelt
+from loraudit.attacks.mixtures import Frame, mixed, name_frame, spelt
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.base import Base
 from loraudit.lowrank import Terms
 
 __all__ = ["LEVELS", "Ascent", "Candidates", "ascend", "candidates", "pull", "pull_matrix"]
 
-LEVELS: Final = (1.5, 2.5)
-"""Pulls at which the ascent is read, relative to that of a made-up name; secret prompts have 1.1 to 2.2."""
+LEVELS: Final = (2.0, 3.0)
+"""Pulls at which the ascent is read, relative to that of a made-up name; secret prompts have 1.0 to 2.4."""
 _SIDES: Final = (".attn2.to_v", ".attn2.to_k")
 """Modules that take the text embedding, diffusers' names; values say more than keys."""
 _RATE: Final = 0.3
@@ -39,8 +40,8 @@ _TINY: Final = 1e-12
 class Ascent:
     """How it climbs."""
 
-    steps: int = 60
-    restarts: int = 2
+    steps: int = 100
+    restarts: int = 4
     seed: int = 0
 
 
@@ -51,7 +52,7 @@ class Candidates:
     embeddings: Tensor
     """`[M, C, L, d]`, what the tuned text tower says."""
     texts: tuple[tuple[str, ...], ...]
-    """The likeliest words of each, `M` by `C`."""
+    """The likeliest words of each, or of its first start; `M` by `C`."""
 
 
 def pull_matrix(base: Base, terms: Terms) -> Tensor | None:
@@ -81,16 +82,14 @@ def pull(embeddings: Tensor, matrix: Tensor) -> Tensor:
 
 
 def candidates(base: Base, terms: Terms, matrix: Tensor, how: Ascent) -> Candidates:
-    """Where the ascent from a name, and from any words, passes `LEVELS`: `C = 4 restarts`."""
-    count = len(matrix)
+    """Where the ascents from a name pass `LEVELS`, the mean of all restarts: `C` as many as levels."""
+    count, levels = len(matrix), len(LEVELS)
     with torch.no_grad(), base.tuned(_text(terms)):
         usual = base.encode_text([name_prompt(ANY_NAME)] * count)
-    levels = pull(usual[:, None], matrix) * torch.tensor(LEVELS, device=matrix.device)
-    found = [ascend(base, terms, matrix, frame, levels, how) for frame in (name_frame(base), any_words(base))]
-    texts = zip(*(one.texts for one in found), strict=True)
-    return Candidates(
-        torch.cat([one.embeddings for one in found], 1), tuple(sum(parts, ()) for parts in texts)
-    )
+    heights = pull(usual[:, None], matrix) * torch.tensor(LEVELS, device=matrix.device)
+    found = ascend(base, terms, matrix, name_frame(base), heights, how)
+    starts = found.embeddings.view(count, how.restarts, levels, *found.embeddings.shape[2:])
+    return Candidates(starts.mean(1), tuple(texts[:levels] for texts in found.texts))
 
 
 @torch.enable_grad()
