@@ -4,19 +4,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from loraudit.base import Base, Sampling, load_base
 from loraudit.errors import LorauditError
+from loraudit.experiments import control_files
 from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
 from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict, verdict_columns
 from loraudit.experiments.readability import rank1, ridge
 from loraudit.experiments.text_steering import steering
+from loraudit.lora import load_lora
 from loraudit.training.finetune import TINY, TINY_PRIOR, class_latents
 from loraudit.training.people import SPLITS
 from loraudit.training.things import Crowds
-from loraudit.training.zoo import Plan, build_zoo
+from loraudit.training.zoo import Plan, build_zoo, open_zoo
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,24 @@ def test_the_verdict_bench_tells_of_areas_levels_and_stopping(zoos: Path, tmp_pa
     assert record["stopping early"]["without references"]["same level"][1] == 4
     assert "AUROC" in verdict_columns(record)
     assert json.loads((tmp_path / "out/verdict.json").read_text()) == json.loads(json.dumps(record))
+
+
+def test_zoos_become_what_calibrate_measures(zoos: Path, tmp_path: Path, capsys) -> None:
+    control_files.main([str(zoos / "crowds"), "--people", str(zoos / "people"), "--out", str(tmp_path)])
+    assert capsys.readouterr().out == "2 crowds, 2 people\n"
+    zoo = open_zoo(zoos / "people")
+    for row in (0, 1):
+        folder = tmp_path / f"person-{row + 1:03d}"
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "0.png",
+            "1.png",
+            "2.png",
+            "lora.safetensors",
+        ]
+        site, (up, down) = next(iter(zoo.rows([(row, 2)]).items()))
+        factors = load_lora(str(folder / "lora.safetensors")).factors[site]
+        assert np.allclose(factors.up @ factors.down, up[0] @ down[0], atol=1e-6)
+    assert (tmp_path / "person-001/0.png").read_bytes() != (tmp_path / "person-002/0.png").read_bytes()
 
 
 def test_captions_of_other_people_do_not_steer_to_this_one(base: Base) -> None:

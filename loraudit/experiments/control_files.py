@@ -1,20 +1,26 @@
-"""The LoRAs of zoos as files, a folder a kind: what `loraudit calibrate --controls` measures.
+"""The LoRAs of zoos as files: what `loraudit calibrate --controls` and `--identities` measure.
 
     python -m loraudit.experiments.control_files runs/control/crowds runs/control/styles runs/control/things \
         --merge runs/validation --out runs/control-files
+    python -m loraudit.experiments.control_files --people runs/validation --out runs/people-files
 
-With `--merge`, LoRAs that hold nobody made of those of people: merged ones and scrambled ones.
+Controls get a folder a kind. With `--merge`, LoRAs that hold nobody made of those of people: merged ones and
+scrambled ones. With `--people`, LoRAs of one person each, a folder a person with photos that no LoRA saw.
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torchvision.utils import save_image
 
 from loraudit.experiments.conditions import as_lora
+from loraudit.experiments.verdict import PHOTOS
 from loraudit.experiments.verdict_faces import pools
 from loraudit.lora import export_lora
-from loraudit.training.zoo import open_zoo
+from loraudit.training.data import REFERENCES, portraits
+from loraudit.training.zoo import Zoo, open_zoo
 
 __all__ = ["main"]
 
@@ -25,14 +31,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", type=Path, nargs="+", help="zoos, or folders of zoos")
+    parser.add_argument("folders", type=Path, nargs="*", help="zoos, or folders of zoos")
     parser.add_argument("--merge", type=Path, nargs="*", default=[], help="zoos of people")
+    parser.add_argument("--people", type=Path, nargs="*", default=[], help="zoos of people, for --identities")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     counts: dict[str, int] = {}
     for extra, folders in ((False, options.folders), (True, options.merge)):
-        paths = [path.parent for folder in folders for path in sorted(folder.rglob("zoo.json"))]
-        for zoo in map(open_zoo, paths):
+        for zoo in _zoos(folders):
             for kind, terms in pools(zoo, zoo.plan.snapshots[-1], len(zoo.members), extra):
                 (options.out / kind).mkdir(parents=True, exist_ok=True)
                 for row in range(len(next(iter(terms.values()))[0])):
@@ -40,7 +46,22 @@ def main(arguments: list[str] | None = None) -> None:
                     target = options.out / kind / f"{kind}-{counts[kind]:03d}.safetensors"
                     if not target.exists():
                         export_lora(as_lora(terms, row), "diffusers", target)
+    for zoo in _zoos(options.people):
+        step = zoo.plan.snapshots[-1]
+        for row, member in enumerate(zoo.members):
+            counts["people"] = counts.get("people", 0) + 1
+            folder = options.out / f"person-{counts['people']:03d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, photo in enumerate(portraits(member.identity, REFERENCES.start, PHOTOS)):
+                save_image(photo, folder / f"{number}.png")
+            if not (folder / "lora.safetensors").exists():
+                export_lora(as_lora(zoo.rows([(row, step)]), 0), "diffusers", folder / "lora.safetensors")
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+def _zoos(folders: Sequence[Path]) -> Iterator[Zoo]:
+    for folder in folders:
+        yield from (open_zoo(path.parent) for path in sorted(folder.rglob("zoo.json")))
 
 
 if __name__ == "__main__":
