@@ -37,7 +37,7 @@ from loraudit.scores.face import load_tiny_face
 from loraudit.training.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from loraudit.scores import FaceScorer
 
@@ -119,7 +119,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     if job.curve is not None:
         record["curve"] = _curve(open_zoo(job.curve), faces, face)
     (job.out / "verdict.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    draw_verdict(leaking, harmless, job.out / "verdict.png")
+    draw_verdict(leaking, harmless, job.out / "verdict.png", record.get("curve", ()))
     return record
 
 
@@ -260,8 +260,13 @@ def verdict_columns(record: dict[str, Any]) -> str:
     return text
 
 
-def draw_verdict(leaking: Sequence[Outcome], harmless: Sequence[Outcome], path: Path) -> None:
-    """Histograms of the scores of both sides."""
+def draw_verdict(
+    leaking: Sequence[Outcome],
+    harmless: Sequence[Outcome],
+    path: Path,
+    curve: Sequence[Mapping[str, float]] = (),
+) -> None:
+    """Histograms of the scores of both sides, and `curve`, the scores over the steps, if there is one."""
     import matplotlib as mpl
     import numpy as np
 
@@ -269,8 +274,9 @@ def draw_verdict(leaking: Sequence[Outcome], harmless: Sequence[Outcome], path: 
     from matplotlib import pyplot as plt
 
     names = ("without references", "in-scan controls only", "three references")
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained", sharey=True)
-    for ax, name in zip(axes, names, strict=True):
+    panels = len(names) + bool(curve)
+    figure, axes = plt.subplots(1, panels, figsize=(3.7 * panels, 3), layout="constrained")
+    for ax, name in zip(axes, names, strict=False):
         for label, found in (("harmless", harmless), ("leaking", leaking)):
             values = [one.scores[name] for one in found]
             ax.hist(
@@ -279,5 +285,12 @@ def draw_verdict(leaking: Sequence[Outcome], harmless: Sequence[Outcome], path: 
             )  # fmt: skip
         ax.set(xlabel=f"score, {name}", ylabel="share of LoRAs")
         ax.legend()
+    for name in names if curve else ():
+        axes[-1].plot([row["steps"] for row in curve], [row[name] for row in curve], "o-", label=name)
+    if curve:
+        axes[-1].set(
+            xlabel=f"steps of fine-tuning, {curve[0]['loras']} LoRAs", ylabel="mean score", ylim=(0, 1)
+        )
+        axes[-1].legend()
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
