@@ -112,5 +112,7 @@ def _cell(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key.replace('_', ' ')} {_cell(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
+        if value and all(isinstance(part, Mapping) for part in value):
+            return f"{len(value)}, all of them in `run.json`"
         return " ".join(str(part) for part in value) or "none"
     return str(value)
