@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from loraudit.report import FORMATS
 from loraudit.report.load import load_reports
+from tests.headers import KOHYA, write
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,3 +68,26 @@ def test_help_is_current(block: str) -> None:
     command, _, shown = block.partition("\n")
     arguments = [word for word in command.split()[2:] if word != "--help"]
     assert shown.strip() == help_of(*arguments).strip()
+
+
+def test_its_scans_run(tmp_path: Path) -> None:
+    """To the letter, on the example under the names it uses; its workflow runs in test_action.py."""
+    shutil.copy(ROOT / "models/examples/example.safetensors", tmp_path / "model.safetensors")
+    shutil.copytree(ROOT / "models/examples/photos", tmp_path / "photos")
+    write(tmp_path / "jane_doe_v3.safetensors", KOHYA)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    commands = [c for c in COMMANDS if re.match(r"loraudit (scan|scrub|report) (?!loras/|--)", c)]
+    codes = [
+        subprocess.run(["bash", "-c", c], cwd=tmp_path, env=environment, capture_output=True).returncode
+        for c in commands
+    ]
+    # With photos the person comes back; without them, and shown again, it is medium; grep finds something.
+    assert dict(zip(commands, codes, strict=True)) == {
+        "loraudit scan model.safetensors --reference photos/ --save-images out/": 1,
+        "loraudit scan jane_doe_v3.safetensors --depth metadata | grep -E '^ [A-Z]+ '": 0,
+        "loraudit scrub jane_doe_v3.safetensors -o scrubbed.safetensors": 0,
+        "loraudit scan model.safetensors -o json=report.json -o sarif=report.sarif": 0,
+        "loraudit report report.json --format markdown -o report.md": 0,
+    }
+    for name in ("out/sheet.png", "scrubbed.safetensors", "report.sarif", "report.md"):
+        assert (tmp_path / name).stat().st_size
