@@ -85,8 +85,8 @@ def calibrate_folders(
     settings = json.dumps(
         {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": 3}, sort_keys=True
     )
-    done = _resumed(out, settings)
     jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
+    done = _resumed(out, settings)
     people = sorted(folder for folder in identities.iterdir() if folder.is_dir()) if identities else []
     jobs += [(_MATCH, folder) for folder in people]
     for number, (kind, path) in enumerate(jobs):

@@ -131,6 +131,9 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     longer = dataclasses.replace(plan, seeds=(0, 1, 2))
     with pytest.raises(LorauditError, match="other settings"):
         calibrate_folders(bench, longer, *arguments[2:])
+    with pytest.raises(LorauditError, match="a folder for each kind"):
+        calibrate_folders(bench, plan, tmp_path / "none", None, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     lora = load_lora(str(tmp_path / "controls" / "noise" / "a.safetensors"))
     face = bench.scorers.face
     for one in (lora, stack([lora])):
