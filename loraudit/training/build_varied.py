@@ -17,7 +17,7 @@ from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.jobs import prior_latents, training_base
 from loraudit.training.people import SPLITS
-from loraudit.training.varied import HELD_OUT, held_out_plans, varied_plans
+from loraudit.training.varied import HELD_OUT, TARGETS, USUAL, held_out_plans, varied_plans
 from loraudit.training.zoo import build_zoo
 
 __all__ = ["main"]
@@ -37,6 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--people", type=int, default=16, help="of each recipe")
     parser.add_argument("--first", type=int, default=0, help="families of look-alikes to skip")
     parser.add_argument(
+        "--targets", nargs="+", choices=list(TARGETS), default=USUAL, help="sets of modules to draw from"
+    )
+    parser.add_argument(
         "--held-out", action="store_true", help="instead, the ranks and targets that are never drawn"
     )
     parser.add_argument("--seed", type=int, default=0)
@@ -52,7 +55,14 @@ def main(arguments: list[str] | None = None) -> None:
     if options.held_out:
         plans = held_out_plans(people, options.seed)
     else:
-        plans = varied_plans(people, recipes, options.seed, data=source.name, pictures=options.pictures)
+        plans = varied_plans(
+            people,
+            recipes,
+            options.seed,
+            targets=options.targets,
+            data=source.name,
+            pictures=options.pictures,
+        )
     start, step = (int(part) for part in options.share.split("/"))
     prior = prior_latents(base, TINY)
     for number in range(start, len(plans), step):

@@ -1,9 +1,10 @@
 """Zoos of varied recipes: LoRAs as different people make them, for an encoder that must read them all.
 
-A folder of zoos, `recipe-00/`, `recipe-01/` ..., each of one recipe and of people of its own. The recipes are
-a Latin hypercube: every level of every factor (rank, alpha, learning rate, steps, pictures, prompt, targets,
-text tower, prior preservation) occurs equally often, in random company. Recipe `i` of `n` is a function of
-(seed, i, n) alone. `loraudit.training.build_varied` builds them.
+A folder of zoos, `recipe-00/`, `recipe-01/` ..., each of one recipe and of people of its own; a folder of
+such folders is read as one. The recipes are a Latin hypercube: every level of every factor (rank, alpha,
+learning rate, steps, pictures, prompt, targets, text tower, prior preservation) occurs equally often, in
+random company. Recipe `i` of `n` is a function of (seed, i, n, targets) alone. They are built by
+`loraudit.training.build_varied`.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.zoo import Plan, Zoo, open_zoo
 
-__all__ = ["HELD_OUT", "TARGETS", "held_out_plans", "open_varied", "varied_plans"]
+__all__ = ["HELD_OUT", "TARGETS", "USUAL", "held_out_plans", "open_varied", "varied_plans"]
 
 _ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
 _TRANSFORMER: Final = (*_ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
@@ -37,10 +38,28 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "attention": _ATTENTION,
     "kohya": _TRANSFORMER,
     "locon": (*_TRANSFORMER, *_RESNET),
+    "kv": ("to_k", "to_v"),
+    "qkv": ("to_q", "to_k", "to_v"),
+    "geglu": (*_ATTENTION, "ff.net.0.proj"),
+    "feed-forward": ("ff.net.0.proj", "ff.net.2"),
 }
-"""The UNet modules that the paper, diffusers, kohya and kohya's LoCon adapt."""
+"""The UNet modules that the paper, diffusers, kohya and kohya's LoCon adapt; then keys and values alone, all
+that attention is computed from, what cloneofsimo's trainer adapts, and what is not attention.
+"""
 
-_SPEED: Final = {"qv": 1.0, "attention": 0.8, "kohya": 0.6, "locon": 0.5}
+USUAL: Final = ("qv", "attention", "kohya", "locon")
+"""Those of `TARGETS` that are drawn unless others are asked for."""
+
+_SPEED: Final = {
+    "qv": 1.0,
+    "attention": 0.8,
+    "kohya": 0.6,
+    "locon": 0.5,
+    "kv": 1.0,
+    "qkv": 0.9,
+    "geglu": 0.7,
+    "feed-forward": 1.0,
+}
 """Learning rate relative to `qv`: more modules move the model further in a step."""
 
 _LEVELS: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -50,7 +69,7 @@ _LEVELS: Final[Mapping[str, tuple[Any, ...]]] = {
     "steps": (200, 300, 350, 450),
     "pictures": (1, 3, 5, 10, 20),
     "template": (INSTANCE_PROMPT, "a photo of NAME person", "NAME", "portrait of NAME"),
-    "targets": tuple(TARGETS),
+    "targets": USUAL,
     "text": (None, 1e-4, 1e-4, 3e-4),
     "prior": (1.0, 1.0, 0.0),
     "batch": (1, 1, 2),
@@ -61,15 +80,17 @@ def varied_plans(
     people: Sequence[int],
     recipes: int,
     seed: int,
-    levels: Mapping[str, tuple[Any, ...]] = _LEVELS,
     *,
+    targets: Sequence[str] = USUAL,
     data: str = Synthetic.name,
     pictures: int | None = None,
 ) -> list[Plan]:
-    """Plans of `recipes` zoos, the `people` of the source `data` shared out evenly among them.
+    """Plans of `recipes` zoos, the `people` of the source `data` shared out evenly among them; `targets` are
+    names in `TARGETS`.
 
     With `pictures` every LoRA gets so many, whatever its recipe says: a crowd of one picture is a person.
     """
+    levels = {**_LEVELS, "targets": tuple(targets)}
     rng = np.random.default_rng([seed, 40])
     columns = {name: rng.permutation(recipes) for name in levels}
     size = len(people) // recipes
@@ -142,5 +163,5 @@ def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int, data: st
 
 
 def open_varied(folder: Path) -> list[Zoo]:
-    """The finished zoos in `folder`. Raises `LorauditError` if one is unfinished."""
-    return [open_zoo(path.parent) for path in sorted(folder.glob("recipe-*/zoo.json"))]
+    """The finished zoos in `folder` and in folders of it. Raises `LorauditError` if one is unfinished."""
+    return [open_zoo(path.parent) for path in sorted(folder.glob("*/**/zoo.json"))]
