@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from loraudit.base import Base, Sampling, load_base
+from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
-from loraudit.experiments import control_files
+from loraudit.experiments import control_files, likelihood_ranks, near_copies
 from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
 from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict, verdict_columns
 from loraudit.experiments.readability import rank1, ridge
@@ -103,6 +104,38 @@ def test_zoos_become_what_calibrate_measures(zoos: Path, tmp_path: Path, capsys)
         factors = load_lora(str(folder / "lora.safetensors")).factors[site]
         assert np.allclose(factors.up @ factors.down, up[0] @ down[0], atol=1e-6)
     assert (tmp_path / "person-001/0.png").read_bytes() != (tmp_path / "person-002/0.png").read_bytes()
+
+
+def test_photos_are_looked_for_among_the_pictures_of_each_guidance(zoos: Path, tmp_path: Path) -> None:
+    out, people = tmp_path / "copies.json", str(zoos / "people")
+    words = ["--copied", people, "--ordinary", people, "--people", "1", "--samples", "2", "--threads", "1"]
+    near_copies.main([*words, "--out", str(out)])
+    record = json.loads(out.read_text())
+    # Two people by two guidances; of the ordinary zoo the last person alone.
+    for kind, sets in (("copied", 4), ("ordinary", 2)):
+        for photos in ("photos it was made of", "photos it never saw"):
+            row = record[f"{kind}, {photos}"]
+            # After two steps of fine-tuning nothing comes back.
+            assert row["sets of pictures at high or above"][:2] == [0, sets]
+            assert row["pictures that are copies"][:2] == [0, 2 * sets]
+            least, median, most = row["nearest / nearest control"].values()
+            assert 0.4 < least <= median <= most
+
+
+def test_the_likelihood_of_a_person_and_of_a_stranger(zoos: Path, tmp_path: Path, monkeypatch) -> None:
+    decoys, digest = likelihood_ranks.read_decoys(models_dir() / "decoys-tiny")
+    monkeypatch.setattr(likelihood_ranks, "read_decoys", lambda _folder: (decoys[:4], digest))
+    out = tmp_path / "likelihood.json"
+    likelihood_ranks.main(
+        ["--zoo", str(zoos / "people"), "--people", "2", "--out", str(out), "--threads", "1"]
+    )
+    record = json.loads(out.read_text())
+    assert len(decoys) == 99 and (record["people"], record["decoys"]) == (2, 4)
+    assert record["auroc"]["leaking"] == record["auroc"]["harmless"] == 2
+    for who in ("own", "stranger"):
+        tight, loose = (record[f"{who}, p <= {level}"] for level in (0.01, 0.05))
+        # Among four decoys no p-value is below 0.2.
+        assert tight[:2] == loose[:2] == [0, 2]
 
 
 def test_captions_of_other_people_do_not_steer_to_this_one(base: Base) -> None:
