@@ -6,12 +6,14 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import hub as fake
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from loraudit.lora import Factors, Site
+from loraudit.lora import Factors, Site, write_kohya
 from loraudit.lora.topology import topologies
 
 # Options that somebody set for scans of their own.
@@ -97,3 +99,27 @@ def scan(monkeypatch, capsys):
         return int(stop.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path: Path) -> Iterator[fake.Hub]:
+    from huggingface_hub import close_session, constants
+
+    with fake.serving() as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", fake.TOKEN)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.chdir(tmp_path)
+        close_session()
+        yield served
+        close_session()
+
+
+@pytest.fixture
+def kohya(tmp_path: Path, sd1_factors) -> bytes:
+    write_kohya(sd1_factors, tmp_path / "made.safetensors")
+    return (tmp_path / "made.safetensors").read_bytes()

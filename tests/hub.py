@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_ours"  # noqa: S105
+ADDRESS = "hf://ns/name/ada.safetensors"
 
 
 @dataclass
@@ -152,3 +153,12 @@ def serving() -> Iterator[Hub]:
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+def with_header(header: bytes, rest: int = 0) -> bytes:
+    return len(header).to_bytes(8, "little") + header + bytes(rest)
+
+
+def a_tensor(size: int, padding: int = 0) -> bytes:
+    entry = {"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+    return json.dumps(entry).encode() + b" " * padding

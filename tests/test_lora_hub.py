@@ -1,12 +1,10 @@
-"""LoRAs on the Hub, against a Hub of our own: addresses, whole files, headers only, and what goes wrong."""
+"""LoRAs on the Hub, against a Hub of our own: addresses, whole files, and what goes wrong."""
 
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
@@ -14,49 +12,13 @@ import hub as fake
 import pytest
 
 from loraudit.cli import main
-from loraudit.errors import LorauditError, NotScannable
+from loraudit.errors import LorauditError
 from loraudit.findings import Report
-from loraudit.lora import load_lora, write_kohya, write_peft
+from loraudit.lora import load_lora, write_peft
 from loraudit.lora.address import HubSpec, parse_spec
-from loraudit.lora.header import MAX_HEADER_BYTES, parse_header, read_header
 from loraudit.lora.hub import fetch_header, fetch_side_files
 from loraudit.report import FORMATS
 from loraudit.target import target_of
-
-ADDRESS = "hf://ns/name/ada.safetensors"
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path: Path) -> Iterator[fake.Hub]:
-    from huggingface_hub import close_session, constants
-
-    with fake.serving() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_TOKEN", fake.TOKEN)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.chdir(tmp_path)
-        close_session()
-        yield served
-        close_session()
-
-
-@pytest.fixture
-def kohya(tmp_path: Path, sd1_factors) -> bytes:
-    write_kohya(sd1_factors, tmp_path / "made.safetensors")
-    return (tmp_path / "made.safetensors").read_bytes()
-
-
-def with_header(header: bytes, rest: int = 0) -> bytes:
-    return len(header).to_bytes(8, "little") + header + bytes(rest)
-
-
-def a_tensor(size: int, padding: int = 0) -> bytes:
-    entry = {"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
-    return json.dumps(entry).encode() + b" " * padding
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -208,14 +170,14 @@ def test_repositories_without_the_one(hub: fake.Hub, names: list[str], code: int
     [
         ("hf://ns/none/x.safetensors", 200, "", "no such repository on the Hub, nor a local path: ns/none"),
         ("ns/none", 200, "", "check the name; a private repository needs HF_TOKEN"),
-        (ADDRESS, 403, "GatedRepo", "is gated"),
-        (ADDRESS, 401, "GatedRepo", "HF_TOKEN"),
+        (fake.ADDRESS, 403, "GatedRepo", "is gated"),
+        (fake.ADDRESS, 401, "GatedRepo", "HF_TOKEN"),
         ("ns/name", 403, "", "check HF_TOKEN"),
         ("hf://ns/name@v9/ada.safetensors", 200, "", "has no revision v9"),
         ("hf://ns/name@v9", 200, "", "has no revision v9"),
         ("hf://ns/name/none.safetensors", 200, "", "ns/name has no file none.safetensors"),
-        (ADDRESS, 500, "", "cannot be reached"),
-        (ADDRESS, 429, "", "status 429"),
+        (fake.ADDRESS, 500, "", "cannot be reached"),
+        (fake.ADDRESS, 429, "", "status 429"),
     ],
 )
 @pytest.mark.parametrize("load", [load_lora, lambda target: fetch_header(parse_spec(target))])
@@ -232,11 +194,11 @@ def test_refusals(hub: fake.Hub, load, target: str, status: int, error_code: str
 @pytest.mark.parametrize("commit", [None, "../../../x", "main"])
 def test_a_server_that_is_no_hub(hub: fake.Hub, commit: str | None) -> None:
     hub.files, hub.commit = {"ada.safetensors": b"x"}, commit
-    for target in (ADDRESS, "ns/name"):
+    for target in (fake.ADDRESS, "ns/name"):
         with pytest.raises(LorauditError, match="does not answer as the Hub does"):
             fetch_header(parse_spec(target))
     with pytest.raises(LorauditError, match="does not answer as the Hub does"):
-        load_lora(ADDRESS)
+        load_lora(fake.ADDRESS)
     assert not list(Path.cwd().rglob("*"))
 
 
@@ -249,133 +211,36 @@ def test_no_network(monkeypatch) -> None:
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
     )
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    for load in (lambda: load_lora(ADDRESS), lambda: load_lora("ns/name"), lambda: fetch_header(spec)):
+    for load in (lambda: load_lora(fake.ADDRESS), lambda: load_lora("ns/name"), lambda: fetch_header(spec)):
         with pytest.raises(LorauditError, match="the Hub cannot be reached for ns/name") as caught:
             load()
         assert caught.value.exit_code == 2
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    for load in (lambda: load_lora(ADDRESS), lambda: load_lora("ns/name"), lambda: fetch_header(spec)):
+    for load in (lambda: load_lora(fake.ADDRESS), lambda: load_lora("ns/name"), lambda: fetch_header(spec)):
         with pytest.raises(LorauditError, match="is not in the Hub cache") as caught:
             load()
         assert "HF_HUB_OFFLINE" in caught.value.hint
 
 
-@pytest.mark.parametrize("redirect", [False, True])
-@pytest.mark.parametrize("padding", [0, 300_000])
-def test_a_header_alone(hub: fake.Hub, redirect: bool, padding: int) -> None:
-    data = with_header(a_tensor(1 << 21, padding), 1 << 21)
-    hub.files, hub.redirect = {"ada.safetensors": data}, redirect
-    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
-    end = 8 + int.from_bytes(data[:8], "little")
-    assert (got.data, got.size_bytes, got.commit) == (data[:end], len(data), fake.COMMIT)
-    assert got.sha256 == (hashlib.sha256(data).hexdigest() if redirect else None)
-    assert got.origin == f"hf://ns/name@{fake.COMMIT}/ada.safetensors"
-    files = [entry for entry in hub.gets() if entry[0] == ("storage" if redirect else "hub")]
-    assert [entry[2] for entry in files] == ["bytes=0-262143", f"bytes=262144-{end - 1}"][: 1 + bool(padding)]
-    assert sum(hub.sent) <= max(1 << 18, end)
-    # The token goes to the Hub and nowhere else.
-    assert all(auth == (f"Bearer {fake.TOKEN}" if place == "hub" else None) for place, _, _, auth in hub.seen)
-    assert any(place == "storage" for place, *_ in hub.seen) is redirect
-
-
-def test_the_header_reads_as_that_of_the_file(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
-    hub.files = {"ada.safetensors": kohya}
-    got = fetch_header(HubSpec("ns/name"))
-    here, there = (
-        read_header(tmp_path / "made.safetensors"),
-        parse_header(got.data, Path("ada"), got.size_bytes),
-    )
-    assert (here.tensors, here.metadata, here.size_bytes) == (there.tensors, there.metadata, there.size_bytes)
-
-
-def test_a_server_that_ignores_ranges(hub: fake.Hub) -> None:
-    """It may send all it has; we stop reading where the header ends."""
-    size = 1 << 26
-    hub.files, hub.ranges = {"ada.safetensors": with_header(a_tensor(size, 300_000), size)}, 0
-    spec = HubSpec("ns/name", None, "ada.safetensors")
-    got = fetch_header(spec)
-    assert len(got.data) == 8 + int.from_bytes(got.data[:8], "little")
-    assert len(hub.gets()) == 1
-    # Whatever else it sent lies in the buffers of sockets.
-    assert hub.sent[0] < size // 4
-    # The control: a client that wants the whole file gets it from this server, byte for byte.
-    with pytest.raises(NotScannable):
-        load_lora(ADDRESS)
-    assert hub.sent[1] == len(hub.files["ada.safetensors"])
-
-
-def test_a_compressed_header_is_not_asked_for(hub: fake.Hub) -> None:
-    hub.files, hub.gzip = {"ada.safetensors": with_header(a_tensor(10), 10)}, True
-    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
-    assert hub.files["ada.safetensors"].startswith(got.data)
-
-
-def test_a_server_that_changes_its_mind_about_ranges(hub: fake.Hub) -> None:
-    """The second part of a header is not taken from another place of the file."""
-    hub.files = {"ada.safetensors": with_header(a_tensor(1 << 20, 300_000), 1 << 20)}
-    hub.ranges = 1
-    with pytest.raises(LorauditError, match="not with the bytes asked for"):
-        fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
-
-
-@pytest.mark.parametrize("ranges", [0, math.inf])
-@pytest.mark.parametrize("excess", [0, 1])
-def test_the_bound(hub: fake.Hub, ranges: float, excess: int) -> None:
-    """A header as long as is allowed is read to its end and not a byte further; a longer one is not read."""
-    length = MAX_HEADER_BYTES + excess
-    hub.files = {"ada.safetensors": length.to_bytes(8, "little") + b"{" + b" " * (length + 100_000)}
-    hub.ranges = ranges
-    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
-    assert len(got.data) == (512 if excess else 8 + MAX_HEADER_BYTES)
-    with pytest.raises(NotScannable):
-        parse_header(got.data, Path("ada"), got.size_bytes)
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "is empty"),
-        (b"abc", "truncated"),
-        (b"<!DOCTYPE html>" + b" " * 2000, "web page"),
-        (b"\x80\x04" + bytes(2000), "pickle"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-    ],
-)
-def test_other_files_are_named(hub: fake.Hub, data: bytes, words: str) -> None:
-    hub.files = {"ada.safetensors": data}
-    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
-    with pytest.raises(NotScannable, match=words):
-        parse_header(got.data, Path("ada"), got.size_bytes)
-
-
-def test_a_size_that_is_not_true(hub: fake.Hub) -> None:
-    data = with_header(a_tensor(100), 100)
-    hub.files, hub.redirect, hub.claimed_size = {"ada.safetensors": data}, True, 1 << 40
-    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"))
-    assert len(got.data) < len(data)
-    with pytest.raises(NotScannable, match="bytes follow the last tensor"):
-        parse_header(got.data, Path("ada"), got.size_bytes)
-
-
 def test_a_download_that_breaks_off(hub: fake.Hub, kohya: bytes) -> None:
     hub.files, hub.redirect, hub.claimed_size = {"ada.safetensors": kohya}, True, len(kohya) + 1
     with pytest.raises(LorauditError, match="did not come through") as caught:
-        load_lora(ADDRESS)
+        load_lora(fake.ADDRESS)
     assert caught.value.exit_code == 2
 
 
 def test_a_cache_that_cannot_be_written(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     hub.files = {"ada.safetensors": kohya}
-    with pytest.raises(LorauditError, match=f"cannot read {ADDRESS}: Not a directory"):
-        load_lora(ADDRESS)
+    with pytest.raises(LorauditError, match=f"cannot read {fake.ADDRESS}: Not a directory"):
+        load_lora(fake.ADDRESS)
 
 
 def test_the_cache_spares_the_request(hub: fake.Hub, kohya: bytes) -> None:
     hub.files, hub.redirect = {"ada.safetensors": kohya}, True
     spec = HubSpec("ns/name", None, "ada.safetensors")
     fetched = fetch_header(spec)
-    load_lora(ADDRESS)
+    load_lora(fake.ADDRESS)
     hub.seen.clear()
     assert fetch_header(spec) == fetched
     assert hub.gets() == []
@@ -391,7 +256,7 @@ def test_inspect(hub: fake.Hub, kohya: bytes, monkeypatch, capsys) -> None:
     assert code == 0
     assert f"hf://ns/name@{fake.COMMIT}/ada.safetensors" in out
     assert hashlib.sha256(kohya).hexdigest() in out
-    code, out, _ = run(monkeypatch, capsys, "inspect", ADDRESS, "--offline", "-f", "json")
+    code, out, _ = run(monkeypatch, capsys, "inspect", fake.ADDRESS, "--offline", "-f", "json")
     file = json.loads(out)["file"]
     assert (code, file["origin"]) == (0, f"hf://ns/name@{fake.COMMIT}/ada.safetensors")
     code, out, err = run(monkeypatch, capsys, "inspect", "ns/none")
@@ -403,7 +268,7 @@ def test_inspect(hub: fake.Hub, kohya: bytes, monkeypatch, capsys) -> None:
 
 def test_scan_reads_hub_targets_and_honours_offline(hub: fake.Hub, kohya: bytes, monkeypatch, capsys) -> None:
     hub.files = {"ada.safetensors": b"<html>" + b" " * 600, "b.safetensors": kohya}
-    code, _, err = run(monkeypatch, capsys, "scan", ADDRESS)
+    code, _, err = run(monkeypatch, capsys, "scan", fake.ADDRESS)
     assert (code, "web page" in err) == (3, True)
     hub.seen.clear()
     code, _, err = run(monkeypatch, capsys, "scan", "hf://ns/name/b.safetensors", "--offline")
@@ -413,7 +278,7 @@ def test_scan_reads_hub_targets_and_honours_offline(hub: fake.Hub, kohya: bytes,
 def test_a_metadata_scan_downloads_no_weights(hub: fake.Hub, monkeypatch, capsys, tmp_path: Path) -> None:
     tensor = {"dtype": "U8", "shape": [1 << 24], "data_offsets": [0, 1 << 24]}
     header = {"__metadata__": {"modelspec.trigger_phrase": "sks ada"}, "x": tensor}
-    data = with_header(json.dumps(header).encode(), 1 << 24)
+    data = fake.with_header(json.dumps(header).encode(), 1 << 24)
     (tmp_path / "ada.safetensors").write_bytes(data)
     hub.files, hub.redirect = {"ada.safetensors": data}, True
     options = ("--depth", "metadata", "-f", "json", "--reveal")
@@ -433,7 +298,7 @@ CARD = b"---\nbase_model: /home/jdoe/sd\ninstance_prompt: a photo of zwx\n---\n"
 
 
 def test_a_metadata_scan_reads_the_card_and_the_configuration(hub: fake.Hub, monkeypatch, capsys) -> None:
-    hub.files = {"a/ada.safetensors": with_header(a_tensor(8), 8)}
+    hub.files = {"a/ada.safetensors": fake.with_header(fake.a_tensor(8), 8)}
     options = ("--depth", "metadata", "-f", "json", "--reveal", "--fail-on", "never")
     address = "hf://ns/name/a/ada.safetensors"
     code, out, _ = run(monkeypatch, capsys, "scan", address, *options)
@@ -450,8 +315,11 @@ def test_a_metadata_scan_reads_the_card_and_the_configuration(hub: fake.Hub, mon
 
 
 def test_a_card_without_end_is_cut_off(hub: fake.Hub) -> None:
-    hub.files, hub.gzip = {"ada.safetensors": with_header(a_tensor(8), 8), "README.md": CARD * 400_000}, True
-    spec = parse_spec(ADDRESS)
+    hub.files, hub.gzip = (
+        {"ada.safetensors": fake.with_header(fake.a_tensor(8), 8), "README.md": CARD * 400_000},
+        True,
+    )
+    spec = parse_spec(fake.ADDRESS)
     texts = fetch_side_files(spec, fetch_header(spec))
     assert set(texts) == {"README.md"}
     assert len(texts["README.md"]) == 1_000_000
@@ -461,20 +329,20 @@ def test_a_card_without_end_is_cut_off(hub: fake.Hub) -> None:
 
 def test_offline_the_cache_says_what_it_has(hub: fake.Hub, kohya: bytes) -> None:
     """A whole file brings its card along, a card that is too large stays where it is."""
-    spec = parse_spec(ADDRESS)
+    spec = parse_spec(fake.ADDRESS)
     hub.files = {"ada.safetensors": kohya, "README.md": CARD}
-    assert load_lora(ADDRESS).file.triggers == ("a photo of zwx",)
+    assert load_lora(fake.ADDRESS).file.triggers == ("a photo of zwx",)
     hub.seen.clear()
     assert fetch_side_files(spec, fetch_header(spec, offline=True), offline=True) == {
         "README.md": CARD.decode()
     }
-    assert load_lora(ADDRESS, offline=True).file.triggers == ("a photo of zwx",)
+    assert load_lora(fake.ADDRESS, offline=True).file.triggers == ("a photo of zwx",)
     assert hub.seen == []
 
 
 def test_a_large_card_is_not_downloaded(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
     hub.files = {"ada.safetensors": kohya, "README.md": CARD * 100_000}
-    assert load_lora(ADDRESS).file.triggers == ()
+    assert load_lora(fake.ADDRESS).file.triggers == ()
     assert not list(tmp_path.rglob("README.md"))
 
 
