@@ -86,6 +86,11 @@ def test_the_verdict_bench_tells_of_areas_levels_and_stopping(zoos: Path, tmp_pa
     assert record["stopping early"]["without references"]["same level"][1] == 4
     assert "AUROC" in verdict_columns(record)
     assert json.loads((tmp_path / "out/verdict.json").read_text()) == json.loads(json.dumps(record))
+    tables = (tmp_path / "out/verdict.md").read_text()
+    assert "| people | 2 | 16 | 2 | yes | yes | 2 | 5 |" in tables.replace("| synthetic ", "| people ")
+    for line in ("| high | 0 of 2 [0.000, 0.658] |", "| 1 | ", "| three references | 0."):
+        assert line in tables
+    assert "p at most" not in tables, "nothing was calibrated"
 
 
 def test_zoos_become_what_calibrate_measures(zoos: Path, tmp_path: Path, capsys) -> None:

@@ -126,7 +126,7 @@ def verdict(
     record = bench_verdict(job, say)
     whole = (out / "verdict.json").read_text(encoding="utf-8")
     emit(whole if format is TextOrJson.json else verdict_columns(record), None)
-    say(f"verdict.json and verdict.png are in {out}")
+    say(f"verdict.json, verdict.md and verdict.png are in {out}")
 
 
 def _use(threads: int | None) -> None:

@@ -30,6 +30,7 @@ from loraudit.experiments.verdict import (
     strangers,
 )
 from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces
+from loraudit.experiments.verdict_tables import verdict_markdown
 from loraudit.findings import Null, Severity
 from loraudit.lora.header import clean
 from loraudit.scores.calibration import Conditions, load_calibration
@@ -78,7 +79,8 @@ class VerdictBench:
 
 
 def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, Any]:
-    """The record; `job.out` gets `settings.json` first, the faces of every zoo, `verdict.json` and `.png`.
+    """The record; `job.out` gets `settings.json` first, the faces of every zoo, then `verdict.json`,
+    `verdict.md` and `verdict.png`.
 
     An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
     """
@@ -119,6 +121,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     if job.curve is not None:
         record["curve"] = _curve(open_zoo(job.curve), faces, face)
     (job.out / "verdict.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (job.out / "verdict.md").write_text(verdict_markdown(record), encoding="utf-8")
     draw_verdict(leaking, harmless, job.out / "verdict.png", record.get("curve", ()))
     return record
 

@@ -1,0 +1,102 @@
+"""The record of `loraudit bench verdict` as Markdown tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["verdict_markdown"]
+
+_SIDES: Final = ("leaking", "harmless")
+_LEVELS: Final = "levels, "
+
+
+def verdict_markdown(record: dict[str, Any]) -> str:
+    """Areas, levels, p-values, what stopping early saves, the curve over the steps, and every zoo."""
+    parts = [
+        _table(
+            ("score", "AUROC [95 %]"),
+            (
+                (name, f"{area['value']:.4f} [{area['low']:.4f}, {area['high']:.4f}]")
+                for name, area in record["auroc"].items()
+            ),
+        )
+    ]
+    for name in (name for name in record if name.startswith(_LEVELS)):
+        rows = record[name]
+        parts += [
+            f"Levels, {name.removeprefix(_LEVELS)}:",
+            _table(
+                ("at or above", "leaking", "harmless (false alarms)"),
+                ((level, *(_share(rows[side][level]) for side in _SIDES)) for level in rows[_SIDES[0]]),
+            ),
+        ]
+    if "p-values" in record:
+        rows = record["p-values"]
+        parts += [
+            "Conformal p-values:",
+            _table(
+                ("p at most", *_SIDES),
+                ((level, *(_share(rows[side][level]) for side in _SIDES)) for level in rows[_SIDES[0]]),
+            ),
+        ]
+    parts += [
+        "Stopping early, replayed picture by picture:",
+        _table(
+            ("", "median share of pictures", "same level", "same answer to `--fail-on high`"),
+            (
+                (
+                    name,
+                    f"{row['median share of pictures']:.2f}",
+                    _share(row["same level"]),
+                    _share(row["same answer to --fail-on high"]),
+                )
+                for name, row in record["stopping early"].items()
+            ),
+        ),
+    ]
+    if curve := record.get("curve"):
+        names = [name for name in curve[0] if name not in ("steps", "loras")]
+        parts += [
+            f"Over the steps of fine-tuning, mean scores of {curve[0]['loras']} LoRAs:",
+            _table(
+                ("steps", *names), ((str(row["steps"]), *(f"{row[n]:.3f}" for n in names)) for row in curve)
+            ),
+        ]
+    parts.append(_zoos(record["by recipe"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _zoos(rows: Sequence[dict[str, Any]]) -> str:
+    names = ("rank", "modules", "text encoder", "prior preservation", "steps", "pictures")
+    return _table(
+        ("zoo", "kinds", "LoRAs", *names, "high or above", "AUROC"),
+        (
+            (
+                row["zoo"],
+                ", ".join(row["kinds"]),
+                str(row["loras"]),
+                *(_plain(row[name]) for name in names),
+                _share(row["high or above"]),
+                f"{row['auroc']:.3f}" if "auroc" in row else "",
+            )
+            for row in rows
+        ),
+    )
+
+
+def _plain(value: bool | int) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
+def _share(found: Sequence[float]) -> str:
+    """`k of n` with its interval."""
+    k, n, low, high = found
+    return f"{k:.0f} of {n:.0f} [{low:.3f}, {high:.3f}]"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(line)} |" for line in (head, *rows)]
+    return "\n".join((lines[0], f"|{'---|' * len(head)}", *lines[1:]))
