@@ -81,13 +81,13 @@ def test_its_scans_run(tmp_path: Path) -> None:
         subprocess.run(["bash", "-c", c], cwd=tmp_path, env=environment, capture_output=True).returncode
         for c in commands
     ]
-    # With photos the person comes back; without them, and shown again, it is medium; grep finds something.
+    # A person comes back, with photos and without, and in the report shown again; grep finds something.
     assert dict(zip(commands, codes, strict=True)) == {
         "loraudit scan model.safetensors --reference photos/ --save-images out/": 1,
         "loraudit scan jane_doe_v3.safetensors --depth metadata | grep -E '^ [A-Z]+ '": 0,
         "loraudit scrub jane_doe_v3.safetensors -o scrubbed.safetensors": 0,
-        "loraudit scan model.safetensors -o json=report.json -o sarif=report.sarif": 0,
-        "loraudit report report.json --format markdown -o report.md": 0,
+        "loraudit scan model.safetensors -o json=report.json -o sarif=report.sarif": 1,
+        "loraudit report report.json --format markdown -o report.md": 1,
     }
     for name in ("out/sheet.png", "scrubbed.safetensors", "report.sarif", "report.md"):
         assert (tmp_path / name).stat().st_size

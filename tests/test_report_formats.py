@@ -265,9 +265,9 @@ def test_a_long_name_is_cut_in_the_frame_and_whole_below_it():
 
 
 def test_a_report_is_short():
-    """It has room on a screen: a person, with photos, found by the fourth attack."""
+    """It has room on a screen: a person, with photos, found by the second attack."""
     report = load_reports((GOLDEN.parent.parent / "docs" / "example.json").read_bytes())[0]
-    assert [finding.severity.value for finding in report.findings] == ["critical", "medium"]
+    assert [finding.severity.value for finding in report.findings] == ["critical", "high"]
     assert FORMATS["text"]([report]).count("\n") <= 40
     assert FORMATS["text"]([report], width=60).count("\n") <= 56
 
