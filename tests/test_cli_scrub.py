@@ -22,7 +22,8 @@ from loraudit.lora.scrub import KEPT_KEYS, allowed_metadata, scrub
 from loraudit.lora.write import serialize
 from tests.headers import DIFFUSERS, KOHYA, TENSORS, audit, write
 from tests.test_lora_header import GOOD, frame
-from tests.test_lora_metadata import HOSTILE, JPEG, NESTED
+from tests.test_lora_metadata import JPEG
+from tests.test_lora_metadata_hostile import HOSTILE, NESTED
 
 
 def tensor_bytes(path: Path) -> bytes:
