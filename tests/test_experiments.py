@@ -13,9 +13,10 @@ from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
 from loraudit.experiments import control_files, likelihood_ranks, near_copies
 from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
-from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict, verdict_columns
+from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict
 from loraudit.experiments.readability import rank1, ridge
 from loraudit.experiments.text_steering import steering
+from loraudit.experiments.verdict_tables import verdict_columns
 from loraudit.lora import load_lora
 from loraudit.training.finetune import TINY, TINY_PRIOR, class_latents
 from loraudit.training.people import SPLITS

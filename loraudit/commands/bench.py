@@ -108,7 +108,8 @@ def verdict(
     format: Format = TextOrJson.text,  # noqa: A002
 ) -> None:
     """ROC, levels and false alarms over leaking and harmless LoRAs, on the base tiny."""
-    from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict, verdict_columns
+    from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict
+    from loraudit.experiments.verdict_tables import verdict_columns
 
     _use(threads)
     job = VerdictBench(

@@ -17,7 +17,6 @@ from loraudit.cards import artefact, models_dir
 from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
 from loraudit.experiments.bench_attacks import begin, writable
-from loraudit.experiments.columns import in_columns
 from loraudit.experiments.verdict import (
     Case,
     Judged,
@@ -30,7 +29,7 @@ from loraudit.experiments.verdict import (
     strangers,
 )
 from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces
-from loraudit.experiments.verdict_tables import verdict_markdown
+from loraudit.experiments.verdict_tables import LEVELS, verdict_markdown
 from loraudit.findings import Null, Severity
 from loraudit.lora.header import clean
 from loraudit.scores.calibration import Conditions, load_calibration
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
     from loraudit.scores import FaceScorer
 
-__all__ = ["VerdictBench", "bench_verdict", "draw_verdict", "verdict_columns"]
+__all__ = ["VerdictBench", "bench_verdict", "draw_verdict"]
 
 _LEVELS: Final = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW)
 _P: Final = (0.01, 0.05, 0.1, 0.5)
@@ -142,7 +141,7 @@ def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str
             for side, rows in values.items()
         }
     for name, kind in _KINDS.items():
-        record[f"levels, {name}"] = {
+        record[LEVELS + name] = {
             side: _levels([getattr(one, kind).level for one in found]) for side, found in sides.items()
         }
     record["by recipe"] = _by_recipe(leaking, harmless)
@@ -244,23 +243,6 @@ def _zoos(folder: Path) -> list[Zoo]:
 
 def _name(folder: Path) -> str:
     return f"{folder.parent.name}-{folder.name}"
-
-
-def verdict_columns(record: dict[str, Any]) -> str:
-    """Areas and levels as plain text."""
-    areas = [
-        (name, f"{area['value']:.4f} [{area['low']:.4f}, {area['high']:.4f}]")
-        for name, area in record["auroc"].items()
-    ]
-    text = in_columns(("score", "AUROC"), areas)
-    for name in _KINDS:
-        rows = record[f"levels, {name}"]
-        lines = [
-            (level, *("{:.0f} of {:.0f} [{:.3f}, {:.3f}]".format(*side[level]) for side in rows.values()))
-            for level in next(iter(rows.values()))
-        ]
-        text += f"\n{name}\n" + in_columns(("at or above", *rows), lines)
-    return text
 
 
 def draw_verdict(

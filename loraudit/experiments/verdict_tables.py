@@ -1,33 +1,36 @@
-"""The record of `loraudit bench verdict` as Markdown tables."""
+"""The record of `loraudit bench verdict` as tables: plain text for a terminal, Markdown for a page."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from loraudit.experiments.columns import in_columns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["verdict_markdown"]
+__all__ = ["LEVELS", "verdict_columns", "verdict_markdown"]
 
 _SIDES: Final = ("leaking", "harmless")
-_LEVELS: Final = "levels, "
+LEVELS: Final = "levels, "
+"""What the names of tables of levels begin with."""
+
+
+def verdict_columns(record: dict[str, Any]) -> str:
+    """Areas and levels as plain text."""
+    text = in_columns(("score", "AUROC"), _areas(record))
+    for name, rows in _levels(record):
+        lines = [(level, *(_share(side[level]) for side in rows.values())) for level in rows[_SIDES[0]]]
+        text += f"\n{name}\n" + in_columns(("at or above", *rows), lines)
+    return text
 
 
 def verdict_markdown(record: dict[str, Any]) -> str:
     """Areas, levels, p-values, what stopping early saves, the curve over the steps, and every zoo."""
-    parts = [
-        _table(
-            ("score", "AUROC [95 %]"),
-            (
-                (name, f"{area['value']:.4f} [{area['low']:.4f}, {area['high']:.4f}]")
-                for name, area in record["auroc"].items()
-            ),
-        )
-    ]
-    for name in (name for name in record if name.startswith(_LEVELS)):
-        rows = record[name]
+    parts = [_table(("score", "AUROC [95 %]"), _areas(record))]
+    for name, rows in _levels(record):
         parts += [
-            f"Levels, {name.removeprefix(_LEVELS)}:",
+            f"Levels, {name}:",
             _table(
                 ("at or above", "leaking", "harmless (false alarms)"),
                 ((level, *(_share(rows[side][level]) for side in _SIDES)) for level in rows[_SIDES[0]]),
@@ -67,6 +70,17 @@ def verdict_markdown(record: dict[str, Any]) -> str:
         ]
     parts.append(_zoos(record["by recipe"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _areas(record: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, f"{area['value']:.4f} [{area['low']:.4f}, {area['high']:.4f}]")
+        for name, area in record["auroc"].items()
+    ]
+
+
+def _levels(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name.removeprefix(LEVELS), rows) for name, rows in record.items() if name.startswith(LEVELS)]
 
 
 def _zoos(rows: Sequence[dict[str, Any]]) -> str:
