@@ -288,3 +288,12 @@ def test_ctrl_c_in_training_goes_on_where_it_stopped(run, base, tmp_path) -> Non
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == [20, 40]
+
+
+def test_an_output_that_cannot_be_is_said_before_the_zoo_is_built(run, base, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    words = ("--base", base, "--zoo", tmp_path / "zoo", *TRAIN)
+    code, stdout, stderr = run("train-encoder", *words, "--out", tmp_path / "file" / "encoder")
+    assert (code, stdout) == (2, "")
+    assert "error: cannot write" in stderr and len(stderr.splitlines()) == 2
+    assert not (tmp_path / "zoo").exists()

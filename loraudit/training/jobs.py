@@ -212,6 +212,12 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
             f"{clean(job.out.name)} holds a trained encoder already",
             "name another folder with --out, or delete it",
         )
+    try:
+        job.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LorauditError(
+            f"cannot write {clean(str(job.out), 300)}", "choose another folder with --out"
+        ) from error
     people = open_people(job.data)
     cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
     state = PartialState(cpu=cpu)
