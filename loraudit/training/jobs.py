@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -212,12 +213,6 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
             f"{clean(job.out.name)} holds a trained encoder already",
             "name another folder with --out, or delete it",
         )
-    try:
-        job.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LorauditError(
-            f"cannot write {clean(str(job.out), 300)}", "choose another folder with --out"
-        ) from error
     people = open_people(job.data)
     cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
     state = PartialState(cpu=cpu)
@@ -252,6 +247,13 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
         finish(job.out, model, frozen, base.name, json.loads(json.dumps(record)), job.command)
 
 
+def _check_folder(out: Path) -> None:
+    """Raise `LorauditError` where no folder `out` can be, before hours go into what belongs there."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise LorauditError(f"cannot write {clean(str(out), 300)}", "choose another folder with --out")
+
+
 def _source(
     base: Base, people: People, job: EncoderJob, settings: Settings, state: PartialState
 ) -> tuple[Source, Recipe, dict[str, Any]]:
@@ -269,6 +271,7 @@ def _source(
         }
         return VariedSource(sources, settings.seed), recipe, about
     if job.zoo is not None:
+        _check_folder(job.out)
         with state.main_process_first():
             zoo = open_or_build(base, people, job.zoo, recipe, job, settings.seed)
         source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people)
