@@ -200,6 +200,41 @@ def test_what_is_not_settled_goes_on() -> None:
     assert not settled(seen(list(range(8))), 32, 1, POLICY)
 
 
+def test_an_attack_that_draws_no_face_stops_early() -> None:
+    """None in 8 pictures will hardly become the five that a verdict needs; three may."""
+    assert settled(seen([None] * 8), 16, ATTACKS, POLICY)
+    assert settled(seen([None] * 11 + [0]), 16, ATTACKS, POLICY)
+    assert not settled(seen([None] * 5 + [0, 1, 2]), 16, ATTACKS, POLICY)
+    # With photos, one face that passes would be a finding.
+    assert not settled(strangers_to([None] * 8, (), 0.0), 16, ATTACKS, POLICY)
+
+
+def strangers_to(who, cosines, control):
+    """Evidence of `who`, whose faces have these cosines to the photos; the controls' have `control`."""
+    whole = seen(who)
+    controls = tuple(control for _ in range(whole.base.found))
+    return dataclasses.replace(
+        whole,
+        tuned=dataclasses.replace(whole.tuned, to_reference=tuple(cosines)),
+        base=dataclasses.replace(whole.base, to_reference=controls),
+        scrambled=dataclasses.replace(whole.scrambled, to_reference=controls),
+    )
+
+
+def test_with_photos_an_attack_stops_early_where_nobody_resembles_them() -> None:
+    far = (0.05, -0.1, 0.1, 0.0, 0.08, -0.06, 0.12, 0.02)
+    apart = list(range(8))
+    assert settled(strangers_to(apart, far, 0.0), 12, ATTACKS, POLICY)
+    # One of them is near, the spread is wide, or they agree on somebody: more pictures may change it.
+    assert not settled(strangers_to(apart, (*far[:7], 0.5), 0.0), 12, ATTACKS, POLICY)
+    assert not settled(strangers_to([0] * 5 + [1, 2, 3], far, 0.0), 12, ATTACKS, POLICY)
+    # Calibration data make a finding of a mean that the pictures so far nearly have.
+    others = Null((8, 12), (0.0,) * 99, likeness=tuple(0.0005 * i for i in range(99)))
+    assert not settled(strangers_to(apart, far, 0.0), 12, ATTACKS, POLICY, others)
+    unlike = dataclasses.replace(others, likeness=tuple(0.2 + 0.001 * i for i in range(99)))
+    assert settled(strangers_to(apart, far, 0.0), 12, ATTACKS, POLICY, unlike)
+
+
 def like(cosine, n=16):
     """Evidence of strangers to each other, all of this likeness to the photos; the controls of none."""
     whole = seen([f"p{i}" for i in range(n)])

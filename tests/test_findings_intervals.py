@@ -17,6 +17,7 @@ from loraudit.findings import (
     mean_interval,
     wilson_interval,
 )
+from loraudit.findings.intervals import t_tail
 from tests.test_findings import OTHER, SAME, THRESHOLD, clique, evidence
 
 
@@ -103,3 +104,14 @@ def test_accepted_counts_a_picture_without_a_face_as_not_accepted():
     share = accepted_share(evidence(found=6, accepted=6).tuned, THRESHOLD)
     assert (share.k, share.n) == (6, 8)
     assert accepted_share(evidence().tuned, THRESHOLD) is None
+
+
+def test_t_tail_known_values() -> None:
+    # Upper 5 % and 0.5 % points of tables of Student's t, and Cauchy's distribution at 1.
+    for nu, point, tail in ((1, 6.314, 0.05), (4, 2.132, 0.05), (7, 3.499, 0.005), (10, 3.169, 0.005)):
+        assert t_tail(point, nu) == pytest.approx(tail, rel=1e-3)
+        assert t_tail(-point, nu) == pytest.approx(1 - tail, rel=1e-3)
+    assert t_tail(1.0, 1) == pytest.approx(0.25)
+    assert t_tail(0.0, 6) == 0.5
+    with pytest.raises(ValueError, match="degrees of freedom"):
+        t_tail(1.0, 0)

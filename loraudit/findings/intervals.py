@@ -1,10 +1,10 @@
-"""Intervals and quantiles."""
+"""Intervals, quantiles and tails."""
 
 import math
 from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 
-__all__ = ["mean_interval", "quantile", "wilson_interval"]
+__all__ = ["mean_interval", "quantile", "t_tail", "wilson_interval"]
 
 
 def wilson_interval(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -41,6 +41,25 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     )
     mean, half = fmean(values), t * stdev(values) / math.sqrt(len(values))
     return mean - half, mean + half
+
+
+def t_tail(t: float, nu: int) -> float:
+    """Chance that Student's t with `nu >= 1` degrees of freedom exceeds `t`, of either sign.
+
+    Exact sums for whole degrees of freedom: Abramowitz and Stegun 26.7.3 and 26.7.4.
+    """
+    if nu < 1:
+        raise ValueError(f"{nu} degrees of freedom")
+    theta = math.atan2(abs(t), math.sqrt(nu))
+    sine, square = math.sin(theta), math.cos(theta) ** 2
+    odd = nu % 2
+    term, total = (math.cos(theta) if odd else 1.0), 0.0
+    for k in range(nu // 2):
+        total += term
+        term *= square * (2 * k + 1 + odd) / (2 * k + 2 + odd)
+    inside = 2 / math.pi * (theta + sine * total) if odd else sine * total
+    tail = (1 - inside) / 2
+    return tail if t >= 0 else 1 - tail
 
 
 def quantile(values: Sequence[float], q: float) -> float:

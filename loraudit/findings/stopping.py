@@ -13,14 +13,20 @@ The chances are predictive: of `K` pictures of one person among `n`, under Jeffr
 the `most - n` still to come show that person too (a beta-binomial number). Futility asks for the fewest that
 any level could take: enough pairs for the lowest share, and enough for the tests with controls that match
 nothing.
+
+An attack of which too few pictures show a face is inconclusive; it is settled, too, once the chance of enough
+faces is at most `ERROR`. Whom the photos show is settled by cosines: those of the pictures to come are
+predicted by Student's t from those seen, and neither may one of them be likely to reach the face model's
+threshold nor their mean the likeness of a finding.
 """
 
 import math
 from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Final
 
 from loraudit.findings.evidence import AttackEvidence
-from loraudit.findings.intervals import quantile, wilson_interval
+from loraudit.findings.intervals import quantile, t_tail, wilson_interval
 from loraudit.findings.null import Null, conformal_p
 from loraudit.findings.policy import Claim, Policy, accepted_claim, agreement_claim, judge
 from loraudit.findings.vocabulary import Severity
@@ -33,6 +39,8 @@ EARLY_ALPHA: Final = 0.001
 FIRST_LOOK: Final = 8
 """Four pictures hold fewer faces than a verdict needs."""
 LOOKS_APART: Final = 4
+_LEAST_SPREAD: Final = 1e-6
+"""Of cosines that are all the same."""
 _EARLY_CONFIDENCE: Final = 1 - 2 * EARLY_ALPHA
 """Of a two-sided interval whose lower end is held to `EARLY_ALPHA`."""
 
@@ -46,12 +54,25 @@ def settled(
     evidence: AttackEvidence, most: int, planned: int, policy: Policy, null: Null | None = None
 ) -> bool:
     """Whether more pictures, `most` at the end, would hardly change what one of `planned` attacks says."""
-    if evidence.tuned.found < policy.min_faces:
-        return False
     accepted = accepted_claim(evidence, policy, null)
-    if accepted is not None:
-        # A single picture accepted later is a finding, so nothing is futile here.
-        return _surely_critical(accepted, most, policy)
+    if accepted is None:
+        return _agreement_settled(evidence, most, planned, policy, null)
+    if evidence.tuned.found < policy.min_faces:
+        # One picture accepted later is a finding, and any face may be that.
+        return False
+    if accepted.severity is Severity.NONE:
+        return _hardly_alike(evidence, most, policy, null) and _agreement_settled(
+            evidence, most, planned, policy, null
+        )
+    return _surely_critical(accepted, most, policy)
+
+
+def _agreement_settled(
+    evidence: AttackEvidence, most: int, planned: int, policy: Policy, null: Null | None
+) -> bool:
+    tuned = evidence.tuned
+    if tuned.found < policy.min_faces:
+        return _reach(tuned.found, tuned.pictures, most - tuned.pictures, policy.min_faces) <= ERROR
     claim = agreement_claim(evidence, policy, planned, null)
     if claim.severity is Severity.NONE:
         return _more(claim, most, _fewest(most, planned, policy, null)) <= ERROR
@@ -69,6 +90,21 @@ def enough(
     top = Severity.HIGH if evidence[0].tuned.to_reference is None else Severity.CRITICAL
     findings = judge(evidence, policy, null, planned)
     return any(finding.severity >= top for finding in findings)
+
+
+def _hardly_alike(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
+    """Whether pictures to come will hardly pass as the person in the photos, nor resemble them more."""
+    cosines = evidence.tuned.to_reference or ()
+    n, more = len(cosines), most - evidence.tuned.pictures
+    mean, spread = fmean(cosines), max(stdev(cosines), _LEAST_SPREAD)
+    one = (evidence.threshold - mean) / (spread * math.sqrt(1 + 1 / n))
+    chance = more * t_tail(one, n - 1)
+    if null is not None and null.likeness:
+        short = quantile(null.likeness, 1 - policy.medium_p) - mean
+        # The mean of all is `mean` plus `more / (n + more)` of what the new ones differ by.
+        differ = short * (n + more) / more
+        chance += t_tail(differ / (spread * math.sqrt(1 / more + 1 / n)), n - 1)
+    return chance <= ERROR
 
 
 def _surely_critical(claim: Claim, most: int, policy: Policy) -> bool:
