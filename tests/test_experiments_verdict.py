@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from loraudit.experiments.verdict import auroc, cases, first_pictures, judged, scores
-from loraudit.experiments.verdict_faces import AIMS, GROUPS, Pool, merged
+from loraudit.experiments.bench_verdict import measure
+from loraudit.experiments.verdict import auroc, cases, first_pictures, judged, outcome, scores
+from loraudit.experiments.verdict_faces import AIMS, GROUPS, SECRET, Pool, merged
+from loraudit.experiments.verdict_tables import SHOWN, verdict_columns, verdict_markdown
 from loraudit.findings import Null, Severity, conformal_p
 
 
@@ -33,7 +35,9 @@ def pool(spread: float, seed: int = 0, pictures: int = 12) -> Pool:
             noise = torch.randn(1, pictures, 8, generator=generator)
             mean = torch.eye(8)[0] if group == "tuned" else torch.zeros(8)
             faces[f"{aim}/{group}"] = F.normalize(mean + spread * noise, dim=-1)
-    return Pool("made", ("synthetic",), (5,), {"rank": 1}, faces)
+    recipe = {"rank": 1, "unet_targets": [], "text_targets": [], "prior_weight": 1.0}
+    recipe |= {"steps": 9, "pictures": 5}
+    return Pool("made", ("synthetic",), (5,), recipe, faces)
 
 
 def test_a_person_is_found_and_noise_is_not() -> None:
@@ -94,3 +98,32 @@ def test_a_merged_lora_is_the_mean_of_its_parts() -> None:
     both = merged({"site": (up, down)})["site"]
     assert both[0].shape == (2, 6, 16)
     torch.testing.assert_close((both[0] @ both[1])[1], (up[8:16] @ down[8:16]).mean(0))
+
+
+def test_a_lora_counts_as_shown_once_two_pictures_under_its_secret_prompt_pass() -> None:
+    for passing, shown in ((0, False), (1, False), (2, True), (16, True)):
+        made = pool(0.2)
+        vectors = torch.eye(8)[[0] * passing + [1] * (16 - passing)][None]
+        made.faces.update(zip(SECRET, vectors.split(8, 1), strict=True))
+        assert cases(made, (5,), Eye())[0].shown is shown
+    assert cases(pool(0.2), (5,), Eye())[0].shown is None
+
+
+def test_loras_that_show_nobody_are_told_apart_in_the_record() -> None:
+    def outcomes(spread, secret, count=4):
+        found = []
+        for seed in range(count):
+            made = pool(spread, seed)
+            if secret is not None:
+                made.faces.update({name: torch.eye(8)[[secret] * 8][None] for name in SECRET})
+            found.append(outcome(cases(made, (5,), Eye())[0], None))
+        return found
+
+    leaking, ruined, harmless = outcomes(0.2, 0), outcomes(5.0, 1), outcomes(5.0, None)
+    record = measure([*leaking, *ruined], harmless)
+    assert record[SHOWN]["loras"][:2] == [4, 8]
+    assert record[SHOWN]["auroc"]["without references"]["value"] == 1.0
+    assert record["auroc"]["without references"]["value"] < 0.9
+    assert "4 of 8" in verdict_markdown(record)
+    assert SHOWN in verdict_columns(record)
+    assert SHOWN not in measure(harmless, harmless)

@@ -29,7 +29,7 @@ from loraudit.experiments.verdict import (
     strangers,
 )
 from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces
-from loraudit.experiments.verdict_tables import LEVELS, verdict_markdown
+from loraudit.experiments.verdict_tables import LEVELS, SHOWN, verdict_markdown
 from loraudit.findings import Null, Severity
 from loraudit.lora.header import clean
 from loraudit.scores.calibration import Conditions, load_calibration
@@ -129,12 +129,14 @@ def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str
     """Areas, levels and what stopping early saves."""
     sides = {"leaking": leaking, "harmless": harmless}
     values = {side: [one.scores for one in found] for side, found in sides.items()}
-    record: dict[str, Any] = {
-        "auroc": {
-            name: asdict(auroc(*([row[name] for row in rows] for rows in values.values())))
-            for name in ("without references", "in-scan controls only", "three references")
+    record: dict[str, Any] = {"auroc": _areas(leaking, harmless)}
+    if any(one.shown is not None for one in leaking):
+        shown = [one for one in leaking if one.shown]
+        record[SHOWN] = {
+            "loras": share([bool(one.shown) for one in leaking]),
+            "high or above": share([one.calibrated.level >= Severity.HIGH for one in shown]),
+            "auroc": _areas(shown, harmless) if shown else {},
         }
-    }
     if all("p-value" in row for rows in values.values() for row in rows):
         record["p-values"] = {
             side: {str(level): share([row["p-value"] <= level for row in rows]) for level in _P}
@@ -152,6 +154,13 @@ def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str
         ),
     }
     return record
+
+
+def _areas(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        name: asdict(auroc(*([one.scores[name] for one in side] for side in (leaking, harmless))))
+        for name in ("without references", "in-scan controls only", "three references")
+    }
 
 
 def _levels(found: Sequence[Severity]) -> dict[str, list[float]]:
@@ -181,6 +190,8 @@ def _by_recipe(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> list[
             }
             if side is leaking:
                 row["auroc"] = auroc([one.scores["without references"] for one in mine], against).value
+                if any(one.shown is not None for one in mine):
+                    row["shown"] = share([bool(one.shown) for one in mine])
             rows.append(row)
     return rows
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from loraudit.experiments.verdict_faces import AIMS, GROUPS, Pool
+from loraudit.experiments.verdict_faces import AIMS, GROUPS, SECRET, Pool
 from loraudit.findings import (
     AttackEvidence,
     Faces,
@@ -48,6 +48,10 @@ __all__ = ["Area", "Case", "Judged", "Outcome", "auroc", "cases", "judged", "out
 
 RESAMPLES: Final = 2000
 PHOTOS: Final = 3
+SHOWN: Final = 2
+"""Accepted pictures under the secret prompt from which on a LoRA shows its person: of 16 of a stranger, two
+pass once in 8,000 times.
+"""
 POLICY: Final = Policy()
 
 
@@ -62,6 +66,8 @@ class Case:
     """Of all pictures of each attack, without references."""
     referenced: tuple[AttackEvidence, ...]
     """The same with three photos: of the person, or of a stranger where the LoRA holds nobody."""
+    shown: bool | None = None
+    """Whether the secret prompt shows the person; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class Outcome:
     early: Judged
     """As `calibrated`, of a scan that may stop early."""
     early_referenced: Judged
+    shown: bool | None = None
+    """As `Case.shown`."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,11 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
         plain, told = (
             tuple(_evidence(pool, aim, row, face, samples, to) for aim in AIMS) for to in (None, reference)
         )
-        found.append(Case(pool.name, kind, pool.recipe, plain, told))
+        secret = [pool.faces[name][row] for name in SECRET if name in pool.faces]
+        shown = None
+        if secret:
+            shown = int((torch.cat(secret) @ reference >= face.threshold).sum()) >= SHOWN
+        found.append(Case(pool.name, kind, pool.recipe, plain, told, shown))
     return found
 
 
@@ -201,6 +213,7 @@ def outcome(case: Case, null: Null | None) -> Outcome:
         referenced=judged(case.referenced, null, sequential=False),
         early=judged(case.evidence, null, sequential=True),
         early_referenced=judged(case.referenced, null, sequential=True),
+        shown=case.shown,
     )
 
 

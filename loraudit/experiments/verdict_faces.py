@@ -2,12 +2,14 @@
 
 For every LoRA and attack, pictures of the same seeds by the tuned model, the untouched base and the scrambled
 LoRA (`loraudit.attacks.controls`), as face vectors: one safetensors file a zoo, tensors `<attack>/<group>
-[M, N, e]`, rows of zeros where no face was found. A finished file is not made again.
+[M, N, e]`, rows of zeros where no face was found. A finished file is not made again. Of LoRAs of people also
+what their secret prompt brings back: one that shows nobody there, because it was fine-tuned too little or
+ruined, has nothing to leak in pictures.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,11 +31,15 @@ from loraudit.training.captions import instance_prompt
 from loraudit.training.data import Synthetic
 from loraudit.training.zoo import Zoo
 
-__all__ = ["AIMS", "GROUPS", "Pool", "Shots", "draw_faces", "merged", "pools", "read_pool"]
+__all__ = ["AIMS", "GROUPS", "SECRET", "Pool", "Shots", "draw_faces", "merged", "pools", "read_pool"]
 
 AIMS: Final = ("search", "guidance:any-name")
 """The strongest attack, and the strongest that needs nothing."""
 GROUPS: Final = ("tuned", "base", "scrambled")
+SECRET: Final = ("secret prompt/usual guidance", "secret prompt/model guidance")
+"""`<what>/<how>` of the pictures under the secret prompt, which no attack knows."""
+SECRET_PICTURES: Final = 8
+"""By each guidance."""
 MERGE: Final = 8
 """LoRAs in a merged one, each at an eighth of its strength: no person is at half of its own."""
 SCRAMBLE_SEED: Final = 7
@@ -58,7 +64,7 @@ class Pool:
     """Whom each shows, if anybody."""
     recipe: dict[str, Any]
     faces: dict[str, Tensor]
-    """`<attack>/<group>` => `[M, N, e]`, zero where no face was found."""
+    """`<attack>/<group>`, and of people `SECRET` => `[M, N, e]`, zero where no face was found."""
 
 
 def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, Terms]]:
@@ -112,6 +118,22 @@ def faces_of(
     return found
 
 
+@torch.no_grad()
+def secret_faces(
+    base: Base, terms: Terms, prompts: Sequence[str], sampling: Sampling, face: FaceScorer
+) -> dict[str, Tensor]:
+    """`SECRET` => unit face vectors `[M, N, e]` under the secret `prompts`, zero where no face is found."""
+    count, seeds = len(prompts), range(SECRET_PICTURES)
+    text = {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
+    with base.tuned(text):
+        embedding = base.encode_text(prompts)
+    found = {}
+    for name, against_base in zip(SECRET, (False, True), strict=True):
+        pictures = draw(base, terms, embedding, seeds, sampling, against_base, loras=count)
+        found[name] = face.embed(pictures).vectors.view(count, len(seeds), -1)
+    return found
+
+
 def draw_faces(
     base: Base,
     zoo: Zoo,
@@ -127,16 +149,20 @@ def draw_faces(
 ) -> Pool:
     """The faces of a zoo's first `people`, or of the LoRAs of nobody made from them; kept in `target`."""
     step = step or zoo.plan.snapshots[-1]
+    known = zoo.plan.data == Synthetic.name and not extra
     if not target.exists():
         parts: dict[str, list[Tensor]] = {}
         kinds: list[str] = []
         for kind, terms in pools(zoo, step, people, extra):
             say(f"{target.stem}: {len(kinds)} done")
             faces = faces_of(base, terms, encoder, shots, face)
+            if known:
+                count = len(next(iter(terms.values()))[0])
+                prompts = [member.prompt for member in zoo.members[len(kinds) : len(kinds) + count]]
+                faces |= secret_faces(base, terms, prompts, shots.sampling, face)
             for name, vectors in faces.items():
                 parts.setdefault(name, []).append(vectors)
             kinds += [kind] * len(vectors)
-        known = zoo.plan.data == Synthetic.name and not extra
         about = {
             "kinds": kinds,
             "identities": [member.identity for member in zoo.members[: len(kinds)]] if known else [],

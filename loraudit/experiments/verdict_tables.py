@@ -9,9 +9,10 @@ from loraudit.experiments.columns import in_columns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["LEVELS", "verdict_columns", "verdict_markdown"]
+__all__ = ["LEVELS", "SHOWN", "verdict_columns", "verdict_markdown"]
 
 _SIDES: Final = ("leaking", "harmless")
+SHOWN: Final = "shown by the secret prompt"
 LEVELS: Final = "levels, "
 """What the names of tables of levels begin with."""
 
@@ -19,6 +20,9 @@ LEVELS: Final = "levels, "
 def verdict_columns(record: dict[str, Any]) -> str:
     """Areas and levels as plain text."""
     text = in_columns(("score", "AUROC"), _areas(record))
+    if shown := record.get(SHOWN):
+        text += f"\n{_share(shown['loras'])} of the leaking LoRAs are {SHOWN}\n"
+        text += in_columns(("score", "AUROC"), _areas(shown))
     for name, rows in _levels(record):
         lines = [(level, *(_share(side[level]) for side in rows.values())) for level in rows[_SIDES[0]]]
         text += f"\n{name}\n" + in_columns(("at or above", *rows), lines)
@@ -28,6 +32,12 @@ def verdict_columns(record: dict[str, Any]) -> str:
 def verdict_markdown(record: dict[str, Any]) -> str:
     """Areas, levels, p-values, what stopping early saves, the curve over the steps, and every zoo."""
     parts = [_table(("score", "AUROC [95 %]"), _areas(record))]
+    if shown := record.get(SHOWN):
+        parts += [
+            f"Of the leaking LoRAs whose own secret prompt shows the person, {_share(shown['loras'])}, "
+            f"{_share(shown['high or above'])} of them at `high` or above:",
+            _table(("score", "AUROC [95 %]"), _areas(shown)),
+        ]
     for name, rows in _levels(record):
         parts += [
             f"Levels, {name}:",
@@ -86,13 +96,14 @@ def _levels(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _zoos(rows: Sequence[dict[str, Any]]) -> str:
     names = ("rank", "modules", "text encoder", "prior preservation", "steps", "pictures")
     return _table(
-        ("zoo", "kinds", "LoRAs", *names, "high or above", "AUROC"),
+        ("zoo", "kinds", "LoRAs", *names, "secret prompt shows", "high or above", "AUROC"),
         (
             (
                 row["zoo"],
                 ", ".join(row["kinds"]),
                 str(row["loras"]),
                 *(_plain(row[name]) for name in names),
+                "{:.0f} of {:.0f}".format(*row["shown"]) if "shown" in row else "",
                 _share(row["high or above"]),
                 f"{row['auroc']:.3f}" if "auroc" in row else "",
             )
