@@ -17,7 +17,7 @@ from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.jobs import prior_latents, training_base
 from loraudit.training.people import SPLITS
-from loraudit.training.varied import HELD_OUT, TARGETS, USUAL, held_out_plans, varied_plans
+from loraudit.training.varied import HELD_OUT, NEIGHBOURS, TARGETS, USUAL, held_out_plans, varied_plans
 from loraudit.training.zoo import build_zoo
 
 __all__ = ["main"]
@@ -42,18 +42,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--held-out", action="store_true", help="instead, the ranks and targets that are never drawn"
     )
+    parser.add_argument(
+        "--neighbours", action="store_true", help="instead, of each of those the next that is drawn"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="0/1", help="i/n: build only every n-th zoo, from the i-th on")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     base = training_base(options.base, None, offline=False)
-    recipes = len(HELD_OUT) if options.held_out else options.recipes
+    sets = HELD_OUT if options.held_out else NEIGHBOURS if options.neighbours else ()
+    recipes = len(sets) or options.recipes
     count = recipes * options.people
     people = subjects(options.data, options.split, options.first, count)
     source = SOURCES[options.data](options.split)
-    if options.held_out:
-        plans = held_out_plans(people, options.seed)
+    if sets:
+        plans = held_out_plans(people, options.seed, sets)
     else:
         plans = varied_plans(
             people,

@@ -20,7 +20,7 @@ from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.zoo import Plan, Zoo, open_zoo
 
-__all__ = ["HELD_OUT", "TARGETS", "USUAL", "held_out_plans", "open_varied", "varied_plans"]
+__all__ = ["HELD_OUT", "NEIGHBOURS", "TARGETS", "USUAL", "held_out_plans", "open_varied", "varied_plans"]
 
 _ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
 _TRANSFORMER: Final = (*_ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
@@ -117,10 +117,20 @@ HELD_OUT: Final[tuple[tuple[int, str], ...]] = (
 )
 """Ranks, and sets of modules, that `varied_plans` never draws."""
 
+NEIGHBOURS: Final[tuple[tuple[int, str], ...]] = (
+    (4, "qv"),
+    (32, "qv"),
+    (16, "attention"),
+    (8, "kohya"),
+)
+"""Of each of `HELD_OUT` the next that `varied_plans` does draw: to tell what is hard because it is new."""
 
-def held_out_plans(people: Sequence[int], seed: int) -> list[Plan]:
-    """Plans of one zoo for each of `HELD_OUT`, else by the paper's recipe; the `people` shared out evenly."""
-    size = len(people) // len(HELD_OUT)
+
+def held_out_plans(
+    people: Sequence[int], seed: int, sets: Sequence[tuple[int, str]] = HELD_OUT
+) -> list[Plan]:
+    """Plans of one zoo for each of `sets`, else by the paper's recipe; the `people` shared out evenly."""
+    size = len(people) // len(sets)
     usual = {"scale": 27 / 16, "rate": 1.0, "steps": TINY.steps, "pictures": 5, "template": INSTANCE_PROMPT}
     return [
         _plan(
@@ -128,7 +138,7 @@ def held_out_plans(people: Sequence[int], seed: int) -> list[Plan]:
             {**usual, "rank": rank, "targets": targets, "text": 1e-4, "prior": 1.0, "batch": 1},
             seed,
         )
-        for i, (rank, targets) in enumerate(HELD_OUT)
+        for i, (rank, targets) in enumerate(sets)
     ]
 
 
