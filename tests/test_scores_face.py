@@ -15,6 +15,7 @@ from loraudit.scores.face_gate import check_gate, fit_gate, non_faces
 from loraudit.scores.face_net import TinyFaceConfig, TinyFaceNet
 from loraudit.training.people import SPLITS
 from loraudit.training.portrait import picture
+from loraudit.training.things import Things
 
 CONFIG = TinyFaceConfig(width=8, dim=16, threshold=0.5, far=1e-3, gate=0.0)
 
@@ -142,6 +143,9 @@ def test_the_shipped_gate_finds_people_and_nothing_else() -> None:
     assert sum(scorer.embed(people).found) >= 38
     others = non_faces(people, torch.Generator().manual_seed(0))
     assert sum(scorer.embed(others).found) <= 1
+    drawn = Things()
+    things = torch.cat([drawn.pictures(seed, 64, 2) for seed in private])
+    assert sum(scorer.embed(things).found) <= 2
 
 
 def test_an_unfitted_gate_tells_nothing_apart() -> None:

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from loraudit.base import Sampling, load_base
-from loraudit.scores.face import load_tiny_face
+from loraudit.scores.face import load_tiny_face, save_tiny_face
 from loraudit.training import tiny_face, tiny_sd, tiny_vae
 from loraudit.training.clip_model import new_clip, save_clip
 from loraudit.training.dataset import draw_dataset
@@ -50,6 +50,14 @@ def test_the_face_model_is_trained_calibrated_and_saved(data: Path, tmp_path: Pa
     tiny_face.train(data, tmp_path / "face", tmp_path / "run", 1e9, 8, 1e-3, 0, max_steps=2)
     model = load_tiny_face(tmp_path / "face")
     assert -1 < model.threshold <= 1 and model.far == 1e-3
+    tiny_face.refit(tmp_path / "face", 0)
+    files = [tmp_path / "face" / name for name in ("config.json", "model.safetensors")]
+    fitted = [file.read_bytes() for file in files]
+    model.network.gate.weight.data.zero_()
+    save_tiny_face(model.network, model.config, tmp_path / "face")
+    assert [file.read_bytes() for file in files] != fitted
+    tiny_face.refit(tmp_path / "face", 0)
+    assert [file.read_bytes() for file in files] == fitted
 
 
 def test_the_base_is_trained_into_a_pipeline_folder(data: Path, tmp_path: Path) -> None:

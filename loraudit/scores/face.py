@@ -31,7 +31,7 @@ class TinyFace:
         self, network: TinyFaceNet, config: TinyFaceConfig, device: str | torch.device = "cpu"
     ) -> None:
         self.config = config
-        self._network = network.eval().to(device)
+        self.network = network.eval().to(device)
         self._device = device
 
     @property
@@ -50,7 +50,7 @@ class TinyFace:
         vectors, found = [torch.zeros(0, self.config.dim)], [torch.zeros(0, dtype=torch.bool)]
         for batch in images.split(_BATCH):
             pixels = fit_square(batch.to(self._device, torch.float32), SIZE)
-            output = self._network(pixels)
+            output = self.network(pixels)
             # a NaN picture has a NaN logit, never >= the gate, and a NaN vector, which must not get out
             is_face = output.face_logit >= self.config.gate
             vectors.append(torch.where(is_face[:, None], output.embedding, 0.0).cpu())

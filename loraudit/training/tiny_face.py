@@ -9,12 +9,16 @@ other, and eight pictures each suffice. Half of the pictures are blurred or resa
 of a generator is not taken for identity. The threshold is the cosine that 1 in 1000 pairs of different
 people of the public-validation split reaches (look-alikes included, at their natural share); the numbers in
 the card are measured with that threshold on people of the private split.
+
+The gate learns what is no face from noise, shuffled faces and drawn things; `--refit` fits it, and the
+threshold, anew to a model that is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +35,7 @@ from loraudit.training.muon import optimizers
 from loraudit.training.people import FACTORS, FAMILY, SPLITS, identity
 from loraudit.training.portrait import picture
 from loraudit.training.runs import Run
+from loraudit.training.things import Things
 from loraudit.training.tiny_vae import to_tensor
 
 if TYPE_CHECKING:
@@ -205,15 +210,30 @@ def faces(seeds: Sequence[int], count: int) -> Tensor:
     return to_tensor(np.stack([picture(s, i) for s in seeds for i in range(count)])) / 2 + 0.5
 
 
+def things(seeds: Sequence[int], count: int) -> Tensor:
+    """As `faces`, of things: pictures without a face."""
+    drawn = Things()
+    return torch.cat([drawn.pictures(seed, 64, count) for seed in seeds])
+
+
+def refit(folder: Path, seed: int) -> None:
+    """Gate and threshold of the trained model in `folder`, anew."""
+    calibrate(load_tiny_face(folder).network, folder, seed)
+
+
 def calibrate(network: TinyFaceNet, out: Path, seed: int, people: int = 400) -> None:
     """Fit the gate on public-train people, set gate and threshold on public-validation people, write the
     model.
     """
     generator = torch.Generator().manual_seed(seed)
     known = faces(SPLITS["public-train"][:people], 3)
-    fit_gate(network, known, non_faces(known, generator))
+    others = torch.cat([non_faces(known, generator), things(SPLITS["public-train"][:people], 3)])
+    fit_gate(network, known, others)
     fresh = faces(SPLITS["public-validation"][:people], 4)
-    gate = check_gate(network, fresh, non_faces(fresh, generator)).gate
+    others = torch.cat([non_faces(fresh, generator), things(SPLITS["public-validation"][:people], 2)])
+    check = check_gate(network, fresh, others)
+    print(f"{check.faces_passed:.4f} of faces and {check.others_passed:.4f} of others pass", file=sys.stderr)
+    gate = check.gate
     open_gate = TinyFaceConfig(WIDTH, DIM, 1.0, FAR, -math.inf)
     cosines = pair_cosines(TinyFace(network, open_gate), fresh, 4)
     save_tiny_face(network, TinyFaceConfig(WIDTH, DIM, threshold_at_far(cosines[1], FAR), FAR, gate), out)
@@ -266,6 +286,10 @@ if __name__ == "__main__":
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--refit", action="store_true", help="gate and threshold of the model in --out alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.refit:
+        refit(options.out, options.seed)
+        sys.exit()
     train(options.data, options.out, options.run, options.minutes, options.batch, options.lr, options.seed)
