@@ -11,7 +11,7 @@ import torch
 from loraudit.base import Base, Sampling, load_base
 from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
-from loraudit.experiments import control_files, likelihood_ranks, near_copies
+from loraudit.experiments import control_files, face_gate_check, likelihood_ranks, near_copies
 from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
 from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict
 from loraudit.experiments.readability import rank1, ridge
@@ -142,6 +142,15 @@ def test_the_likelihood_of_a_person_and_of_a_stranger(zoos: Path, tmp_path: Path
         tight, loose = (record[f"{who}, p <= {level}"] for level in (0.01, 0.05))
         # Among four decoys no p-value is below 0.2.
         assert tight[:2] == loose[:2] == [0, 2]
+
+
+def test_the_check_of_the_gate_counts_people_and_things(capsys) -> None:
+    face_gate_check.main(["--people", "10"])
+    passed = json.loads(capsys.readouterr().out)
+    assert {total for _, total in passed.values()} == {20}
+    assert passed["faces"][0] >= 19 and passed["faces, overdrawn"][0] >= 17
+    assert sum(found for name, (found, _) in passed.items() if "faces" not in name) <= 2
+    assert passed["noise, shuffled faces and the like"][0] == 0
 
 
 def test_captions_of_other_people_do_not_steer_to_this_one(base: Base) -> None:

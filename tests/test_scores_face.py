@@ -11,7 +11,7 @@ from loraudit.cards import artefact
 from loraudit.errors import LorauditError
 from loraudit.scores import fit_square, paper_clip_t, paper_similarity
 from loraudit.scores.face import TinyFace, load_tiny_face, save_tiny_face, threshold_at_far
-from loraudit.scores.face_gate import check_gate, fit_gate, non_faces
+from loraudit.scores.face_gate import check_gate, fit_gate, non_faces, overshot
 from loraudit.scores.face_net import TinyFaceConfig, TinyFaceNet
 from loraudit.training.people import SPLITS
 from loraudit.training.portrait import picture
@@ -146,6 +146,19 @@ def test_the_shipped_gate_finds_people_and_nothing_else() -> None:
     drawn = Things()
     things = torch.cat([drawn.pictures(seed, 64, 2) for seed in private])
     assert sum(scorer.embed(things).found) <= 2
+    # As guidance overdraws them, people are people and things are things.
+    generator = torch.Generator().manual_seed(1)
+    assert sum(scorer.embed(overshot(people, generator)).found) >= 36
+    assert sum(scorer.embed(overshot(things, generator)).found) <= 2
+
+
+def test_overdrawn_faces_are_pictures_further_from_grey() -> None:
+    faces = drawings(20, 12)
+    over = overshot(faces, torch.Generator().manual_seed(0))
+    assert over.shape == faces.shape and over.min() >= 0 and over.max() <= 1
+    assert over.std() > faces.std()
+    assert torch.equal(over, overshot(faces, torch.Generator().manual_seed(0)))
+    assert not torch.equal(over, overshot(faces, torch.Generator().manual_seed(1)))
 
 
 def test_an_unfitted_gate_tells_nothing_apart() -> None:

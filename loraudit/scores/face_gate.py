@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from loraudit.scores.face_net import SIZE, TinyFaceNet
 
-__all__ = ["GateCheck", "check_gate", "fit_gate", "non_faces"]
+__all__ = ["GateCheck", "check_gate", "fit_gate", "non_faces", "overshot"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,24 @@ def non_faces(faces: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack([makers[i % len(makers)](face, generator) for i, face in enumerate(faces)])
 
 
-def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 300) -> None:
+def overshot(faces: Tensor, generator: torch.Generator) -> Tensor:
+    """`faces [N, 3, 64, 64]` in 0..1 as guidance overdraws them, one from each.
+
+    Colours further from grey, contrast up to twice as strong, a cast, darker or brighter as a whole: strong
+    guidance of a LoRA that was trained hard draws faces that are dark and glaring, and faces all the same.
+    """
+
+    def each(low: float, high: float, channels: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand((len(faces), channels, 1, 1), generator=generator)
+
+    grey = faces.mean(1, keepdim=True)
+    coloured = grey + (faces - grey) * each(0.8, 2.0)
+    mean = coloured.mean((1, 2, 3), keepdim=True)
+    contrasted = mean + (coloured - mean) * each(0.8, 2.0)
+    return (contrasted + each(-0.35, 0.2) + each(-0.1, 0.1, 3)).clamp(0, 1)
+
+
+def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 600) -> None:
     """Fit `network.gate` in place, the rest frozen. `faces` and `others` are `[N, 3, 64, 64]` in 0..1."""
     network.eval()
     features = torch.cat([_features(network, faces), _features(network, others)])
