@@ -52,8 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    pairs = list(zip(open_varied(options.unseen), open_varied(options.seen), strict=True))
-    if not pairs or any(new.plan.people != old.plan.people for new, old in pairs):
+    unseen_zoos, seen_zoos = open_varied(options.unseen), open_varied(options.seen)
+    pairs = list(zip(unseen_zoos, seen_zoos, strict=False))
+    if (
+        not pairs
+        or len(unseen_zoos) != len(seen_zoos)
+        or any(new.plan.people != old.plan.people for new, old in pairs)
+    ):
         raise LorauditError(
             "the two folders are not of the same people, set by set", "build both with one --first"
         )
