@@ -9,7 +9,15 @@ import pytest
 from loraudit.errors import LorauditError
 from loraudit.training.build_zoo import subjects
 from loraudit.training.finetune import Recipe
-from loraudit.training.varied import HELD_OUT, TARGETS, USUAL, held_out_plans, open_varied, varied_plans
+from loraudit.training.varied import (
+    ANY,
+    HELD_OUT,
+    TARGETS,
+    USUAL,
+    held_out_plans,
+    open_varied,
+    varied_plans,
+)
 from loraudit.training.zoo import Plan, build_zoo
 from tests.tiny import tiny_base
 
@@ -17,11 +25,11 @@ RECIPE = Recipe(rank=2, lr=1e-2, steps=1, prior_weight=0.0)
 
 
 def test_every_set_of_modules_is_drawn_equally_often_for_people_of_its_own() -> None:
-    plans = varied_plans(range(100, 196), 16, seed=4, targets=tuple(TARGETS))
+    plans = varied_plans(range(100, 208), 18, seed=4, targets=tuple(TARGETS))
     drawn = Counter(plan.recipe.unet_targets for plan in plans)
     assert drawn == dict.fromkeys(TARGETS.values(), 2)
     people = [person for plan in plans for person in plan.people]
-    assert sorted(people) == list(range(100, 196)) and {len(plan.people) for plan in plans} == {6}
+    assert sorted(people) == list(range(100, 208)) and {len(plan.people) for plan in plans} == {6}
     assert {plan.recipe.unet_targets for plan in varied_plans(range(16), 16, seed=4)} == {
         TARGETS[name] for name in USUAL
     }
@@ -38,6 +46,23 @@ def test_what_is_held_out_is_never_drawn() -> None:
     held = held_out_plans(range(8), 0)
     assert {plan.recipe.rank for plan in held} >= ranks
     assert {frozenset(plan.recipe.unet_targets) for plan in held} >= sets
+
+
+def test_any_set_of_modules_is_another_for_each_recipe_and_never_a_held_out_one() -> None:
+    held_out = [set(targets.split()) for _, targets in HELD_OUT]
+    plans = [plan for seed in range(30) for plan in varied_plans(range(16), 16, seed, targets=[ANY])]
+    drawn = Counter(frozenset(plan.recipe.unet_targets) for plan in plans)
+    assert set().union(*drawn) == set(TARGETS["kohya"])
+    # Of 255 sets that are not empty, two of them held out.
+    assert 150 < len(drawn) <= 253
+    assert not any(chosen in held_out for chosen in drawn)
+    assert varied_plans(range(16), 16, 0, targets=[ANY]) == plans[:16]
+    slow, fast = (
+        sum(p.recipe.lr for p in plans if len(p.recipe.unet_targets) == size) / drawn_of_size
+        for size in (6, 2)
+        if (drawn_of_size := sum(len(p.recipe.unet_targets) == size for p in plans))
+    )
+    assert slow < fast
 
 
 def test_the_recipes_of_recorded_results_stay_what_they_were() -> None:

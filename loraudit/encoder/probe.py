@@ -118,7 +118,9 @@ class ProbeEncoder(nn.Module):
         nn.init.zeros_(self.answer.weight)
         nn.init.zeros_(self.answer.bias)
         self.constant = nn.Parameter(
-            torch.zeros(config.length, config.embedding) if start is None else start.detach().float().clone()
+            torch.zeros(config.length, config.embedding)
+            if start is None
+            else start.detach().float().cpu().clone()
         )
         # Asked first with what a prompt's embedding looks like, so that no answer is near zero.
         asked = self.constant.detach()[torch.arange(config.directions) % config.length]

@@ -17,7 +17,15 @@ from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.jobs import prior_latents, training_base
 from loraudit.training.people import SPLITS
-from loraudit.training.varied import HELD_OUT, NEIGHBOURS, TARGETS, USUAL, held_out_plans, varied_plans
+from loraudit.training.varied import (
+    ANY,
+    HELD_OUT,
+    NEIGHBOURS,
+    TARGETS,
+    USUAL,
+    held_out_plans,
+    varied_plans,
+)
 from loraudit.training.zoo import build_zoo
 
 __all__ = ["main"]
@@ -37,7 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--people", type=int, default=16, help="of each recipe")
     parser.add_argument("--first", type=int, default=0, help="families of look-alikes to skip")
     parser.add_argument(
-        "--targets", nargs="+", choices=list(TARGETS), default=USUAL, help="sets of modules to draw from"
+        "--targets",
+        nargs="+",
+        choices=[*TARGETS, ANY],
+        default=USUAL,
+        help="sets of modules to draw from; named more than once, a set is drawn more often",
     )
     parser.add_argument(
         "--held-out", action="store_true", help="instead, the ranks and targets that are never drawn"

@@ -40,11 +40,11 @@ def fit_reader(encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tenso
         for step in zoo.plan.snapshots
         for first in range(0, len(zoo.members), zoo.plan.people_per_pass)
     ]
-    _fit_probes(encoder, [zoo.terms(first, step) for zoo, first, step in groups])
+    _fit_probes(encoder, [_terms(encoder, *group) for group in groups])
     views, people = [], []
     offsets = torch.tensor([0, *(len(zoo.members) for zoo in zoos)]).cumsum(0).tolist()
     for zoo, first, step in groups:
-        found, norms = encoder.views(zoo.terms(first, step))
+        found, norms = encoder.views(_terms(encoder, zoo, first, step))
         views.append(encoder.scaled(found, norms).flatten(1))
         start = offsets[list(zoos).index(zoo)] + first
         people.append(torch.arange(start, start + len(found)))
@@ -61,6 +61,12 @@ def fit_reader(encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tenso
             told[new] = (gram[new][:, seen] - gram[seen][:, seen].mean(0)) @ weights
     told = F.normalize(told @ encoder.basis.T @ encoder.basis, dim=1)
     return _by_zoo(told, who, zoos, offsets)
+
+
+def _terms(encoder: ProbeEncoder, zoo: Zoo, first: int, step: int) -> Terms:
+    """A pass of a zoo, where the encoder is."""
+    device = encoder.left.device
+    return {site: (up.to(device), down.to(device)) for site, (up, down) in zoo.terms(first, step).items()}
 
 
 def _fit_probes(encoder: ProbeEncoder, parts: Sequence[Terms]) -> None:

@@ -20,7 +20,16 @@ from loraudit.training.data import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.zoo import Plan, Zoo, open_zoo
 
-__all__ = ["HELD_OUT", "NEIGHBOURS", "TARGETS", "USUAL", "held_out_plans", "open_varied", "varied_plans"]
+__all__ = [
+    "ANY",
+    "HELD_OUT",
+    "NEIGHBOURS",
+    "TARGETS",
+    "USUAL",
+    "held_out_plans",
+    "open_varied",
+    "varied_plans",
+]
 
 _ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
 _TRANSFORMER: Final = (*_ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
@@ -42,10 +51,15 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "qkv": ("to_q", "to_k", "to_v"),
     "geglu": (*_ATTENTION, "ff.net.0.proj"),
     "feed-forward": ("ff.net.0.proj", "ff.net.2"),
+    "custom": ("attn2.to_k", "attn2.to_v"),
 }
 """The UNet modules that the paper, diffusers, kohya and kohya's LoCon adapt; then keys and values alone, all
-that attention is computed from, what cloneofsimo's trainer adapts, and what is not attention.
+that attention is computed from, what cloneofsimo's trainer adapts, what is not attention, and what Custom
+Diffusion (arXiv 2212.04488) trains.
 """
+
+ANY: Final = "any"
+"""In the place of a name in `TARGETS`: some of kohya's modules, drawn anew for each recipe."""
 
 USUAL: Final = ("qv", "attention", "kohya", "locon")
 """Those of `TARGETS` that are drawn unless others are asked for."""
@@ -59,6 +73,7 @@ _SPEED: Final = {
     "qkv": 0.9,
     "geglu": 0.7,
     "feed-forward": 1.0,
+    "custom": 1.2,
 }
 """Learning rate relative to `qv`: more modules move the model further in a step."""
 
@@ -86,7 +101,7 @@ def varied_plans(
     pictures: int | None = None,
 ) -> list[Plan]:
     """Plans of `recipes` zoos, the `people` of the source `data` shared out evenly among them; `targets` are
-    names in `TARGETS`.
+    names in `TARGETS`, or `ANY`.
 
     With `pictures` every LoRA gets so many, whatever its recipe says: a crowd of one picture is a person.
     """
@@ -98,6 +113,11 @@ def varied_plans(
         {name: values[int(columns[name][i]) % len(values)] for name, values in levels.items()}
         for i in range(recipes)
     ]
+    for i, level in enumerate(drawn):
+        if level["targets"] == ANY:
+            chosen = _some_targets(np.random.default_rng([seed, 41, i]))
+            level["targets"] = " ".join(chosen)
+            level["rate"] *= max(0.6, 1.2 - 0.1 * len(chosen))
     return [
         _plan(
             tuple(people[size * i : size * (i + 1)]),
@@ -140,6 +160,15 @@ def held_out_plans(
         )
         for i, (rank, targets) in enumerate(sets)
     ]
+
+
+def _some_targets(rng: np.random.Generator) -> list[str]:
+    """Some of kohya's modules, never a set of `HELD_OUT`."""
+    held_out = [set(targets.split()) for _, targets in HELD_OUT]
+    while True:
+        chosen = [name for name in _TRANSFORMER if rng.random() < 0.5]
+        if chosen and set(chosen) not in held_out:
+            return chosen
 
 
 def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int, data: str = Synthetic.name) -> Plan:
