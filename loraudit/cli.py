@@ -1,26 +1,20 @@
-"""The command line: which commands there are, and what becomes of errors.
+"""The command line: which commands there are.
 
-The commands are in `loraudit.commands`. What a command reports goes to stdout or `-o`, everything else to
-stderr.
+The commands are in `loraudit.commands`, what becomes of errors in `loraudit.failing`. What a command reports
+goes to stdout or `-o`, everything else to stderr.
 """
 
 import atexit
-import errno
 import gc
-import traceback
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from loraudit import __version__
-from loraudit.console import drop_stdout, say, say_error, spell_out
-from loraudit.errors import LorauditError
-from loraudit.interrupt import interruptible
+from loraudit.failing import in_one_line
 from loraudit.quick import LazyGroup
 
 __all__ = ["app", "main"]
-
-INTERRUPTED: Final = 130
 
 
 class Commands(LazyGroup):
@@ -52,31 +46,7 @@ def main() -> None:
     """Run the command line and exit; errors become one line on stderr."""
     # As it ends the interpreter looks for garbage among all there is, for a tenth of a short command's time.
     atexit.register(gc.freeze)
-    spell_out()
-    try:
-        with interruptible():
-            app()
-    except LorauditError as error:
-        _fail(str(error), error.hint, error.exit_code)
-    except MemoryError:
-        _fail("not enough memory", "close other programs, or use a machine with more", 2)
-    except KeyboardInterrupt:
-        _fail("interrupted", "", INTERRUPTED)
-    except SystemExit as stop:
-        # Typer answers Ctrl-C inside a command with this code and no word.
-        if stop.code == INTERRUPTED:
-            _fail("interrupted", "", INTERRUPTED)
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            drop_stdout()
-            _fail("no space left on the disk", "make room, or write elsewhere", 2)
-        # Python's own exit code for this is 1, which here means "findings". What it says may be a file's.
-        from loraudit.lora.text import clean
-
-        for line in traceback.format_exc().splitlines():
-            say(clean(line, 300))
-        _fail(f"internal error ({type(error).__name__})", "this is a bug in loraudit; please report it", 2)
+    in_one_line(app)
 
 
 def _print_version(asked: bool) -> None:
@@ -93,8 +63,3 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _fail(message: str, hint: str, code: int) -> None:
-    say_error(message, hint)
-    raise SystemExit(code)

@@ -17,7 +17,7 @@ from PIL import Image
 from loraudit.cli import main
 from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.lora.header import read_header
-from loraudit.training import jobs
+from loraudit.training import finetune_job
 from loraudit.training.portrait import picture
 from loraudit.training.zoo import open_zoo
 from tests.tiny import LENGTH, WIDTH, save_pipeline, tiny_base
@@ -181,8 +181,8 @@ def test_ctrl_c_in_finetune_leaves_nothing(run, base, photos, tmp_path, monkeypa
         yield next(finetune(*arguments))
         raise KeyboardInterrupt
 
-    finetune = jobs.finetune
-    monkeypatch.setattr(jobs, "finetune", interrupted)
+    finetune = finetune_job.finetune
+    monkeypatch.setattr(finetune_job, "finetune", interrupted)
     out = tmp_path / "x.safetensors"
     code, _, stderr = run("finetune", photos, "-o", out, "--base", base, *SMALL)
     assert code == 130 and stderr.splitlines()[-1] == "loraudit: error: interrupted"
@@ -288,6 +288,19 @@ def test_ctrl_c_in_training_goes_on_where_it_stopped(run, base, tmp_path) -> Non
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == [20, 40]
+
+
+def test_no_zoo_is_built_in_a_folder_of_other_things(run, base, tmp_path) -> None:
+    full, empty = tmp_path / "full", tmp_path / "empty"
+    for folder in (full, empty):
+        folder.mkdir()
+    (full / "mine.txt").write_text("mine")
+    words = ("--base", base, *TRAIN)
+    code, stdout, stderr = run("train-encoder", "--zoo", full, "--out", tmp_path / "a", *words)
+    assert (code, stdout) == (2, "") and "full holds no zoo, but other things" in stderr
+    assert [path.name for path in full.iterdir()] == ["mine.txt"] and not (tmp_path / "a").exists()
+    assert run("train-encoder", "--zoo", empty, "--out", tmp_path / "b", *words)[0] == 0
+    assert open_zoo(empty).plan.snapshots == (1, 2)
 
 
 def test_an_output_that_cannot_be_is_said_before_the_zoo_is_built(run, base, tmp_path) -> None:

@@ -44,6 +44,16 @@ def loraudit(*arguments: object, code: str = "") -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
+def test_a_script_ends_in_one_line_as_a_command_does(tmp_path: Path) -> None:
+    words = ("-m", "loraudit.experiments.unseen_recipes", "--unseen", tmp_path, "--seen", tmp_path)
+    ended = subprocess.run(
+        [sys.executable, *map(str, words), "--out", str(tmp_path / "x.json")],
+        capture_output=True, text=True, check=False, cwd=ROOT, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("loraudit: error: ") and "Traceback" not in ended.stderr
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Mapping[str, Path]:
     """Targets of all kinds by name."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from loraudit.commands.layouts import Layout
-from loraudit.commands.training import BaseOption, DeviceOption, OfflineOption, given, training_jobs
+from loraudit.commands.training import BaseOption, DeviceOption, OfflineOption, given, training_module
 
 __all__ = ["finetune"]
 
@@ -61,8 +61,8 @@ def finetune(
     force: Annotated[bool, typer.Option("--force", help="Write over a LoRA that exists.")] = False,
 ) -> None:
     """Make a LoRA of one person: DreamBooth with the paper's recipe."""
-    jobs = training_jobs()
-    jobs.check_output(output, layout.value, force)
+    job = training_module("finetune_job")
+    job.check_output(output, layout.value, force)
     changes: dict[str, Any] = {
         "unet_targets": tuple(target) if target else None,
         "text_targets": () if no_text_encoder else None,
@@ -83,8 +83,8 @@ def finetune(
         prompt = instance_prompt(name or _random_name())
     # A seed that can be guessed may make the pictures; what the person is called must not come from it.
     sys.stderr.write(f"instance prompt: {prompt}\n")
-    jobs.finetune_images(
-        jobs.training_base(base, device, offline),
+    job.finetune_images(
+        training_module("defaults").training_base(base, device, offline),
         images,
         output,
         layout.value,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loraudit.commands.training import BaseOption, DeviceOption, OfflineOption, given, training_jobs
+from loraudit.commands.training import BaseOption, DeviceOption, OfflineOption, given, training_module
 
 __all__ = ["train_encoder"]
 
@@ -90,7 +90,7 @@ def train_encoder(
     offline: OfflineOption = False,
 ) -> None:
     """Train an encoder on LoRAs of public people; goes on after an interruption."""
-    jobs = training_jobs()
+    module = training_module("encoder_job")
     settings = {
         "steps": steps,
         "loras": loras,
@@ -102,7 +102,7 @@ def train_encoder(
         "seed": seed,
         "save_every": save_every,
     }
-    job = jobs.EncoderJob(
+    job = module.EncoderJob(
         data=data,
         zoo=zoo,
         out=out,
@@ -114,4 +114,4 @@ def train_encoder(
         arch="constant" if constant else arch.value,
         command=sys.argv[1:],
     )
-    jobs.train_an_encoder(base, device, offline, job)
+    module.train_an_encoder(base, device, offline, job)

@@ -20,7 +20,7 @@ from loraudit.lora.header import clean
 from loraudit.progress import progress
 from loraudit.training.build_zoo import subjects
 from loraudit.training.data import Synthetic
-from loraudit.training.jobs import base_recipe, prior_latents, quarters
+from loraudit.training.defaults import base_recipe, prior_latents, quarters
 from loraudit.training.zoo import Plan, Zoo, build_zoo, is_finished, open_zoo, read_plan
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from torchvision.utils import save_image
 from loraudit.experiments.conditions import as_lora
 from loraudit.experiments.verdict import PHOTOS
 from loraudit.experiments.verdict_faces import pools
+from loraudit.failing import in_one_line
 from loraudit.lora import export_lora
 from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.zoo import Zoo, open_zoo
@@ -65,4 +66,4 @@ def _zoos(folders: Sequence[Path]) -> Iterator[Zoo]:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -11,6 +11,7 @@ import torch
 
 from loraudit.base import load_base
 from loraudit.cards import artefact
+from loraudit.failing import in_one_line
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.face_gate import non_faces, overshot
 from loraudit.training.people import SPLITS
@@ -46,4 +47,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

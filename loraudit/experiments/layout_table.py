@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from loraudit.errors import LorauditError
 from loraudit.experiments.layout_cases import Case, cases
+from loraudit.failing import in_one_line
 from loraudit.lora import Factors, Site, clean, load_lora
 from loraudit.lora.dora import resolve
 
@@ -171,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -18,6 +18,7 @@ from loraudit.attacks.search import SearchAttack
 from loraudit.base import load_base
 from loraudit.cards import models_dir
 from loraudit.experiments.verdict import auroc, share
+from loraudit.failing import in_one_line
 from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.zoo import open_zoo
 
@@ -65,4 +66,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

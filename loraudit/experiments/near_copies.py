@@ -20,6 +20,7 @@ from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import draw, plan_for
 from loraudit.base import Base, load_base
 from loraudit.experiments.verdict import share
+from loraudit.failing import in_one_line
 from loraudit.findings import AttackEvidence, Copies, Faces, Policy, Severity, copied_share, judge_copies
 from loraudit.scores.copies import CopyScorer
 from loraudit.training.data import REFERENCES, portraits
@@ -115,4 +116,4 @@ def _evidence(copies: Copies) -> AttackEvidence:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

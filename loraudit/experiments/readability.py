@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from loraudit.cards import models_dir
+from loraudit.failing import in_one_line
 from loraudit.findings import wilson_interval
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.data import portraits
@@ -94,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -26,6 +26,7 @@ from loraudit.base import Base, Sampling, load_base
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
 from loraudit.experiments.panel import Panel
+from loraudit.failing import in_one_line
 from loraudit.training.varied import open_varied
 from loraudit.training.zoo import Zoo
 
@@ -140,4 +141,4 @@ def _told(zoo: Zoo, accepted: Accepted) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

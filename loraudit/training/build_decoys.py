@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from loraudit.cards import artefact
+from loraudit.failing import in_one_line
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.data import REFERENCES, portraits
-from loraudit.training.jobs import training_base
+from loraudit.training.defaults import training_base
 from loraudit.training.people import FAMILY, SPLITS
 
 __all__ = ["main"]
@@ -40,4 +41,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

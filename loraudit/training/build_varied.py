@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
+from loraudit.failing import in_one_line
 from loraudit.progress import progress
 from loraudit.training.build_zoo import SOURCES, subjects
 from loraudit.training.data import Synthetic
+from loraudit.training.defaults import prior_latents, training_base
 from loraudit.training.finetune import TINY
-from loraudit.training.jobs import prior_latents, training_base
 from loraudit.training.people import SPLITS
 from loraudit.training.varied import (
     ANY,
@@ -87,4 +88,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -16,9 +16,10 @@ from typing import Final
 
 import torch
 
+from loraudit.failing import in_one_line
 from loraudit.progress import progress
 from loraudit.training.data import PICTURES, People, Synthetic
-from loraudit.training.jobs import base_recipe, prior_latents, quarters, training_base
+from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.people import FAMILY, SPLITS
 from loraudit.training.things import Crowds, Styles, Things
 from loraudit.training.zoo import Plan, Zoo, build_zoo
@@ -81,4 +82,4 @@ def main(arguments: list[str] | None = None) -> Zoo:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -34,6 +34,7 @@ from loraudit.training.finetune import Recipe, Subject, finetune
 
 __all__ = [
     "PICTURES",
+    "RECORD",
     "Member",
     "Plan",
     "Zoo",

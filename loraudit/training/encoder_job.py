@@ -1,9 +1,8 @@
-"""What `loraudit finetune` and `loraudit train-encoder` do, once their options are parsed."""
+"""What `loraudit train-encoder` does, once its options are parsed."""
 
 import dataclasses
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,29 +13,28 @@ import torch
 from accelerate import PartialState
 from torch.nn import functional
 
-from loraudit.base import Base, load_base
+from loraudit.base import Base
 from loraudit.cards import artefact, cache_folder
 from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
 from loraudit.interrupt import interruptible
 from loraudit.lora.header import clean
-from loraudit.lora.matrices import Factors
-from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 from loraudit.progress import progress
 from loraudit.scores import FaceScorer
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet
-from loraudit.training import finetune as tuning
 from loraudit.training import train_encoder as training
-from loraudit.training.data import People, read_image
+from loraudit.training.data import People
+from loraudit.training.defaults import base_recipe, is_tiny, prior_latents, quarters, training_base
 from loraudit.training.encoder_card import finish
-from loraudit.training.finetune import Recipe, Subject, class_latents, finetune, new_adapters
-from loraudit.training.folders import image_files, open_people
+from loraudit.training.finetune import Recipe, new_adapters
+from loraudit.training.folders import open_people
 from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
 from loraudit.training.train_encoder import Settings, new_constant, new_encoder, new_probe, train_encoder
 from loraudit.training.varied import open_varied
 from loraudit.training.zoo import (
+    RECORD,
     Plan,
     Zoo,
     build_zoo,
@@ -48,7 +46,7 @@ from loraudit.training.zoo import (
     read_plan,
 )
 
-__all__ = ["EncoderJob", "Interrupted", "finetune_images", "train_an_encoder", "training_base"]
+__all__ = ["EncoderJob", "Interrupted", "train_an_encoder"]
 
 
 class Interrupted(LorauditError):
@@ -75,131 +73,6 @@ class EncoderJob:
     """`paper`, `probe`, or `constant` for the baseline that reads nothing."""
     command: Sequence[str] = ()
     """The words of the command line, for the card."""
-
-
-def training_base(name: str, device: str | None, offline: bool) -> Base:
-    """The base in float32: so the paper fine-tunes, and gradients in float16 would underflow."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    base = load_base(name, device, offline)
-    for part in (base.unet, base.vae, base.text_encoder):
-        part.float()
-    return base
-
-
-def finetune_images(
-    base: Base,
-    images: Sequence[Path],
-    output: Path,
-    layout: str,
-    recipe: Mapping[str, Any],
-    prompt: str,
-    seed: int,
-    force: bool,
-) -> None:
-    """Fine-tune on `images` (files, or folders of files) and write the LoRA to `output`.
-
-    Raises `LorauditError` if an image cannot be read, or `output` exists and `force` is not set.
-    """
-    files = [file for path in images for file in (image_files(path) if path.is_dir() else [path])]
-    if not files:
-        raise LorauditError("there are no images in the folder", "give images, or a folder with images in it")
-    check_output(output, layout, force)
-    chosen = dataclasses.replace(base_recipe(base), **recipe)
-    latents = base.encode_images(torch.stack([read_image(file, base.image_size) for file in files]))
-    prior = prior_latents(base, chosen)
-    factors: dict[str, Factors] = {}
-    with progress("fine-tuning") as report:
-        for step, adapters, _loss in finetune(base, [Subject(latents, prompt, seed)], chosen, prior):
-            report(step, chosen.steps)
-            if step == chosen.steps:
-                factors = adapters.factors(0)
-    if layout == "peft":
-        _write_folder(factors, output)
-    else:
-        (write_kohya if layout == "kohya" else write_diffusers)(factors, output)
-
-
-def check_output(output: Path, layout: str, force: bool) -> None:
-    """Raise `LorauditError` if `output` cannot be written, before hours go into what belongs there."""
-    shown = clean(str(output), 300)
-    if not output.absolute().parent.is_dir():
-        raise LorauditError(
-            f"there is no folder for {shown}", "make it first, or choose another path with -o"
-        )
-    if output.exists() and output.is_dir() != (layout == "peft"):
-        raise LorauditError(
-            f"{shown} is a {'folder' if output.is_dir() else 'file'}", "choose another path with -o"
-        )
-    if output.exists() and not force:
-        raise LorauditError(f"{shown} exists already", "choose another path with -o, or give --force")
-
-
-def _write_folder(factors: Mapping[str, Factors], output: Path) -> None:
-    """A peft folder, all of it or nothing; into a folder that exists, file by file."""
-    if output.exists():
-        write_peft(factors, output)
-        return
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        write_peft(factors, partial)
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def base_recipe(base: Base) -> Recipe:
-    """The recipe of fine-tuning that suits the base."""
-    return tuning.TINY if _is_tiny(base) else tuning.PAPER
-
-
-def prior_latents(base: Base, recipe: Recipe) -> torch.Tensor | None:
-    """Latents of the recipe's class pictures, None if it needs none."""
-    if not recipe.prior_weight:
-        return None
-    sys.stderr.write(f"sampling {recipe.class_images} class pictures: {clean(recipe.class_prompt)}\n")
-    settings = tuning.TINY_PRIOR if _is_tiny(base) else tuning.PAPER_PRIOR
-    return class_latents(base, recipe, recipe.class_images, settings)
-
-
-def _is_tiny(base: Base) -> bool:
-    return base.image_size < 256
-
-
-def _settings(base: Base, arch: str) -> Settings:
-    if arch == "paper":
-        return training.TINY if _is_tiny(base) else training.PAPER
-    if not _is_tiny(base):
-        return training.PAPER_PROBE
-    return training.TINY_CONSTANT if arch == "constant" else training.TINY_PROBE
-
-
-def _probe(
-    base: Base, source: Source, people: People, recipe: Recipe, seed: int
-) -> tuple[ProbeEncoder, VariedSource]:
-    """A probe encoder that reads, and a source that tells it what is read of people it does not know."""
-    if not isinstance(source, VariedSource | ZooSource):
-        raise LorauditError("the probe encoder is trained on a zoo", "name one with --zoo")
-    sources = source.sources if isinstance(source, VariedSource) else [source]
-    sys.stderr.write("reading the zoo\n")
-    face = _face(base)
-
-    def vector(identity: int) -> torch.Tensor:
-        seen = face.embed(people.pictures(identity, base.image_size)).vectors
-        return functional.normalize(seen.mean(0), dim=0)
-
-    faces = [torch.stack([vector(member.identity) for member in one.zoo.members]) for one in sources]
-    model = new_probe(base, recipe.class_prompt, recipe.steps, faces[0].shape[1], seed)
-    told = fit_reader(model, [one.zoo for one in sources], faces)
-    return model, VariedSource(
-        [dataclasses.replace(one, faces=read) for one, read in zip(sources, told, strict=True)], seed
-    )
-
-
-def _face(base: Base) -> FaceScorer:
-    """The face model that pictures of this base are judged by. Raises `Incomplete` without its weights."""
-    if _is_tiny(base):
-        return load_tiny_face(artefact("tiny-face"), base.device)
-    return load_facenet(facenet_weights(cache_folder(), offline=False), base.device)
 
 
 def train_an_encoder(base_name: str, device: str | None, offline: bool, job: EncoderJob) -> None:
@@ -247,6 +120,43 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
         finish(job.out, model, frozen, base.name, json.loads(json.dumps(record)), job.command)
 
 
+def _settings(base: Base, arch: str) -> Settings:
+    if arch == "paper":
+        return training.TINY if is_tiny(base) else training.PAPER
+    if not is_tiny(base):
+        return training.PAPER_PROBE
+    return training.TINY_CONSTANT if arch == "constant" else training.TINY_PROBE
+
+
+def _probe(
+    base: Base, source: Source, people: People, recipe: Recipe, seed: int
+) -> tuple[ProbeEncoder, VariedSource]:
+    """A probe encoder that reads, and a source that tells it what is read of people it does not know."""
+    if not isinstance(source, VariedSource | ZooSource):
+        raise LorauditError("the probe encoder is trained on a zoo", "name one with --zoo")
+    sources = source.sources if isinstance(source, VariedSource) else [source]
+    sys.stderr.write("reading the zoo\n")
+    face = _face(base)
+
+    def vector(identity: int) -> torch.Tensor:
+        seen = face.embed(people.pictures(identity, base.image_size)).vectors
+        return functional.normalize(seen.mean(0), dim=0)
+
+    faces = [torch.stack([vector(member.identity) for member in one.zoo.members]) for one in sources]
+    model = new_probe(base, recipe.class_prompt, recipe.steps, faces[0].shape[1], seed)
+    told = fit_reader(model, [one.zoo for one in sources], faces)
+    return model, VariedSource(
+        [dataclasses.replace(one, faces=read) for one, read in zip(sources, told, strict=True)], seed
+    )
+
+
+def _face(base: Base) -> FaceScorer:
+    """The face model that pictures of this base are judged by. Raises `Incomplete` without its weights."""
+    if is_tiny(base):
+        return load_tiny_face(artefact("tiny-face"), base.device)
+    return load_facenet(facenet_weights(cache_folder(), offline=False), base.device)
+
+
 def _check_folder(out: Path) -> None:
     """Raise `LorauditError` where no folder `out` can be, before hours go into what belongs there."""
     there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
@@ -291,7 +201,7 @@ def open_or_build(
     base: Base, people: People, folder: Path, recipe: Recipe, job: EncoderJob, seed: int
 ) -> Zoo:
     """The zoo in `folder`; what is missing is built as its record says or, without one, as `job` says."""
-    if (folder / "zoo.json").exists():
+    if (folder / RECORD).exists():
         plan, _ = read_plan(folder)
         wanted = {"people": job.people, "snapshots": job.snapshots, **job.recipe}
         found = {
@@ -310,13 +220,13 @@ def open_or_build(
         if is_finished(folder, plan):
             return open_zoo(folder)
     else:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise LorauditError(
+                f"{clean(folder.name)} holds no zoo, but other things",
+                "name the folder of a zoo with --zoo, or a new one to build it in",
+            )
         chosen = people.train(job.people, seed)
         plan = Plan(chosen, recipe, job.snapshots or quarters(recipe), seed=seed, data=people.name)
     prior = prior_latents(base, plan.recipe)
     with progress("building the zoo") as report:
         return build_zoo(base, folder, plan, prior, report, people)
-
-
-def quarters(recipe: Recipe) -> tuple[int, ...]:
-    """Four snapshots: after each quarter of the fine-tuning."""
-    return tuple(sorted({max(1, recipe.steps * i // 4) for i in (1, 2, 3, 4)}))
