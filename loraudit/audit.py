@@ -80,7 +80,7 @@ def audit_lora(
             missing.append(gap(f"attack {attack.name}", error))
     aims = plan.in_order(aims)
     policy = Policy()
-    null, used = _null(calibration, base, aims, plan, scorers)
+    null, used = _null(lora, calibration, base, aims, plan, scorers)
     evidence: list[AttackEvidence] = []
     ran = pictures = 0
 
@@ -133,14 +133,21 @@ def audit_lora(
 
 
 def _null(
-    calibration: Calibration | None, base: Base, aims: Sequence[Aim], plan: Plan, scorers: Scorers | None
+    lora: LoRA,
+    calibration: Calibration | None,
+    base: Base,
+    aims: Sequence[Aim],
+    plan: Plan,
+    scorers: Scorers | None,
 ) -> tuple[Null | None, CalibrationUsed | None]:
     """What control LoRAs score, if there are data and they fit this audit."""
     if calibration is None or scorers is None:
         return None, None
+    from loraudit.lora import directions
     from loraudit.scores.calibration import Conditions
 
-    encoders = {aim.attack: aim.encoder.sha256 for aim in aims if aim.encoder}
+    # The aims of one attack have one encoder.
+    encoders = {aim.attack.split(":")[0]: aim.encoder.sha256 for aim in aims if aim.encoder}
     sampling = plan.sampling
     here = Conditions(base.name, sampling.steps, sampling.guidance, encoders, scorers.face_sha256)
-    return calibration.fit(here, tuple(aim.attack for aim in aims), len(plan.seeds))
+    return calibration.fit(here, tuple(aim.attack for aim in aims), len(plan.seeds), directions(lora))

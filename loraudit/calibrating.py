@@ -25,7 +25,7 @@ from loraudit.attacks.search import SearchAttack
 from loraudit.base import Base
 from loraudit.errors import LorauditError
 from loraudit.findings import agreement_score, likeness_score, looks
-from loraudit.lora import Factors, LoRA, LoRAFile, clean, load_lora
+from loraudit.lora import Factors, LoRA, LoRAFile, clean, directions, load_lora
 from loraudit.lowrank import Terms, stack
 from loraudit.pictures import read_photos
 from loraudit.scores import FaceScorer
@@ -57,12 +57,13 @@ def calibrate(
     """
     alone = Scorers(face)
     controls = [(kind, measure(base, attacks, plan, (alone,), lora)) for kind, lora in loras]
-    people = [
-        measure(base, attacks, plan, (alone, *(_against(alone, photos) for photos in pictures)), lora)
-        for lora, *pictures in identities
-    ]
+    people, spread = [], []
+    for lora, *pictures in identities:
+        judges = (alone, *(_against(alone, photos) for photos in pictures))
+        people.append(measure(base, attacks, plan, judges, lora))
+        spread.append(directions(lora if isinstance(lora, LoRA) else _as_lora(lora, base)))
     conditions = conditions_of(base, attacks, plan, face_sha256)
-    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people)
+    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people, spread)
 
 
 def calibrate_folders(
@@ -110,6 +111,7 @@ def calibrate_folders(
         looks(len(plan.seeds)),
         [(kind, scores) for kind, scores in rows if kind != _MATCH],
         [scores for kind, scores in rows if kind == _MATCH],
+        [directions(load_lora(str(folder / "lora.safetensors"))) for folder in people],
     )
     found.write(out)
     return found
@@ -121,6 +123,7 @@ def _calibration(
     at: tuple[int, ...],
     controls: Sequence[tuple[str, tuple[Shares, ...]]],
     people: Sequence[tuple[Shares, ...]],
+    spread: Sequence[float | None],
 ) -> Calibration:
     return Calibration(
         name,
@@ -129,6 +132,7 @@ def _calibration(
         tuple(Control(kind, scores) for kind, (scores,) in controls),
         tuple(another for _, _, another in people),
         tuple(Leaking(agreement, likeness) for agreement, likeness, _ in people),
+        tuple(one for one in spread if one is not None),
         versions(),
     )
 

@@ -49,8 +49,15 @@ def test_it_takes_what_shows_most_and_counts_what_it_spends(make) -> None:
     both = torch.stack([best.embeddings[0], plain[0]])[None]
     heights = gaps(base, stack([lora]), both, *noised(base, 8, torch.Generator().manual_seed(0)))[0]
     assert heights[0] >= heights[1] - 1e-5
-    (aim,) = QUICK.aims(lora, base)
-    assert torch.equal(aim.embedding, best.embeddings[0])
+    strong, usual = QUICK.aims(lora, base)
+    assert torch.equal(strong.embedding, best.embeddings[0]) and torch.equal(
+        usual.embedding, strong.embedding
+    )
+    assert [(aim.attack, aim.against_base) for aim in (strong, usual)] == [
+        ("search", True),
+        ("search:usual", False),
+    ]
+    assert (strong.evaluations, usual.evaluations) == (best.evaluations, 0)
 
 
 def test_a_start_that_shows_more_is_taken_and_quotes_nothing() -> None:
@@ -74,7 +81,7 @@ def test_the_words_found_stay_out_of_what_leaves_the_terminal(form) -> None:
 
     plan = Plan(tuple(range(12)), Sampling(2, 2.0))
     lora = without_cross_attention()
-    (aim,) = QUICK.aims(lora, tiny_base())
+    aim, _ = QUICK.aims(lora, tiny_base())
     report = audit_lora(lora, tiny_base(), [QUICK], plan, Scorers(ColourFace()))
     (text,) = aim.quotes
     shown, hidden = (

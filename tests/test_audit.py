@@ -130,20 +130,32 @@ def test_a_photo_that_comes_back_is_a_finding_of_its_own() -> None:
     assert audit().scores == tuple(score for score in audit().scores if "copies" not in score.name)
 
 
+@pytest.mark.parametrize("attack", ["a", "a:usual"])
 @pytest.mark.parametrize(
     ("base", "p", "unused"), [("fake", 0.01, None), ("other", None, "it is of the base other")]
 )
-def test_calibration_is_used_where_it_fits(base, p, unused) -> None:
+def test_calibration_is_used_where_it_fits(base, p, unused, attack) -> None:
     conditions = Conditions(base, 20, 3.0, {"a": "0" * 64}, "f" * 64)
-    controls = (Control("noise", {"a": (0.0,)}),) * 99
+    controls = (Control("noise", {attack: (0.0,)}),) * 99
     calibration = Calibration("calibration-fake", conditions, (8,), controls)
-    report = audit(scorers=Scorers(ColourFace(), face_sha256="f" * 64), calibration=calibration)
+    report = audit(
+        [FakeAttack(attack)], scorers=Scorers(ColourFace(), face_sha256="f" * 64), calibration=calibration
+    )
     assert report.verdict.level is Severity.HIGH
     assert report.settings.calibration == CalibrationUsed("calibration-fake", 99, unused)
     assert report.findings[0].numbers.get("calibrated_p") == p
     assert report.distributions == (() if unused else (Distribution("agreement", 1.0, (0.0,) * 99),))
     assert report.findings[0].confidence is (Confidence.MEDIUM if unused else Confidence.HIGH)
     assert report.incomplete == ()
+
+
+def test_one_face_of_a_file_that_is_several_loras_is_inconclusive() -> None:
+    conditions = Conditions("fake", 20, 3.0, {"a": "0" * 64}, "f" * 64)
+    controls = (Control("noise", {"a": (0.0,)}),) * 99
+    for most, level in ((1000.0, Severity.HIGH), (1.0, Severity.INCONCLUSIVE)):
+        calibration = Calibration("c", conditions, (8,), controls, directions=(most,) * 99)
+        report = audit(scorers=Scorers(ColourFace(), face_sha256="f" * 64), calibration=calibration)
+        assert report.verdict.level is level
 
 
 def test_the_person_in_the_references_is_found() -> None:

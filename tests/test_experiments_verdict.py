@@ -37,7 +37,7 @@ def pool(spread: float, seed: int = 0, pictures: int = 12) -> Pool:
             faces[f"{aim}/{group}"] = F.normalize(mean + spread * noise, dim=-1)
     recipe = {"rank": 1, "unet_targets": [], "text_targets": [], "prior_weight": 1.0}
     recipe |= {"steps": 9, "pictures": 5}
-    return Pool("made", ("synthetic",), (5,), recipe, faces)
+    return Pool("made", ("synthetic",), (5,), recipe, faces, (1.0,))
 
 
 def test_a_person_is_found_and_noise_is_not() -> None:

@@ -114,6 +114,25 @@ def test_the_calibrated_level_falls_with_the_p_value(controls, severity, confide
     assert "No calibration data" in bare.detail
 
 
+def test_one_face_of_several_loras_merged_is_inconclusive() -> None:
+    agreed = seen([0] * 16)
+    for one_person, severity in ((1.0, Severity.HIGH), (0.02, Severity.HIGH), (0.01, Severity.INCONCLUSIVE)):
+        null = Null((8, 16), (0.0,) * 199, one_person=one_person)
+        (finding,) = judge([agreed], POLICY, null)
+        assert finding.severity is severity
+        assert ("several LoRAs merged" in finding.title) is (severity is Severity.INCONCLUSIVE)
+        assert finding.numbers.get("one_person_p") == (None if severity is Severity.HIGH else 0.01)
+    (clean,) = judge([seen(list(range(16)))], POLICY, Null((8, 16), (0.0,) * 199, one_person=0.01))
+    assert clean.severity is Severity.NONE
+
+
+def test_what_is_high_early_stays_above_the_controls_of_the_whole_scan() -> None:
+    """A control at 0.9 is beaten by eight of eight pictures, and by 16 only if 16 show one person."""
+    eight = seen([0] * 8)
+    assert settled(eight, 16, 1, POLICY, Null((8, 16), (0.0,) * 199))
+    assert not settled(eight, 16, 1, POLICY, Null((8, 16), (0.0,) * 197 + (0.96,) * 2))
+
+
 def test_controls_of_a_scan_that_disagree_are_inconclusive_in_every_format() -> None:
     agreed = [0] * 10 + list("abcdef")
     for null in (None, Null((8, 16), (0.0,) * 199)):
@@ -205,8 +224,13 @@ def test_an_attack_that_draws_no_face_stops_early() -> None:
     assert settled(seen([None] * 8), 16, ATTACKS, POLICY)
     assert settled(seen([None] * 11 + [0]), 16, ATTACKS, POLICY)
     assert not settled(seen([None] * 5 + [0, 1, 2]), 16, ATTACKS, POLICY)
-    # With photos, one face that passes would be a finding.
-    assert not settled(strangers_to([None] * 8, (), 0.0), 16, ATTACKS, POLICY)
+    # With photos, one face that passes would be a finding; not where a level takes what few others reach.
+    blind = strangers_to([None] * 8, (), 0.0)
+    assert not settled(blind, 16, ATTACKS, POLICY)
+    others = Null((8, 16), (0.0,) * 99, likeness=tuple(0.004 * i for i in range(99)))
+    assert settled(blind, 16, ATTACKS, POLICY, others)
+    assert not settled(strangers_to([None] * 5 + [0, 1, 2], (0.0,) * 3, 0.0), 16, ATTACKS, POLICY, others)
+    assert not settled(dataclasses.replace(blind, aims_at_face=False), 16, ATTACKS, POLICY, others)
 
 
 def strangers_to(who, cosines, control):
@@ -233,6 +257,24 @@ def test_with_photos_an_attack_stops_early_where_nobody_resembles_them() -> None
     assert not settled(strangers_to(apart, far, 0.0), 12, ATTACKS, POLICY, others)
     unlike = dataclasses.replace(others, likeness=tuple(0.2 + 0.001 * i for i in range(99)))
     assert settled(strangers_to(apart, far, 0.0), 12, ATTACKS, POLICY, unlike)
+
+
+def test_a_person_found_early_stays_above_loras_of_other_people() -> None:
+    """Eight of eight pictures pass; is it critical? Not where LoRAs of others reach that likeness, too."""
+    close = strangers_to([0] * 8, (0.55, 0.62, 0.58, 0.66, 0.52, 0.6, 0.64, 0.56), 0.0)
+    for highest, enough_seen in ((0.2, True), (0.57, False)):
+        null = Null((8, 16), (0.0,) * 99, likeness=(0.0,) * 98 + (highest,))
+        assert settled(close, 16, ATTACKS, POLICY, null) is enough_seen
+
+
+def test_one_picture_that_passes_is_luck_where_others_can_be_compared() -> None:
+    rare = Null((8, 16), (0.0,) * 99, likeness=(0.3,) * 99)
+    for passing, severity in ((0, Severity.NONE), (1, Severity.NONE), (2, Severity.INCONCLUSIVE)):
+        evidence = strangers_to(list(range(16)), (0.6,) * passing + (0.0,) * (16 - passing), 0.0)
+        (finding,) = (one for one in judge([evidence], POLICY, rare) if one.id == "LA-IDENTITY-002")
+        assert finding.severity is severity
+        bare = next(one for one in judge([evidence]) if one.id == "LA-IDENTITY-002")
+        assert (bare.severity > Severity.NONE) is (passing > 0)
 
 
 def like(cosine, n=16):

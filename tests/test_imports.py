@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "console": {"errors", "lora"},
     "outputs": {"errors", "findings", "lora", "report", "console"},
     "interrupt": set(),
+    "failing": {"errors", "lora", "console", "interrupt"},
     "progress": {"console"},
     "quick": set(),
     "request": set(),
@@ -87,14 +88,25 @@ MAY_IMPORT = {
         "workbench",
     },  # fmt: skip,
     "fleet": {"errors", "cards", "findings", "lora", "base", "audit"},
-    "training": {"errors", "cards", "lora", "base", "lowrank", "encoder", "scores", "progress", "interrupt"},
+    "training": {
+        "errors",
+        "cards",
+        "lora",
+        "base",
+        "lowrank",
+        "encoder",
+        "scores",
+        "progress",
+        "interrupt",
+        "failing",
+    },
 }
 """The parts of the package that each part may import, besides itself."""
 UNBOUND = {"cli", "commands", "experiments"}
 TORCH_FREE = (
     "errors", "cards", "findings", "lora", "bounded", "gate", "settings", "target", "inspection", "scrubbing",
     "rulebook", "report", "audit", "scan", "extras", "stock", "caching", "completing", "diagnosis", "request",
-    "progress", "quick", "console", "outputs", "commands", "cli",
+    "progress", "quick", "console", "failing", "outputs", "commands", "cli",
 )  # fmt: skip
 LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL")
 HEAVY = (

@@ -15,7 +15,14 @@ from loraudit.scores.calibration import Calibration, Conditions, Control, Leakin
 HERE = Conditions("tiny", 25, 3.0, {"paper": "a" * 64}, "f" * 64)
 ROW = {"paper": (0.5, 0.25), "prompts:any-name": (0.0, 1.0)}
 MADE = Calibration(
-    "c", HERE, (8, 12), (Control("noise", ROW),) * 99, (ROW,) * 99, (Leaking(ROW, ROW),), {"torch": "2"}
+    "c",
+    HERE,
+    (8, 12),
+    (Control("noise", ROW),) * 99,
+    (ROW,) * 99,
+    (Leaking(ROW, ROW),),
+    (1.5, 3.0) * 50,
+    {"torch": "2"},
 )
 
 
@@ -35,6 +42,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         lambda document: document["leaking"][0].pop("likeness"),
         lambda document: document["leaking"][0].update(extra={}),
         lambda document: document["leaking"][0]["agreement"].pop("paper"),
+        lambda document: document["directions"].append(0.5),
+        lambda document: document.update(directions=["many"]),
         lambda document: document["conditions"].pop("face"),
         lambda document: document["conditions"].update(steps="25"),
         lambda document: document["controls"][0].update(kind="people"),
@@ -56,9 +65,21 @@ def test_what_is_damaged_is_one_error(spoil, tmp_path: Path) -> None:
 def test_data_of_an_earlier_version_have_no_leaking_loras(tmp_path: Path) -> None:
     MADE.write(tmp_path)
     document = json.loads((tmp_path / "calibration.json").read_text())
-    del document["leaking"]
+    del document["leaking"], document["directions"]
     (tmp_path / "calibration.json").write_text(json.dumps(document))
-    assert load_calibration(tmp_path) == dataclasses.replace(MADE, name=tmp_path.name, leaking=())
+    assert load_calibration(tmp_path) == dataclasses.replace(
+        MADE, name=tmp_path.name, leaking=(), directions=()
+    )
+
+
+def test_a_file_is_held_against_the_directions_of_loras_of_one_person() -> None:
+    def one_person(directions, made=MADE):
+        null, _ = made.fit(HERE, ("paper",), 16, directions)
+        assert null is not None
+        return null.one_person
+
+    assert (one_person(1.0), one_person(2.0), one_person(3.1)) == (1.0, 51 / 101, 1 / 101)
+    assert one_person(None) == one_person(9.0, dataclasses.replace(MADE, directions=())) == 1.0
 
 
 def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
@@ -121,7 +142,7 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert load_calibration(tmp_path / "out") == made
     assert [control.kind for control in made.controls] == ["noise", "noise"]
     assert set(made.matches[0]) == {"guidance:class", "guidance:any-name"}
-    assert len(made.leaking) == 2
+    assert len(made.leaking) == len(made.directions) == 2
     assert set(made.leaking[0].agreement) == set(made.leaking[0].likeness) == set(made.matches[0])
     done = tmp_path / "out" / "done.jsonl"
     lines = done.read_text().splitlines(keepends=True)

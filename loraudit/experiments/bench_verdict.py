@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -49,6 +48,8 @@ _KINDS: Final = {
     "calibrated": "calibrated",
     "in-scan controls only": "in_scan",
     "three references": "referenced",
+    "calibrated, stopping early": "early",
+    "three references, stopping early": "early_referenced",
 }
 """Which `Outcome` each table of levels is of."""
 _FEW: Final = 32
@@ -109,13 +110,13 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
 
     found = {side: [faces(zoo, people=job.people) for zoo in zoos[side]] for side in ("leaking", "harmless")}
     found["harmless"] += [faces(zoo, "-extra", extra=True) for zoo in zoos["extra"]]
-    null = _null(job, {"search": checkpoint.sha256})
+    null_of = _nulls(job, {"search": checkpoint.sha256})
     say("judging")
     people = [case for pool in found["leaking"] for case in cases(pool, pool.identities, face)]
     nobody: list[Case] = []
     for pool in found["harmless"]:
         nobody += cases(pool, strangers(len(pool.kinds), len(nobody)), face)
-    leaking, harmless = (_outcomes(side, null) for side in (people, nobody))
+    leaking, harmless = (_outcomes(side, null_of) for side in (people, nobody))
     record = {**settings, **measure(leaking, harmless)}
     if job.curve is not None:
         record["curve"] = _curve(open_zoo(job.curve), faces, face)
@@ -207,12 +208,12 @@ def _stopping(pairs: Sequence[tuple[Judged, Judged]]) -> dict[str, Any]:
     }
 
 
-def _outcomes(found: Sequence[Case], null: Null | None) -> list[Outcome]:
+def _outcomes(found: Sequence[Case], null_of: Callable[[Case], Null | None]) -> list[Outcome]:
     if len(found) <= _FEW:
-        return [outcome(case, null) for case in found]
+        return [outcome(case, null_of(case)) for case in found]
     # Forked, because nothing in it needs torch.
     with ProcessPoolExecutor(mp_context=get_context("fork")) as workers:
-        return list(workers.map(partial(outcome, null=null), found, chunksize=4))
+        return list(workers.map(outcome, found, map(null_of, found), chunksize=4))
 
 
 def _curve(zoo: Zoo, faces: Callable[..., Pool], face: FaceScorer) -> list[dict[str, Any]]:
@@ -230,17 +231,18 @@ def _curve(zoo: Zoo, faces: Callable[..., Pool], face: FaceScorer) -> list[dict[
     return rows
 
 
-def _null(job: VerdictBench, encoders: dict[str, str]) -> Null | None:
+def _nulls(job: VerdictBench, encoders: dict[str, str]) -> Callable[[Case], Null | None]:
+    """Of each case what control LoRAs score, as a scan of it would be told."""
     folder = Path(job.calibration) if Path(job.calibration).is_dir() else models_dir() / job.calibration
     if not folder.is_dir():
-        return None
+        return lambda _case: None
     data = load_calibration(folder)
     mine = data.conditions
     here = Conditions(mine.base, job.steps, job.guidance, encoders, mine.face)
     null, used = data.fit(here, AIMS, job.samples)
     if null is None:
         raise LorauditError(f"the calibration {clean(folder.name)} does not fit: {used.unused}")
-    return null
+    return lambda case: data.fit(here, AIMS, job.samples, case.directions)[0]
 
 
 def _zoos(folder: Path) -> list[Zoo]:

@@ -68,6 +68,8 @@ class Case:
     """The same with three photos: of the person, or of a stranger where the LoRA holds nobody."""
     shown: bool | None = None
     """Whether the secret prompt shows the person; None where there is none."""
+    directions: float | None = None
+    """As `Pool.directions`."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
         shown = None
         if secret:
             shown = int((torch.cat(secret) @ reference >= face.threshold).sum()) >= SHOWN
-        found.append(Case(pool.name, kind, pool.recipe, plain, told, shown))
+        found.append(Case(pool.name, kind, pool.recipe, plain, told, shown, pool.directions[row]))
     return found
 
 
@@ -218,7 +220,9 @@ def outcome(case: Case, null: Null | None) -> Outcome:
 
 
 def scores(case: Case, null: Null | None) -> dict[str, float]:
-    """What the ROC curves are of."""
+    """What the ROC curves are of. As in a scan, the agreement of a file that may be several LoRAs merged says
+    nothing where there are calibration data to tell that.
+    """
     threshold = case.evidence[0].threshold
     at = looks(case.evidence[0].tuned.pictures)
     tuned = [agreement_score(one.tuned, threshold, at) for one in case.evidence]
@@ -226,13 +230,14 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
         max(agreement_score(faces, threshold, at) for faces in (one.base, one.scrambled) if faces is not None)
         for one in case.evidence
     ]
+    several = null is not None and null.one_person <= POLICY.high_p
     found = {
-        "without references": max(tuned),
+        "without references": 0.0 if several else max(tuned),
         "in-scan controls only": max(a - b for a, b in zip(tuned, controls, strict=True)),
         "three references": max(likeness_score(one.tuned, at) for one in case.referenced),
     }
     if null is not None:
-        found["p-value"] = conformal_p(max(tuned), null.agreement)
+        found["p-value"] = conformal_p(found["without references"], null.agreement)
     return found
 
 

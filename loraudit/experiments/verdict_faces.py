@@ -21,20 +21,20 @@ from torch import Tensor
 
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import draw
-from loraudit.attacks.prompts import ANY_NAME
 from loraudit.attacks.search import SearchAttack
 from loraudit.base import Base, Sampling
 from loraudit.encoder import Encoder
+from loraudit.experiments.conditions import as_lora
+from loraudit.lora import directions
 from loraudit.lowrank import Terms
 from loraudit.scores import FaceScorer
-from loraudit.training.captions import instance_prompt
 from loraudit.training.data import Synthetic
 from loraudit.training.zoo import Zoo
 
 __all__ = ["AIMS", "GROUPS", "SECRET", "Pool", "Shots", "draw_faces", "merged", "pools", "read_pool"]
 
-AIMS: Final = ("search", "guidance:any-name")
-"""The strongest attack, and the strongest that needs nothing."""
+AIMS: Final = ("search", "search:usual")
+"""The strongest attack, by either guidance."""
 GROUPS: Final = ("tuned", "base", "scrambled")
 SECRET: Final = ("secret prompt/usual guidance", "secret prompt/model guidance")
 """`<what>/<how>` of the pictures under the secret prompt, which no attack knows."""
@@ -65,6 +65,8 @@ class Pool:
     recipe: dict[str, Any]
     faces: dict[str, Tensor]
     """`<attack>/<group>`, and of people `SECRET` => `[M, N, e]`, zero where no face was found."""
+    directions: tuple[float, ...]
+    """In how many each LoRA changes a module (`loraudit.lora.participation`)."""
 
 
 def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, Terms]]:
@@ -100,20 +102,18 @@ def faces_of(
 ) -> dict[str, Tensor]:
     """`<attack>/<group>` => unit face vectors `[M, N, e]`, zero where no face is found."""
     count, seeds = len(next(iter(terms.values()))[0]), range(shots.samples)
-    text = {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
-    with base.tuned(text):
-        any_name = base.encode_text([instance_prompt(ANY_NAME)] * count)
     start = None if encoder is None else encoder(terms)[0]
-    embeddings = (SearchAttack().best(base, terms, start).embeddings, any_name)
+    embedding = SearchAttack().best(base, terms, start).embeddings
     noise = scrambled(terms, SCRAMBLE_SEED)
+    # Without a LoRA both guidances are the same.
+    plain = base.sample(embedding, seeds, shots.sampling, count)
     found = {}
-    for attack, embedding in zip(AIMS, embeddings, strict=True):
+    for attack, against_base in zip(AIMS, (True, False), strict=True):
         for group in GROUPS:
-            if group == "base":
-                pictures = base.sample(embedding, seeds, shots.sampling, count)
-            else:
+            pictures = plain
+            if group != "base":
                 lora = terms if group == "tuned" else noise
-                pictures = draw(base, lora, embedding, seeds, shots.sampling, against_base=True, loras=count)
+                pictures = draw(base, lora, embedding, seeds, shots.sampling, against_base, loras=count)
             found[f"{attack}/{group}"] = face.embed(pictures).vectors.view(count, len(seeds), -1)
     return found
 
@@ -153,6 +153,7 @@ def draw_faces(
     if not target.exists():
         parts: dict[str, list[Tensor]] = {}
         kinds: list[str] = []
+        spread: list[float] = []
         for kind, terms in pools(zoo, step, people, extra):
             say(f"{target.stem}: {len(kinds)} done")
             faces = faces_of(base, terms, encoder, shots, face)
@@ -163,8 +164,10 @@ def draw_faces(
             for name, vectors in faces.items():
                 parts.setdefault(name, []).append(vectors)
             kinds += [kind] * len(vectors)
+            spread += [directions(as_lora(terms, row)) or 1.0 for row in range(len(vectors))]
         about = {
             "kinds": kinds,
+            "directions": spread,
             "identities": [member.identity for member in zoo.members[: len(kinds)]] if known else [],
             "recipe": {**dataclasses.asdict(zoo.plan.recipe), "pictures": zoo.plan.pictures, "steps": step},
         }
@@ -181,4 +184,11 @@ def read_pool(path: Path) -> Pool:
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["about"])
         faces = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return Pool(path.stem, tuple(about["kinds"]), tuple(about["identities"]), about["recipe"], faces)
+    return Pool(
+        path.stem,
+        tuple(about["kinds"]),
+        tuple(about["identities"]),
+        about["recipe"],
+        faces,
+        tuple(about["directions"]),
+    )

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from loraudit.findings.exits import Exit, combine_exit_codes, exit_code
     from loraudit.findings.fingerprints import fingerprint
     from loraudit.findings.intervals import mean_interval, quantile, wilson_interval
+    from loraudit.findings.judging import judge
     from loraudit.findings.likelihood import Likelihood, judge_likelihood, likelihood_score
     from loraudit.findings.metadata import METADATA_RULES, MetadataRule, Trace, judge_metadata
     from loraudit.findings.null import Null, agreement_score, conformal_p, distributions, likeness_score
-    from loraudit.findings.policy import Policy, judge
+    from loraudit.findings.policy import Policy
     from loraudit.findings.rules import Rule
     from loraudit.findings.stopping import enough, looks, settled
     from loraudit.findings.table import leading_attack, score_table
@@ -130,7 +131,8 @@ _HOMES = {
         "likelihood": "Likelihood judge_likelihood likelihood_score",
         "metadata": "METADATA_RULES MetadataRule Trace judge_metadata",
         "null": "Null agreement_score conformal_p distributions likeness_score",
-        "policy": "Policy judge",
+        "judging": "judge",
+        "policy": "Policy",
         "rules": "Rule",
         "stopping": "enough looks settled",
         "table": "leading_attack score_table",

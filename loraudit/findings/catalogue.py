@@ -157,7 +157,8 @@ def _weights(policy: Policy) -> Iterator[Explained]:
             Severity.MEDIUM: f"a share of {policy.medium_agreement:.2f} or more",
             Severity.LOW: f"a share of {policy.low_agreement:.2f} or more",
             Severity.INCONCLUSIVE: "a control agrees about as much, or the controls disagree and p <= "
-            f"{policy.low_p:g}",
+            f"{policy.low_p:g}; or the file changes the model in more directions than LoRAs of one person do "
+            f"(p <= {policy.high_p:g}), as several LoRAs merged do",
             Severity.NONE: "otherwise",
         },
         "The person can be drawn by anybody who has the file, whatever was cut from its metadata.",
@@ -176,8 +177,9 @@ def _weights(policy: Policy) -> Iterator[Explained]:
             f"{policy.high_p:g} among LoRAs of other people",
             Severity.LOW: "a larger share than that of both controls; or the likeness with p <= "
             f"{policy.medium_p:g}",
-            Severity.INCONCLUSIVE: "some pictures pass, but a control comes as close",
-            Severity.NONE: "no picture passes",
+            Severity.INCONCLUSIVE: "some pictures pass, with calibration data "
+            f"{policy.least_accepted(calibrated=True)} or more, but a control comes as close",
+            Severity.NONE: "otherwise",
         },
         f"The file is a likeness of that person. {ACCEPTED.caveat}",
     )

@@ -46,6 +46,7 @@ __all__ = [
     "agreement_test",
     "likeness",
     "likeness_test",
+    "of_pictures",
 ]
 
 _EXACT_LABELLINGS = 20_000
@@ -210,14 +211,15 @@ def likeness_test(evidence: AttackEvidence) -> Comparison:
     pool, size = tuned.pictures + base.pictures, tuned.pictures
     if not size or not base.pictures:
         return Comparison(1.0, 1.0)
-    cosines = [*_of_pictures(tuned), *_of_pictures(base)]
+    cosines = [*of_pictures(tuned), *of_pictures(base)]
     sums = [math.fsum(cosines[i] for i in group) for group in _labellings(pool, size)]
     extreme = sum(other >= math.fsum(cosines[:size]) for other in sums)
     sampled = math.comb(pool, size) > _EXACT_LABELLINGS
     return Comparison((extreme + sampled) / (len(sums) + sampled), quantile([s / size for s in sums], 0.95))
 
 
-def _of_pictures(faces: Faces) -> list[float]:
+def of_pictures(faces: Faces) -> list[float]:
+    """Cosines to the reference person, one a picture; 0 for those without a face, which come last."""
     found = list(faces.to_reference or ())
     return [*found, *[0.0] * (faces.pictures - len(found))]
 

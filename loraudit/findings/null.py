@@ -36,6 +36,10 @@ class Null:
     """Of LoRAs of one person each: shown beside the others, never judged with."""
     leaking_likeness: tuple[float, ...] = ()
     """The same, against photos of that person."""
+    one_person: float = 1.0
+    """The p-value of the file being a LoRA of one person: its place among such, by the number of directions
+    in which it changes a module. Several LoRAs merged reach in more.
+    """
 
 
 def conformal_p(score: float, controls: Sequence[float]) -> float:

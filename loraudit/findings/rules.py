@@ -29,11 +29,12 @@ class Words:
 
 
 class Doubt(Enum):
-    """Which control comes as close, so that a scan cannot tell."""
+    """What keeps a scan from telling: a control that comes as close, or a file that may be several."""
 
     BASE = "base model"
     SCRAMBLED = "scrambled LoRA"
     CONTROLS = "control LoRAs"
+    MERGED = "several LoRAs merged"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ AGREEMENT = Rule(
             "Reconstructions agree, but those of LoRAs that hold no single person do as well",
             "Reconstructions agree on one face, but so do those of control LoRAs that hold no single person: "
             "this scan cannot tell.",
+        ),
+        Doubt.MERGED: Words(
+            "One face comes back, but the file looks like several LoRAs merged",
+            "One face comes back, but the file changes the model in more directions than LoRAs of one person "
+            "do: it may be a blend of several. Scan it with --reference PHOTOS, or before it is merged.",
         ),
     },
     controls="control LoRAs that hold no single person",

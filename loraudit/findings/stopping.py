@@ -15,9 +15,10 @@ any level could take: enough pairs for the lowest share, and enough for the test
 nothing.
 
 An attack of which too few pictures show a face is inconclusive; it is settled, too, once the chance of enough
-faces is at most `ERROR`. Whom the photos show is settled by cosines: those of the pictures to come are
-predicted by Student's t from those seen, and neither may one of them be likely to reach the face model's
-threshold nor their mean the likeness of a finding.
+faces is at most `ERROR`, with photos only where there are calibration data of the likeness. Whom the photos
+show is settled by cosines: those of the pictures to come are predicted by Student's t from those seen. Futile
+is where they will hardly reach the face model's threshold often enough, nor their mean the likeness of a
+finding; found, where the mean will hardly fall to what LoRAs of other people reach.
 """
 
 import math
@@ -25,15 +26,17 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Final
 
-from loraudit.findings.evidence import AttackEvidence
+from loraudit.findings.claims import Claim, accepted_claim, agreement_claim
+from loraudit.findings.evidence import AttackEvidence, of_pictures
 from loraudit.findings.intervals import quantile, t_tail, wilson_interval
+from loraudit.findings.judging import judge
 from loraudit.findings.null import Null, conformal_p
-from loraudit.findings.policy import Claim, Policy, accepted_claim, agreement_claim, judge
+from loraudit.findings.policy import Policy
 from loraudit.findings.vocabulary import Severity
 
 __all__ = ["EARLY_ALPHA", "ERROR", "enough", "looks", "settled"]
 
-ERROR: Final = 0.02
+ERROR: Final = 0.05
 """Chance that an attack stopped early would have ended otherwise."""
 EARLY_ALPHA: Final = 0.001
 FIRST_LOOK: Final = 8
@@ -58,13 +61,12 @@ def settled(
     if accepted is None:
         return _agreement_settled(evidence, most, planned, policy, null)
     if evidence.tuned.found < policy.min_faces:
-        # One picture accepted later is a finding, and any face may be that.
-        return False
+        return _faceless(evidence, most, policy, null)
     if accepted.severity is Severity.NONE:
         return _hardly_alike(evidence, most, policy, null) and _agreement_settled(
             evidence, most, planned, policy, null
         )
-    return _surely_critical(accepted, most, policy)
+    return _surely_critical(accepted, most, policy, null)
 
 
 def _agreement_settled(
@@ -79,8 +81,17 @@ def _agreement_settled(
     times = planned if claim.conformal is None else 1
     if claim.severity < Severity.HIGH or claim.chance * times > EARLY_ALPHA:
         return False
-    fewest = next(k for k in range(most + 1) if _pairs(k) >= policy.high_agreement * _pairs(most))
-    return _more(claim, most, fewest) >= 1 - ERROR
+    return _more(claim, most, _fewest_high(most, policy, null)) >= 1 - ERROR
+
+
+def _fewest_high(most: int, policy: Policy, null: Null | None) -> int:
+    """Pictures of one person among `most` from which the level is high, as far as shares decide it."""
+    for k in range(2, most + 1):
+        share = _pairs(k) / _pairs(most)
+        rare = null is None or conformal_p(share, null.agreement) <= policy.high_p
+        if share >= policy.high_agreement and rare:
+            return k
+    return most
 
 
 def enough(
@@ -92,28 +103,53 @@ def enough(
     return any(finding.severity >= top for finding in findings)
 
 
+def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
+    """Whether faces will hardly be enough for more, with photos, than that there are too few."""
+    if null is None or not null.likeness or not evidence.aims_at_face:
+        # One picture accepted later is a finding, and any face may be that.
+        return False
+    tuned = evidence.tuned
+    # A level takes a mean over all pictures that few others reach, and no face adds more than a cosine of 1.
+    alike = math.ceil(quantile(null.likeness, 1 - policy.low_p) * most)
+    return _reach(tuned.found, tuned.pictures, most - tuned.pictures, min(alike, policy.min_faces)) <= ERROR
+
+
 def _hardly_alike(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
-    """Whether pictures to come will hardly pass as the person in the photos, nor resemble them more."""
+    """Whether too few pictures to come will pass as the person in the photos, nor resemble them more."""
     cosines = evidence.tuned.to_reference or ()
     n, more = len(cosines), most - evidence.tuned.pictures
     mean, spread = fmean(cosines), max(stdev(cosines), _LEAST_SPREAD)
-    one = (evidence.threshold - mean) / (spread * math.sqrt(1 + 1 / n))
-    chance = more * t_tail(one, n - 1)
+    calibrated = null is not None and bool(null.likeness)
+    pass_by = t_tail((evidence.threshold - mean) / (spread * math.sqrt(1 + 1 / n)), n - 1)
+    passed = sum(cosine >= evidence.threshold for cosine in cosines)
+    needed = policy.least_accepted(calibrated) - passed
+    chance = 1 - math.fsum(
+        math.comb(more, k) * pass_by**k * (1 - pass_by) ** (more - k) for k in range(min(needed, more + 1))
+    )
     if null is not None and null.likeness:
-        short = quantile(null.likeness, 1 - policy.medium_p) - mean
-        # The mean of all is `mean` plus `more / (n + more)` of what the new ones differ by.
-        differ = short * (n + more) / more
-        chance += t_tail(differ / (spread * math.sqrt(1 / more + 1 / n)), n - 1)
+        chance += _mean_passes(cosines, quantile(null.likeness, 1 - policy.medium_p), more)
     return chance <= ERROR
 
 
-def _surely_critical(claim: Claim, most: int, policy: Policy) -> bool:
+def _mean_passes(seen: Sequence[float], bar: float, more: int) -> float:
+    """Chance that the mean of all is above `bar` once `more` of the same kind have joined those `seen`."""
+    n, mean, spread = len(seen), fmean(seen), max(stdev(seen), _LEAST_SPREAD)
+    # The mean of all is `mean` plus `more / (n + more)` of what the new ones differ by.
+    differ = (bar - mean) * (n + more) / more
+    return t_tail(differ / (spread * math.sqrt(1 / more + 1 / n)), n - 1)
+
+
+def _surely_critical(claim: Claim, most: int, policy: Policy, null: Null | None) -> bool:
     share = claim.share
     low, _ = wilson_interval(share.k, share.n, _EARLY_CONFIDENCE)
     if claim.severity < Severity.CRITICAL or low < policy.critical_low or low <= claim.control:
         return False
     fewest = next(k for k in range(most + 1) if wilson_interval(k, most)[0] >= policy.critical_low)
-    return _reach(share.k, share.n, most - share.n, fewest) >= 1 - ERROR
+    chance = 1 - _reach(share.k, share.n, most - share.n, fewest)
+    if null is not None and null.likeness:
+        seen = of_pictures(claim.evidence.tuned)
+        chance += _mean_passes([-cosine for cosine in seen], -max(null.likeness), most - share.n)
+    return chance <= ERROR
 
 
 def _more(claim: Claim, most: int, fewest: int) -> float:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loraudit.lora.header import clean
     from loraudit.lora.load import load_lora
     from loraudit.lora.matrices import Factors, LoRA, LoRAFile, Site, Unread
+    from loraudit.lora.participation import directions
     from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Unread",
     "canonicalize",
     "clean",
+    "directions",
     "export_lora",
     "load_lora",
     "write_diffusers",
@@ -41,6 +43,7 @@ _HOMES = {
     "Unread": "matrices",
     "canonicalize": "canonical",
     "clean": "header",
+    "directions": "participation",
     "export_lora": "export",
     "load_lora": "load",
     "write_diffusers": "write",

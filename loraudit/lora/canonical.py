@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from loraudit.errors import NotScannable
 from loraudit.lora.matrices import Factors
 
-__all__ = ["canonicalize"]
+__all__ = ["canonicalize", "triangle"]
 
 TIE: Final = 1e-6
 """Relative difference up to which two magnitudes count as equal where the sign is chosen."""
@@ -45,7 +45,7 @@ def canonicalize(factors: Factors) -> Factors:
     `norm(up[:, 0]) ** 2`. Raises `NotScannable` if a canonical factor overflows float32.
     """
     B, A = factors.up.astype(np.float64), factors.down.astype(np.float64)
-    left, right = _triangle(B), _triangle(A.T)
+    left, right = triangle(B), triangle(A.T)
     u, S, vt = np.linalg.svd(left @ right.T, full_matrices=False)
     # A strict comparison, so that a zero update has rank 0.
     rank = int(np.sum(np.finfo(np.float32).eps * S[0] < S))
@@ -63,8 +63,8 @@ def canonicalize(factors: Factors) -> Factors:
     return Factors(up, down, factors.scale)
 
 
-def _triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The triangular factor of the thin QR."""
+def triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The triangular factor `[min(m, n), n]` of the thin QR of a matrix `[m, n]`."""
     # numpy's types forget that this mode gives one matrix.
     return cast("NDArray[np.float64]", np.linalg.qr(matrix, mode="r"))
 

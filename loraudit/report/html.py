@@ -44,6 +44,7 @@ _LABELS: Final = {
     "null_p95": "chance reaches",
     "p_value": "p",
     "calibrated_p": "p among control LoRAs",
+    "one_person_p": "p of being of one person",
     "threshold": "one person from cosine",
     "far": "false accepts",
     "attacks": "attacks planned",

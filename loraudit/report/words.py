@@ -31,7 +31,7 @@ WORDS_ONLY = (
 )
 _ORDER = (
     "attack", "attacks", "value", "k", "n", "low", "high", "base_value", "base_k", "base_n",
-    "scrambled_value", "null_p95", "p_value", "calibrated_p", "threshold", "far",
+    "scrambled_value", "null_p95", "p_value", "calibrated_p", "one_person_p", "threshold", "far",
 )  # fmt: skip
 
 
