@@ -57,13 +57,13 @@ def calibrate(
     """
     alone = Scorers(face)
     controls = [(kind, measure(base, attacks, plan, (alone,), lora)) for kind, lora in loras]
-    people, spread = [], []
+    people, reached = [], []
     for lora, *pictures in identities:
         judges = (alone, *(_against(alone, photos) for photos in pictures))
         people.append(measure(base, attacks, plan, judges, lora))
-        spread.append(directions(lora if isinstance(lora, LoRA) else _as_lora(lora, base)))
+        reached.append(directions(lora if isinstance(lora, LoRA) else _as_lora(lora, base)))
     conditions = conditions_of(base, attacks, plan, face_sha256)
-    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people, spread)
+    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people, reached)
 
 
 def calibrate_folders(
@@ -123,8 +123,9 @@ def _calibration(
     at: tuple[int, ...],
     controls: Sequence[tuple[str, tuple[Shares, ...]]],
     people: Sequence[tuple[Shares, ...]],
-    spread: Sequence[float | None],
+    reached: Sequence[float | None],
 ) -> Calibration:
+    """`reached` are the directions of each of the `people`, None of one that leaves the UNet as it is."""
     return Calibration(
         name,
         conditions,
@@ -132,7 +133,7 @@ def _calibration(
         tuple(Control(kind, scores) for kind, (scores,) in controls),
         tuple(another for _, _, another in people),
         tuple(Leaking(agreement, likeness) for agreement, likeness, _ in people),
-        tuple(one for one in spread if one is not None),
+        tuple(one for one in reached if one is not None),
         versions(),
     )
 

@@ -153,7 +153,7 @@ def draw_faces(
     if not target.exists():
         parts: dict[str, list[Tensor]] = {}
         kinds: list[str] = []
-        spread: list[float] = []
+        reached: list[float] = []
         for kind, terms in pools(zoo, step, people, extra):
             say(f"{target.stem}: {len(kinds)} done")
             faces = faces_of(base, terms, encoder, shots, face)
@@ -164,10 +164,11 @@ def draw_faces(
             for name, vectors in faces.items():
                 parts.setdefault(name, []).append(vectors)
             kinds += [kind] * len(vectors)
-            spread += [directions(as_lora(terms, row)) or 1.0 for row in range(len(vectors))]
+            # One that leaves the UNet as it is is as far from merged as can be.
+            reached += [directions(as_lora(terms, row)) or 1.0 for row in range(len(vectors))]
         about = {
             "kinds": kinds,
-            "directions": spread,
+            "directions": reached,
             "identities": [member.identity for member in zoo.members[: len(kinds)]] if known else [],
             "recipe": {**dataclasses.asdict(zoo.plan.recipe), "pictures": zoo.plan.pictures, "steps": step},
         }

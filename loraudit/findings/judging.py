@@ -78,7 +78,7 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
         _confidence(claim, policy, attacks),
         words.title,
         detail,
-        rule.remedy if leak else rule.next_step,
+        rule.remedy if leak else words.next_step or rule.next_step,
         words.summary,
         _numbers(claim, policy, attacks, null),
         evidence.quotes,

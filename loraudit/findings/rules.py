@@ -26,6 +26,8 @@ class Words:
     title: str
     summary: str
     """The sentence of the verdict."""
+    next_step: str = ""
+    """What to do instead of the rule's `next_step`, where that would not help."""
 
 
 class Doubt(Enum):
@@ -103,7 +105,8 @@ AGREEMENT = Rule(
         Doubt.MERGED: Words(
             "One face comes back, but the file looks like several LoRAs merged",
             "One face comes back, but the file changes the model in more directions than LoRAs of one person "
-            "do: it may be a blend of several. Scan it with --reference PHOTOS, or before it is merged.",
+            "do: it may be a blend of several.",
+            "Scan it with --reference PHOTOS, or its parts before they are merged: a deeper scan is no help.",
         ),
     },
     controls="control LoRAs that hold no single person",
