@@ -1,4 +1,4 @@
-"""The HTML report in a browser: no request, no script, no complaint, and it fits; and a page that does not."""
+"""The HTML report in a browser: no request, no script, no complaint, and it fits; a bad page does not."""
 
 import pytest
 
