@@ -82,7 +82,7 @@ def audit_lora(
     policy = Policy()
     null, used = _null(lora, calibration, base, aims, plan, scorers)
     evidence: list[AttackEvidence] = []
-    ran = pictures = 0
+    ran = pictures = shared = 0
 
     def is_settled(found: Reconstruction) -> bool:
         return scorers is not None and settled(scorers.weigh(found), len(plan.seeds), len(aims), policy, null)
@@ -92,7 +92,7 @@ def audit_lora(
 
     for found in plan.reconstruct(lora, base, aims, on_step, is_settled, is_enough):
         keep(found)
-        ran, pictures = ran + 1, pictures + len(found.seeds)
+        ran, pictures, shared = ran + 1, pictures + len(found.seeds), shared + found.shared
         if scorers:
             evidence.append(scorers.weigh(found))
     from loraudit.lowrank import stack
@@ -102,8 +102,7 @@ def audit_lora(
         known = likelihood.run(base, stack([lora], base.device, base.dtype), aims[0].embedding)
     tested = () if likelihood is None else ("likelihood",)
     sought = sum(aim.evaluations for aim in aims)
-    spent = sought + plan.evaluations(pictures)
-    most = sought + plan.evaluations(len(aims) * len(plan.seeds))
+    spent, most = sought + plan.evaluations(pictures, shared), sought + plan.most(aims)
     found_so_far = judge(evidence, policy, null, len(aims)) if scorers else ()
     copied = judge_copies(evidence, policy)
     return Report(

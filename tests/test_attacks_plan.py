@@ -87,7 +87,26 @@ def test_the_strongest_attack_goes_first() -> None:
     given = [Aim(name, torch.zeros(1)) for name in ("prompts:class", "paper", "guidance:class", "encoder")]
     ordered = [aim.attack for aim in PLAN.in_order(given)]
     assert ordered == ["encoder", "guidance:class", "paper", "prompts:class"]
-    assert LONG.evaluations(10) == 3 * 10 * 1 * 2
+    assert LONG.evaluations(10, 4) == (3 * 10 - 4) * 1 * 2
+
+
+def test_aims_of_one_embedding_share_the_pictures_of_the_base(aims) -> None:
+    base, lora = tiny_base(), random_lora()
+    usual = dataclasses.replace(aims[0], attack="usual")
+    guided = dataclasses.replace(aims[0], attack="guided", against_base=True)
+    stops = {"guided": 8}
+
+    def settled(found) -> bool:
+        return len(found.seeds) >= stops.get(found.aim.attack, 14)
+
+    both = list(LONG.reconstruct(lora, base, [guided, usual, aims[1]], lambda *_: None, settled))
+    assert [(len(found.seeds), found.shared) for found in both] == [(8, 0), (14, 8), (14, 0)]
+    alone = pictures(LONG, lora, base, [usual])[0]
+    for name in ("tuned", "base", "scrambled"):
+        assert torch.allclose(getattr(both[1], name), getattr(alone, name), atol=1e-4)
+    assert torch.equal(both[1].base[:8], both[0].base)
+    assert not torch.allclose(both[1].tuned[:8], both[0].tuned, atol=1e-3)
+    assert LONG.most([guided, usual, aims[1]]) == (3 * 3 * 14 - 14) * 1 * 2
 
 
 def test_a_lora_for_another_base_is_refused(aims) -> None:

@@ -49,6 +49,8 @@ class Reconstruction:
     """Pictures by the untouched model: the same embedding, seeds and settings."""
     scrambled: Tensor
     """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`): the same."""
+    shared: int = 0
+    """Pictures in `base` that were made for another aim."""
 
 
 class Attack(Protocol):

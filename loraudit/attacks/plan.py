@@ -64,27 +64,35 @@ class Plan:
     ) -> Iterator[Reconstruction]:
         """Pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy of it.
 
-        A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. `settled`
-        is asked at every look whether an aim needs no more pictures, `enough` after every aim whether the
-        others are not needed; neither is if the plan is not `sequential`. `on_step` hears how many pictures
-        are done or not needed, of how many. Raises `NotScannable` if the LoRA does not fit the base.
+        A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. Without
+        the LoRA both guidances are the same, and aims of one embedding share those pictures. `settled` is
+        asked at every look whether an aim needs no more pictures, `enough` after every aim whether the others
+        are not needed; neither is if the plan is not `sequential`. `on_step` hears how many pictures are done
+        or not needed, of how many. Raises `NotScannable` if the LoRA does not fit the base.
         """
         terms = stack([lora], base.device, base.dtype)
         groups: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
         size, each = self.pictures_a_pass(base), len(groups) * len(self.seeds)
-        total = len(aims) * each
+        total, none = len(aims) * each, torch.zeros(0, 3, base.image_size, base.image_size)
+        plain: list[tuple[Tensor, dict[int, Tensor]]] = []
         for number, aim in enumerate(aims):
-            found, start = Reconstruction(aim, (), *(_no_pictures(base) for _ in groups)), 0
+            found, start = Reconstruction(aim, (), none, none, none), 0
+            known = _of_embedding(plain, aim.embedding)
             for look in looks(len(self.seeds)):
                 while start < look:
                     seeds = self.seeds[start : min(start + size, look)]
                     parts: list[Tensor] = []
+                    shared = len(seeds) if known.keys() >= set(seeds) else 0
                     for group in groups:
                         on_step(number * each + len(groups) * start + len(parts) * len(seeds), total)
+                        if shared and not group:
+                            parts.append(torch.stack([known[seed] for seed in seeds]))
+                            continue
                         parts.append(
                             draw(base, group, aim.embedding[None], seeds, self.sampling, aim.against_base)
                         )
-                    found, start = _extended(found, seeds, parts), start + len(seeds)
+                    known.update(zip(seeds, parts[1], strict=True))
+                    found, start = _extended(found, seeds, parts, shared), start + len(seeds)
                 if self.sequential and look < len(self.seeds) and settled(found):
                     break
             on_step((number + 1) * each, total)
@@ -100,18 +108,36 @@ class Plan:
         positions = 16 * 64 if base.device.type == "cpu" else 4 * 4096
         return max(1, positions // (height * width))
 
-    def evaluations(self, pictures: int) -> int:
-        """Evaluations of the UNet for `pictures` by each of the three models."""
-        return 3 * pictures * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
+    def evaluations(self, pictures: int, shared: int) -> int:
+        """Evaluations of the UNet for `pictures` by each of the three models, `shared` of which the base had
+        made for another aim.
+        """
+        return (3 * pictures - shared) * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
+
+    def most(self, aims: Sequence[Aim]) -> int:
+        """Evaluations if nothing stops early."""
+        found: list[tuple[Tensor, dict[int, Tensor]]] = []
+        for aim in aims:
+            _of_embedding(found, aim.embedding)
+        pictures, distinct = (number * len(self.seeds) for number in (len(aims), len(found)))
+        return self.evaluations(pictures, pictures - distinct)
 
 
-def _no_pictures(base: Base) -> Tensor:
-    return torch.zeros(0, 3, base.image_size, base.image_size)
+def _of_embedding(plain: list[tuple[Tensor, dict[int, Tensor]]], embedding: Tensor) -> dict[int, Tensor]:
+    """The untouched model's pictures at an embedding, by seed; a new place for them if it is a new one."""
+    for known, pictures in plain:
+        if torch.equal(known, embedding):
+            return pictures
+    plain.append((embedding, {}))
+    return plain[-1][1]
 
 
-def _extended(found: Reconstruction, seeds: tuple[int, ...], parts: Sequence[Tensor]) -> Reconstruction:
+def _extended(
+    found: Reconstruction, seeds: tuple[int, ...], parts: Sequence[Tensor], shared: int
+) -> Reconstruction:
     before = (found.tuned, found.base, found.scrambled)
-    return Reconstruction(found.aim, (*found.seeds, *seeds), *map(torch.cat, zip(before, parts, strict=True)))
+    tuned, base, scrambled = map(torch.cat, zip(before, parts, strict=True))
+    return Reconstruction(found.aim, (*found.seeds, *seeds), tuned, base, scrambled, found.shared + shared)
 
 
 def draw(
