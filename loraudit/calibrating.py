@@ -30,6 +30,7 @@ from loraudit.lowrank import Terms, stack
 from loraudit.pictures import read_photos
 from loraudit.scores import FaceScorer
 from loraudit.scores.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares, null_of
+from loraudit.scores.merging import Spread
 from loraudit.workbench import Bench
 
 __all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure", "versions"]
@@ -57,13 +58,13 @@ def calibrate(
     """
     alone = Scorers(face)
     controls = [(kind, measure(base, attacks, plan, (alone,), lora)) for kind, lora in loras]
-    people, reached = [], []
+    people, spreads = [], []
     for lora, *pictures in identities:
         judges = (alone, *(_against(alone, photos) for photos in pictures))
         people.append(measure(base, attacks, plan, judges, lora))
-        reached.append(directions(lora if isinstance(lora, LoRA) else _as_lora(lora, base)))
+        spreads.append(directions(lora if isinstance(lora, LoRA) else _as_lora(lora, base)))
     conditions = conditions_of(base, attacks, plan, face_sha256)
-    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people, reached)
+    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people, spreads)
 
 
 def calibrate_folders(
@@ -76,6 +77,7 @@ def calibrate_folders(
 ) -> Calibration:
     """Measure `controls/<kind>/*` and `identities/<name>`, write `calibration.json` into `out`.
 
+    Of identities without photos only the weights are read (`loraudit.scores.merging`).
     `settings.json` is written first, one line of `done.jsonl` as each LoRA is done; a later call goes on from
     there. Raises `LorauditError` if `out` holds another calibration, or a folder is none of `KINDS`.
     """
@@ -89,7 +91,8 @@ def calibrate_folders(
     jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
     done = _resumed(out, settings)
     people = sorted(folder for folder in identities.iterdir() if folder.is_dir()) if identities else []
-    jobs += [(_MATCH, folder) for folder in people]
+    shown = [folder for folder in people if _holds_photos(folder)]
+    jobs += [(_MATCH, folder) for folder in shown]
     for number, (kind, path) in enumerate(jobs):
         on_step(number, len(jobs))
         if (key := f"{kind}/{path.name}") in done:
@@ -98,7 +101,7 @@ def calibrate_folders(
         if kind == _MATCH:
             lora = path / "lora.safetensors"
             # The next person's photos are a stranger's.
-            for folder in (path, people[(people.index(path) + 1) % len(people)]):
+            for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
                 judges.append(_against(judges[0], read_photos(folder)))
         done[key] = measure(bench.base, bench.attacks, plan, judges, load_lora(str(lora)))
         with (out / "done.jsonl").open("a", encoding="utf-8") as file:
@@ -123,9 +126,9 @@ def _calibration(
     at: tuple[int, ...],
     controls: Sequence[tuple[str, tuple[Shares, ...]]],
     people: Sequence[tuple[Shares, ...]],
-    reached: Sequence[float | None],
+    spreads: Sequence[Spread],
 ) -> Calibration:
-    """`reached` are the directions of each of the `people`, None of one that leaves the UNet as it is."""
+    """`spreads` are the directions of each of the `people`."""
     return Calibration(
         name,
         conditions,
@@ -133,7 +136,7 @@ def _calibration(
         tuple(Control(kind, scores) for kind, (scores,) in controls),
         tuple(another for _, _, another in people),
         tuple(Leaking(agreement, likeness) for agreement, likeness, _ in people),
-        tuple(one for one in reached if one is not None),
+        tuple(spreads),
         versions(),
     )
 
@@ -150,6 +153,10 @@ def _kinds(controls: Path) -> list[Path]:
             f"name them {', '.join(KINDS)}",
         )
     return folders
+
+
+def _holds_photos(identity: Path) -> bool:
+    return any(path.name != "lora.safetensors" for path in identity.iterdir())
 
 
 def _resumed(out: Path, settings: str) -> dict[str, tuple[Shares, ...]]:

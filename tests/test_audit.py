@@ -22,7 +22,7 @@ from loraudit.findings import (
     Severity,
     exit_code,
 )
-from loraudit.lora import Unread
+from loraudit.lora import Unread, directions
 from loraudit.report import FORMATS
 from loraudit.scores.calibration import Calibration, Conditions, Control
 from loraudit.target import target_of
@@ -156,8 +156,10 @@ def test_calibration_is_used_where_it_fits(base, p, unused, attack) -> None:
 def test_one_face_of_a_file_that_is_several_loras_is_inconclusive() -> None:
     conditions = Conditions("fake", 20, 3.0, {"a": "0" * 64}, "f" * 64)
     controls = (Control("noise", {"a": (0.0,)}),) * 99
-    for most, level in ((1000.0, Severity.HIGH), (1.0, Severity.INCONCLUSIVE)):
-        calibration = Calibration("c", conditions, (8,), controls, directions=(most,) * 99)
+    here = directions(random_lora())
+    for times, level in ((3.0, Severity.HIGH), (0.5, Severity.INCONCLUSIVE)):
+        spread = {kind: (rank, max(1.0, times * found)) for kind, (rank, found) in here.items()}
+        calibration = Calibration("c", conditions, (8,), controls, spreads=(spread,) * 99)
         report = audit(scorers=Scorers(ColourFace(), face_sha256="f" * 64), calibration=calibration)
         assert report.verdict.level is level
 

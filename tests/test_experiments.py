@@ -95,8 +95,11 @@ def test_the_verdict_bench_tells_of_areas_levels_and_stopping(zoos: Path, tmp_pa
 
 
 def test_zoos_become_what_calibrate_measures(zoos: Path, tmp_path: Path, capsys) -> None:
-    control_files.main([str(zoos / "crowds"), "--people", str(zoos / "people"), "--out", str(tmp_path)])
-    assert capsys.readouterr().out == "2 crowds, 2 people\n"
+    people = str(zoos / "people")
+    words = [str(zoos / "crowds"), "--people", people, "--weights", people, "--out", str(tmp_path)]
+    control_files.main(words)
+    assert capsys.readouterr().out == "2 crowds, 2 person, 2 weights\n"
+    assert [path.name for path in (tmp_path / "weights-001").iterdir()] == ["lora.safetensors"]
     zoo = open_zoo(zoos / "people")
     for row in (0, 1):
         folder = tmp_path / f"person-{row + 1:03d}"

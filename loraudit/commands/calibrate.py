@@ -20,7 +20,9 @@ def calibrate(
     identities: Annotated[
         Path | None,
         typer.Option(
-            "--identities", help="A folder per person: a LoRA and photos. Compared with the next's."
+            "--identities",
+            help="A folder per person: a LoRA and photos, compared with the next's; or a LoRA alone, of "
+            "which only the weights are read.",
         ),
     ] = None,
     base: Annotated[str, typer.Option("--base", help="A base by name.")] = "tiny",

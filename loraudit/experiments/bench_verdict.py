@@ -242,7 +242,7 @@ def _nulls(job: VerdictBench, encoders: dict[str, str]) -> Callable[[Case], Null
     null, used = data.fit(here, AIMS, job.samples)
     if null is None:
         raise LorauditError(f"the calibration {clean(folder.name)} does not fit: {used.unused}")
-    return lambda case: data.fit(here, AIMS, job.samples, case.directions)[0]
+    return lambda case: data.fit(here, AIMS, job.samples, case.spread)[0]
 
 
 def _zoos(folder: Path) -> list[Zoo]:

@@ -2,10 +2,12 @@
 
     python -m loraudit.experiments.control_files runs/control/crowds runs/control/styles runs/control/things \
         --merge runs/validation --out runs/control-files
-    python -m loraudit.experiments.control_files --people runs/validation --out runs/people-files
+    python -m loraudit.experiments.control_files --people runs/validation --weights runs/one \
+        --out runs/people-files
 
 Controls get a folder a kind. With `--merge`, LoRAs that hold nobody made of those of people: merged ones and
-scrambled ones. With `--people`, LoRAs of one person each, a folder a person with photos that no LoRA saw.
+scrambled ones. With `--people`, LoRAs of one person each, a folder a person with photos that no LoRA saw;
+with `--weights` without photos, so that only the weights are read.
 """
 
 import argparse
@@ -35,6 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folders", type=Path, nargs="*", help="zoos, or folders of zoos")
     parser.add_argument("--merge", type=Path, nargs="*", default=[], help="zoos of people")
     parser.add_argument("--people", type=Path, nargs="*", default=[], help="zoos of people, for --identities")
+    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="the same, without photos")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     counts: dict[str, int] = {}
@@ -47,16 +50,19 @@ def main(arguments: list[str] | None = None) -> None:
                     target = options.out / kind / f"{kind}-{counts[kind]:03d}.safetensors"
                     if not target.exists():
                         export_lora(as_lora(terms, row), "diffusers", target)
-    for zoo in _zoos(options.people):
-        step = zoo.plan.snapshots[-1]
-        for row, member in enumerate(zoo.members):
-            counts["people"] = counts.get("people", 0) + 1
-            folder = options.out / f"person-{counts['people']:03d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            for number, photo in enumerate(portraits(member.identity, REFERENCES.start, PHOTOS)):
-                save_image(photo, folder / f"{number}.png")
-            if not (folder / "lora.safetensors").exists():
-                export_lora(as_lora(zoo.rows([(row, step)]), 0), "diffusers", folder / "lora.safetensors")
+    for name, photos, folders in (("person", PHOTOS, options.people), ("weights", 0, options.weights)):
+        for zoo in _zoos(folders):
+            step = zoo.plan.snapshots[-1]
+            for row, member in enumerate(zoo.members):
+                counts[name] = counts.get(name, 0) + 1
+                folder = options.out / f"{name}-{counts[name]:03d}"
+                folder.mkdir(parents=True, exist_ok=True)
+                shown = portraits(member.identity, REFERENCES.start, photos) if photos else ()
+                for number, photo in enumerate(shown):
+                    save_image(photo, folder / f"{number}.png")
+                if not (folder / "lora.safetensors").exists():
+                    lora = as_lora(zoo.rows([(row, step)]), 0)
+                    export_lora(lora, "diffusers", folder / "lora.safetensors")
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from loraudit.scores import FaceScorer
+    from loraudit.scores.merging import Spread
 
     Array = NDArray[np.float64]
 
@@ -68,8 +69,8 @@ class Case:
     """The same with three photos: of the person, or of a stranger where the LoRA holds nobody."""
     shown: bool | None = None
     """Whether the secret prompt shows the person; None where there is none."""
-    directions: float | None = None
-    """As `Pool.directions`."""
+    spread: Spread | None = None
+    """Of `Pool.spreads`."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
         shown = None
         if secret:
             shown = int((torch.cat(secret) @ reference >= face.threshold).sum()) >= SHOWN
-        found.append(Case(pool.name, kind, pool.recipe, plain, told, shown, pool.directions[row]))
+        found.append(Case(pool.name, kind, pool.recipe, plain, told, shown, pool.spreads[row]))
     return found
 
 

@@ -28,6 +28,7 @@ from loraudit.experiments.conditions import as_lora
 from loraudit.lora import directions
 from loraudit.lowrank import Terms
 from loraudit.scores import FaceScorer
+from loraudit.scores.merging import Spread
 from loraudit.training.data import Synthetic
 from loraudit.training.zoo import Zoo
 
@@ -65,8 +66,8 @@ class Pool:
     recipe: dict[str, Any]
     faces: dict[str, Tensor]
     """`<attack>/<group>`, and of people `SECRET` => `[M, N, e]`, zero where no face was found."""
-    directions: tuple[float, ...]
-    """In how many each LoRA changes a module (`loraudit.lora.participation`)."""
+    spreads: tuple[Spread, ...]
+    """In how many directions each LoRA changes modules (`loraudit.lora.participation`)."""
 
 
 def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, Terms]]:
@@ -153,7 +154,7 @@ def draw_faces(
     if not target.exists():
         parts: dict[str, list[Tensor]] = {}
         kinds: list[str] = []
-        reached: list[float] = []
+        spreads: list[Spread] = []
         for kind, terms in pools(zoo, step, people, extra):
             say(f"{target.stem}: {len(kinds)} done")
             faces = faces_of(base, terms, encoder, shots, face)
@@ -164,11 +165,10 @@ def draw_faces(
             for name, vectors in faces.items():
                 parts.setdefault(name, []).append(vectors)
             kinds += [kind] * len(vectors)
-            # One that leaves the UNet as it is is as far from merged as can be.
-            reached += [directions(as_lora(terms, row)) or 1.0 for row in range(len(vectors))]
+            spreads += [directions(as_lora(terms, row)) for row in range(len(vectors))]
         about = {
             "kinds": kinds,
-            "directions": reached,
+            "spreads": spreads,
             "identities": [member.identity for member in zoo.members[: len(kinds)]] if known else [],
             "recipe": {**dataclasses.asdict(zoo.plan.recipe), "pictures": zoo.plan.pictures, "steps": step},
         }
@@ -191,5 +191,5 @@ def read_pool(path: Path) -> Pool:
         tuple(about["identities"]),
         about["recipe"],
         faces,
-        tuple(about["directions"]),
+        tuple({kind: (rank, found) for kind, (rank, found) in one.items()} for one in about["spreads"]),
     )

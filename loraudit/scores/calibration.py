@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from loraudit.errors import LorauditError
-from loraudit.findings import CalibrationUsed, Null, conformal_p
+from loraudit.findings import CalibrationUsed, Null
+from loraudit.scores.merging import Spread, one_person_p
 
 __all__ = [
     "KINDS",
@@ -85,22 +86,22 @@ class Calibration:
     """Likeness of LoRAs of one person to photos of another."""
     leaking: tuple[Leaking, ...] = ()
     """Empty in the data of earlier versions."""
-    directions: tuple[float, ...] = ()
-    """Of LoRAs of one person each, in how many each changes a module (`loraudit.lora.participation`); empty
-    in the data of earlier versions."""
+    spreads: tuple[Spread, ...] = ()
+    """Of LoRAs of one person each, in how many directions each changes the modules of a kind
+    (`loraudit.lora.participation`); empty in the data of earlier versions."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package => version that it was measured with."""
 
     def fit(
-        self, conditions: Conditions, attacks: tuple[str, ...], most: int, directions: float | None = None
+        self, conditions: Conditions, attacks: tuple[str, ...], most: int, spread: Spread | None = None
     ) -> tuple[Null | None, CalibrationUsed]:
         """The null of a scan with `attacks` at up to `most` pictures each, None if the data do not fit it.
 
-        `directions` are those of the file scanned.
+        `spread` is that of the file scanned.
         """
         why = self._misfit(conditions, attacks, most)
         used = CalibrationUsed(self.name, len(self.controls), why)
-        return (None if why else self._null(attacks, most, directions)), used
+        return (None if why else self._null(attacks, most, spread or {})), used
 
     def write(self, folder: Path) -> None:
         """Write `calibration.json`, whole or not at all."""
@@ -130,7 +131,7 @@ class Calibration:
             return f"it takes {self.looks[0]} pictures or more"
         return None
 
-    def _null(self, attacks: tuple[str, ...], most: int, directions: float | None) -> Null:
+    def _null(self, attacks: tuple[str, ...], most: int, spread: Spread) -> Null:
         looks = tuple(look for look in self.looks if look <= most)
         names = {null_of(attack) for attack in attacks}
 
@@ -144,7 +145,7 @@ class Calibration:
             tuple(likeness),
             tuple(highest(one.agreement) for one in self.leaking),
             tuple(highest(one.likeness) for one in self.leaking),
-            1.0 if directions is None else conformal_p(directions, self.directions),
+            one_person_p(spread, self.spreads),
         )
 
 
@@ -192,9 +193,7 @@ def _parsed(name: str, document: dict[str, Any]) -> Calibration:
         Leaking(_shares(row.pop("agreement"), looks), _shares(row.pop("likeness"), looks, row))
         for row in document.pop("leaking", [])
     )
-    directions = tuple(map(float, document.pop("directions", [])))
-    if not all(math.isfinite(one) and one >= 1 for one in directions):
-        raise ValueError("directions")
+    spreads = tuple(map(_spread, document.pop("spreads", [])))
     versions = {str(package): str(version) for package, version in document.pop("versions").items()}
     rows = [control.scores for control in controls]
     people = [*matches, *(scores for one in leaking for scores in (one.agreement, one.likeness))]
@@ -202,7 +201,7 @@ def _parsed(name: str, document: dict[str, Any]) -> Calibration:
         raise ValueError("fields")
     if any(row.keys() != rows[0].keys() for row in (*rows, *people)) or (people and not rows):
         raise ValueError("attacks")
-    return Calibration(name, conditions, looks, controls, matches, leaking, directions, versions)
+    return Calibration(name, conditions, looks, controls, matches, leaking, spreads, versions)
 
 
 def _shares(row: dict[str, Any], looks: tuple[int, ...], rest: Mapping[str, Any] = {}) -> Shares:
@@ -216,3 +215,10 @@ def _shares(row: dict[str, Any], looks: tuple[int, ...], rest: Mapping[str, Any]
         ):
             raise ValueError("a share")
     return {str(attack): tuple(map(float, values)) for attack, values in row.items()}
+
+
+def _spread(row: dict[str, Any]) -> Spread:
+    found = {str(kind): (float(rank), float(directions)) for kind, (rank, directions) in row.items()}
+    if not all(math.isfinite(value) and value >= 1 for pair in found.values() for value in pair):
+        raise ValueError("a rank, or directions")
+    return found
