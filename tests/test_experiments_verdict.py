@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from loraudit.experiments.bench_verdict import measure
 from loraudit.experiments.verdict import auroc, cases, first_pictures, judged, outcome, scores
 from loraudit.experiments.verdict_faces import AIMS, GROUPS, SECRET, Pool, merged
-from loraudit.experiments.verdict_tables import SHOWN, verdict_columns, verdict_markdown
+from loraudit.experiments.verdict_tables import SEVERAL, SHOWN, verdict_columns, verdict_markdown
 from loraudit.findings import Null, Severity, conformal_p
 
 
@@ -37,7 +37,7 @@ def pool(spread: float, seed: int = 0, pictures: int = 12) -> Pool:
             faces[f"{aim}/{group}"] = F.normalize(mean + spread * noise, dim=-1)
     recipe = {"rank": 1, "unet_targets": [], "text_targets": [], "prior_weight": 1.0}
     recipe |= {"steps": 9, "pictures": 5}
-    return Pool("made", ("synthetic",), (5,), recipe, faces, (1.0,))
+    return Pool("made", ("synthetic",), (5,), recipe, faces, ({},))
 
 
 def test_a_person_is_found_and_noise_is_not() -> None:
@@ -127,3 +127,19 @@ def test_loras_that_show_nobody_are_told_apart_in_the_record() -> None:
     assert "4 of 8" in verdict_markdown(record)
     assert SHOWN in verdict_columns(record)
     assert SHOWN not in measure(harmless, harmless)
+    assert SEVERAL not in record
+
+
+def test_what_is_taken_for_several_loras_is_counted_by_kind_and_scores_nothing() -> None:
+    (case,) = cases(pool(0.2), (5,), Eye())
+    one, several = (Null((8,), (0.0,) * 99, one_person=p) for p in (0.02, 0.01))
+    assert scores(case, one)["without references"] == 1.0
+    assert scores(case, several)["without references"] == 0.0
+    assert scores(case, several)["in-scan controls only"] == scores(case, one)["in-scan controls only"] > 0.5
+    harmless = [outcome(replace(case, kind="merged"), null) for null in (one, several, several)]
+    record = measure([outcome(case, one)], harmless)
+    assert {kind: found[:2] for kind, found in record[SEVERAL].items()} == {
+        "synthetic": [0, 1],
+        "merged": [2, 3],
+    }
+    assert "| merged | 2 of 3" in verdict_markdown(record)

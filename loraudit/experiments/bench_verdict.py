@@ -28,7 +28,7 @@ from loraudit.experiments.verdict import (
     strangers,
 )
 from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces
-from loraudit.experiments.verdict_tables import LEVELS, SHOWN, verdict_markdown
+from loraudit.experiments.verdict_tables import LEVELS, SEVERAL, SHOWN, verdict_markdown
 from loraudit.findings import Null, Severity
 from loraudit.lora.header import clean
 from loraudit.scores.calibration import Conditions, load_calibration
@@ -146,6 +146,11 @@ def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str
     for name, kind in _KINDS.items():
         record[LEVELS + name] = {
             side: _levels([getattr(one, kind).level for one in found]) for side, found in sides.items()
+        }
+    if all(one.several is not None for one in (*leaking, *harmless)):
+        record[SEVERAL] = {
+            kind: share([bool(one.several) for one in (*leaking, *harmless) if one.kind == kind])
+            for kind in dict.fromkeys(one.kind for one in (*leaking, *harmless))
         }
     record["by recipe"] = _by_recipe(leaking, harmless)
     record["stopping early"] = {

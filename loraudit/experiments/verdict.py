@@ -99,6 +99,8 @@ class Outcome:
     early_referenced: Judged
     shown: bool | None = None
     """As `Case.shown`."""
+    several: bool | None = None
+    """Whether it is taken for several LoRAs merged; None without calibration data."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def outcome(case: Case, null: Null | None) -> Outcome:
         early=judged(case.evidence, null, sequential=True),
         early_referenced=judged(case.referenced, null, sequential=True),
         shown=case.shown,
+        several=_several(null),
     )
 
 
@@ -231,15 +234,18 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
         max(agreement_score(faces, threshold, at) for faces in (one.base, one.scrambled) if faces is not None)
         for one in case.evidence
     ]
-    several = null is not None and null.one_person <= POLICY.high_p
     found = {
-        "without references": 0.0 if several else max(tuned),
+        "without references": 0.0 if _several(null) else max(tuned),
         "in-scan controls only": max(a - b for a, b in zip(tuned, controls, strict=True)),
         "three references": max(likeness_score(one.tuned, at) for one in case.referenced),
     }
     if null is not None:
         found["p-value"] = conformal_p(found["without references"], null.agreement)
     return found
+
+
+def _several(null: Null | None) -> bool | None:
+    return None if null is None else null.one_person <= POLICY.high_p
 
 
 def auroc(leaking: Sequence[float], harmless: Sequence[float]) -> Area:

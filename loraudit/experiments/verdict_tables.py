@@ -9,10 +9,11 @@ from loraudit.experiments.columns import in_columns
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["LEVELS", "SHOWN", "verdict_columns", "verdict_markdown"]
+__all__ = ["LEVELS", "SEVERAL", "SHOWN", "verdict_columns", "verdict_markdown"]
 
 _SIDES: Final = ("leaking", "harmless")
 SHOWN: Final = "shown by the secret prompt"
+SEVERAL: Final = "taken for several LoRAs merged"
 LEVELS: Final = "levels, "
 """What the names of tables of levels begin with."""
 
@@ -54,6 +55,12 @@ def verdict_markdown(record: dict[str, Any]) -> str:
                 ("p at most", *_SIDES),
                 ((level, *(_share(rows[side][level]) for side in _SIDES)) for level in rows[_SIDES[0]]),
             ),
+        ]
+    if SEVERAL in record:
+        rows = record[SEVERAL]
+        parts += [
+            f"By kind, how many are {SEVERAL}:",
+            _table(("kind", SEVERAL), ((kind, _share(found)) for kind, found in rows.items())),
         ]
     parts += [
         "Stopping early, replayed picture by picture:",
