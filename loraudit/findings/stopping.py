@@ -23,6 +23,7 @@ finding; found, where the mean will hardly fall to what LoRAs of other people re
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Final
 
@@ -75,6 +76,9 @@ def _agreement_settled(
     tuned = evidence.tuned
     if tuned.found < policy.min_faces:
         return _reach(tuned.found, tuned.pictures, most - tuned.pictures, policy.min_faces) <= ERROR
+    if null is not None:
+        # What would be a level stays in doubt where the file looks like several LoRAs: settled when that is.
+        null = replace(null, one_person=1.0)
     claim = agreement_claim(evidence, policy, planned, null)
     if claim.severity is Severity.NONE:
         return _more(claim, most, _fewest(most, planned, policy, null)) <= ERROR
@@ -98,9 +102,11 @@ def enough(
     evidence: Sequence[AttackEvidence], planned: int, policy: Policy, null: Null | None = None
 ) -> bool:
     """Whether the verdict stands at the level that no further attack of `planned` can raise."""
-    top = Severity.HIGH if evidence[0].tuned.to_reference is None else Severity.CRITICAL
+    alone = evidence[0].tuned.to_reference is None
+    top = Severity.HIGH if alone else Severity.CRITICAL
     findings = judge(evidence, policy, null, planned)
-    return any(finding.severity >= top for finding in findings)
+    # One face of several LoRAs merged is inconclusive, whatever else shows it.
+    return any(one.severity >= top or (alone and "one_person_p" in one.numbers) for one in findings)
 
 
 def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
