@@ -15,7 +15,6 @@ import jsonschema
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from loraudit.base import Base, load_base
 from loraudit.encoder import save_encoder
@@ -250,33 +249,6 @@ def test_memory_that_runs_out_is_incomplete(scan, lora, monkeypatch, error) -> N
     code, out, _ = scan(lora, *QUICK, "--attack", "prompts", "-f", "json")
     assert code == 4
     assert "not enough memory for the base tiny" in json.loads(out)["incomplete"][0]["why"]
-
-
-def test_a_target_that_is_no_lora(scan, tmp_path) -> None:
-    (tmp_path / "x.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    code, out, err = scan(tmp_path / "x.safetensors")
-    assert code == 3
-    assert "NOT SCANNED" in out
-    first, hint = err.splitlines()
-    assert first.startswith("loraudit: error: ") and "Git LFS pointer" in first and hint.strip()
-
-
-def test_a_target_of_another_family(scan, tmp_path) -> None:
-    tensors = {"lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": torch.ones(4, 4)}
-    save_file(tensors, tmp_path / "x.safetensors")
-    code, _, err = scan(tmp_path / "x.safetensors")
-    assert code == 3
-    assert err.splitlines() == [
-        "loraudit: error: x.safetensors is a LoRA for FLUX or HunyuanVideo",
-        "  loraudit audits LoRAs for SD 1.x",
-    ]
-
-
-def test_the_wrong_base(scan, tmp_path, sd1_factors) -> None:
-    write_kohya(sd1_factors, tmp_path / "sd.safetensors")
-    code, _, err = scan(tmp_path / "sd.safetensors", *QUICK, "--base", "tiny", "--attack", "prompts")
-    assert code == 3
-    assert "does not fit this base" in err
 
 
 def test_usage_errors_are_one_line_and_make_no_report(scan, lora, tmp_path) -> None:
