@@ -77,7 +77,8 @@ def calibrate_folders(
 ) -> Calibration:
     """Measure `controls/<kind>/*` and `identities/<name>`, write `calibration.json` into `out`.
 
-    Of identities without photos only the weights are read (`loraudit.scores.merging`).
+    Of identities without photos only the weights are read, to tell merged LoRAs by: one of each recipe, as
+    `loraudit.scores.merging` needs them. Where there are none, the weights of the others serve.
     `settings.json` is written first, one line of `done.jsonl` as each LoRA is done; a later call goes on from
     there. Raises `LorauditError` if `out` holds another calibration, or a folder is none of `KINDS`.
     """
@@ -114,7 +115,10 @@ def calibrate_folders(
         looks(len(plan.seeds)),
         [(kind, scores) for kind, scores in rows if kind != _MATCH],
         [scores for kind, scores in rows if kind == _MATCH],
-        [directions(load_lora(str(folder / "lora.safetensors"))) for folder in people],
+        [
+            directions(load_lora(str(folder / "lora.safetensors")))
+            for folder in [one for one in people if one not in shown] or shown
+        ],
     )
     found.write(out)
     return found

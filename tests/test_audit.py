@@ -158,8 +158,11 @@ def test_one_face_of_a_file_that_is_several_loras_is_inconclusive() -> None:
     controls = (Control("noise", {"a": (0.0,)}),) * 99
     here = directions(random_lora())
     for times, level in ((3.0, Severity.HIGH), (0.5, Severity.INCONCLUSIVE)):
-        spread = {kind: (rank, max(1.0, times * found)) for kind, (rank, found) in here.items()}
-        calibration = Calibration("c", conditions, (8,), controls, spreads=(spread,) * 99)
+        spreads = tuple(
+            {kind: (rank, (1 + 0.01 * i) * max(1.0, times * found)) for kind, (rank, found) in here.items()}
+            for i in range(9)
+        )
+        calibration = Calibration("c", conditions, (8,), controls, spreads=spreads)
         report = audit(scorers=Scorers(ColourFace(), face_sha256="f" * 64), calibration=calibration)
         assert report.verdict.level is level
 

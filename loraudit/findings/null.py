@@ -37,8 +37,8 @@ class Null:
     leaking_likeness: tuple[float, ...] = ()
     """The same, against photos of that person."""
     one_person: float = 1.0
-    """The p-value of the file being a LoRA of one person: its place among such, by the number of directions
-    in which it changes modules. Several LoRAs merged reach in more.
+    """The p-value of the file being a LoRA of one person, by the number of directions in which it changes
+    modules. Several LoRAs merged reach in more.
     """
 
 

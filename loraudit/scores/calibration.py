@@ -87,7 +87,7 @@ class Calibration:
     leaking: tuple[Leaking, ...] = ()
     """Empty in the data of earlier versions."""
     spreads: tuple[Spread, ...] = ()
-    """Of LoRAs of one person each, in how many directions each changes the modules of a kind
+    """Of LoRAs of one person each, of a recipe each, in how many directions they change the modules of a kind
     (`loraudit.lora.participation`); empty in the data of earlier versions."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package => version that it was measured with."""

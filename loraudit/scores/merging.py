@@ -5,22 +5,23 @@ Fine-tuning on one person changes a module of rank `r` in about
     exp(a log2(r)^0.75)
 
 directions, with an exponent `a` for each kind of module: at rank 16 in 1.6 for the keys of cross-attention,
-in 6 for the first layer of a feed-forward one. The exponents are fitted by least squares to the
-logarithms, from LoRAs of one person each (`loraudit calibrate`).
-0.75 describes ranks 1 to 32 best of what was tried. Beyond the highest rank in the data nothing is known to
-rise, and nothing is assumed to.
+in 6 for the first layer of a feed-forward one. The exponents are fitted by least squares to the logarithms,
+from LoRAs of one person each (`loraudit calibrate`). 0.75 describes ranks 1 to 32 best of what was tried.
+Beyond the highest rank in the data nothing is known to rise, and nothing is assumed to.
 
-The mean over kinds of what a file has beyond that, in logarithms, is its *excess*. Its place among those of
-LoRAs of one person, each against the exponents of all the others, is a conformal p-value
-(`loraudit.findings.null`): small if the file is several LoRAs merged, which change modules in the directions
-of each. Half the directions again, an excess of 0.4, is beyond any LoRA of one person that was measured.
+The median over kinds of what a file has beyond that, in logarithms, is its *excess*; several LoRAs merged
+change modules in the directions of each, and have more of it. LoRAs of one recipe are alike, so what has to
+be told from chance is the excess of another recipe: the data hold one LoRA of each, the excess of each is
+taken against the exponents of all others, and the p-value is that of one more draw from their normal
+distribution (Student's t for a new observation).
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean, median, stdev
 from typing import Final
 
-from loraudit.findings import conformal_p
+from loraudit.findings.intervals import t_tail
 
 __all__ = ["Spread", "one_person_p"]
 
@@ -28,15 +29,17 @@ Spread = Mapping[str, tuple[float, float]]
 """Kind of module => rank, and directions in which it is changed; both at least 1."""
 
 _POWER: Final = 0.75
+_FEWEST: Final = 3
+"""LoRAs from which on a spread of theirs can be told."""
 
 _Sums = dict[str, tuple[float, float]]
 """Kind => the sums of `growth * log directions` and of `growth^2` over LoRAs: least squares through 0."""
 
 
 def one_person_p(spread: Spread, people: Sequence[Spread]) -> float:
-    """The p-value of a LoRA with this spread being one like `people`, in 1 / (n + 1)..1.
+    """The p-value, 0..1, of a LoRA with this spread being of one person, as `people` are, of a recipe each.
 
-    1 where nothing can be compared: no data, or no kind of module that they know.
+    1 where nothing can be compared: too few data, or no kind of module that they know.
     """
     highest = max((rank for one in people for rank, _ in one.values()), default=1.0)
     points = [_points(one, highest) for one in people]
@@ -44,10 +47,16 @@ def one_person_p(spread: Spread, people: Sequence[Spread]) -> float:
     for one in points:
         sums = _plus(sums, one, 1)
     here = _excess(_points(spread, highest), sums)
-    if here is None:
+    # At rank 1 there is one direction, whatever it is of: that tells nothing of how others vary.
+    others = [
+        excess
+        for one in points
+        if any(growth for growth, _ in one.values())
+        and (excess := _excess(one, _plus(sums, one, -1))) is not None
+    ]
+    if here is None or len(others) < _FEWEST or not (varies := stdev(others)):
         return 1.0
-    others = [_excess(one, _plus(sums, one, -1)) for one in points]
-    return conformal_p(here, [other for other in others if other is not None])
+    return t_tail((here - fmean(others)) / (varies * math.sqrt(1 + 1 / len(others))), len(others) - 1)
 
 
 def _points(spread: Spread, highest: float) -> Spread:
@@ -67,11 +76,11 @@ def _plus(sums: _Sums, points: Spread, sign: int) -> _Sums:
 
 
 def _excess(points: Spread, sums: _Sums) -> float | None:
-    """The mean over the kinds known to `sums`; None if there is none."""
+    """The median over the kinds known to `sums`; None if there is none."""
     found = [
         directions - sums[kind][0] / sums[kind][1] * growth
         for kind, (growth, directions) in points.items()
         # What a LoRA taken out leaves of a sum that was its own is rounding.
         if kind in sums and sums[kind][1] > 1e-9
     ]
-    return sum(found) / len(found) if found else None
+    return median(found) if found else None
