@@ -93,6 +93,7 @@ def calibrate_folders(
     done = _resumed(out, settings)
     people = sorted(folder for folder in identities.iterdir() if folder.is_dir()) if identities else []
     shown = [folder for folder in people if _holds_photos(folder)]
+    read = [folder for folder in people if folder not in shown] or shown
     jobs += [(_MATCH, folder) for folder in shown]
     for number, (kind, path) in enumerate(jobs):
         on_step(number, len(jobs))
@@ -115,10 +116,7 @@ def calibrate_folders(
         looks(len(plan.seeds)),
         [(kind, scores) for kind, scores in rows if kind != _MATCH],
         [scores for kind, scores in rows if kind == _MATCH],
-        [
-            directions(load_lora(str(folder / "lora.safetensors")))
-            for folder in [one for one in people if one not in shown] or shown
-        ],
+        [directions(load_lora(str(folder / "lora.safetensors"))) for folder in read],
     )
     found.write(out)
     return found
@@ -132,7 +130,7 @@ def _calibration(
     people: Sequence[tuple[Shares, ...]],
     spreads: Sequence[Spread],
 ) -> Calibration:
-    """`spreads` are the directions of each of the `people`."""
+    """`people` have the scores alone, against their own photos and against another's."""
     return Calibration(
         name,
         conditions,

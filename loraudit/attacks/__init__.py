@@ -50,7 +50,7 @@ class Reconstruction:
     scrambled: Tensor
     """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`): the same."""
     shared: int = 0
-    """Pictures in `base` that were made for another aim."""
+    """How many in `base` were made for the aim before."""
 
 
 class Attack(Protocol):

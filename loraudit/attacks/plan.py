@@ -8,6 +8,7 @@ outcome is settled makes no more, and once no attack can raise the verdict the r
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -65,33 +66,34 @@ class Plan:
         """Pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy of it.
 
         A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. Without
-        the LoRA both guidances are the same, and aims of one embedding share those pictures. `settled` is
-        asked at every look whether an aim needs no more pictures, `enough` after every aim whether the others
-        are not needed; neither is if the plan is not `sequential`. `on_step` hears how many pictures are done
-        or not needed, of how many. Raises `NotScannable` if the LoRA does not fit the base.
+        the LoRA both guidances are the same: an aim takes those pictures from the one before if that has its
+        embedding. `settled` is asked at every look whether an aim needs no more pictures, `enough` after
+        every aim whether the others are not needed; neither is if the plan is not `sequential`. `on_step`
+        hears how many pictures are done or not needed, of how many. Raises `NotScannable` if the LoRA does
+        not fit the base.
         """
         terms = stack([lora], base.device, base.dtype)
         groups: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
         size, each = self.pictures_a_pass(base), len(groups) * len(self.seeds)
         total, none = len(aims) * each, torch.zeros(0, 3, base.image_size, base.image_size)
-        plain: list[tuple[Tensor, dict[int, Tensor]]] = []
+        found: Reconstruction | None = None
         for number, aim in enumerate(aims):
+            made = found.base if found and torch.equal(found.aim.embedding, aim.embedding) else none
             found, start = Reconstruction(aim, (), none, none, none), 0
-            known = _of_embedding(plain, aim.embedding)
             for look in looks(len(self.seeds)):
                 while start < look:
                     seeds = self.seeds[start : min(start + size, look)]
                     parts: list[Tensor] = []
-                    shared = len(seeds) if known.keys() >= set(seeds) else 0
+                    before = made[start : start + len(seeds)]
+                    shared = len(seeds) if len(before) == len(seeds) else 0
                     for group in groups:
                         on_step(number * each + len(groups) * start + len(parts) * len(seeds), total)
                         if shared and not group:
-                            parts.append(torch.stack([known[seed] for seed in seeds]))
+                            parts.append(before)
                             continue
                         parts.append(
                             draw(base, group, aim.embedding[None], seeds, self.sampling, aim.against_base)
                         )
-                    known.update(zip(seeds, parts[1], strict=True))
                     found, start = _extended(found, seeds, parts, shared), start + len(seeds)
                 if self.sequential and look < len(self.seeds) and settled(found):
                     break
@@ -110,26 +112,14 @@ class Plan:
 
     def evaluations(self, pictures: int, shared: int) -> int:
         """Evaluations of the UNet for `pictures` by each of the three models, `shared` of which the base had
-        made for another aim.
+        made for the aim before.
         """
         return (3 * pictures - shared) * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
 
     def most(self, aims: Sequence[Aim]) -> int:
         """Evaluations if nothing stops early."""
-        found: list[tuple[Tensor, dict[int, Tensor]]] = []
-        for aim in aims:
-            _of_embedding(found, aim.embedding)
-        pictures, distinct = (number * len(self.seeds) for number in (len(aims), len(found)))
-        return self.evaluations(pictures, pictures - distinct)
-
-
-def _of_embedding(plain: list[tuple[Tensor, dict[int, Tensor]]], embedding: Tensor) -> dict[int, Tensor]:
-    """The untouched model's pictures at an embedding, by seed; a new place for them if it is a new one."""
-    for known, pictures in plain:
-        if torch.equal(known, embedding):
-            return pictures
-    plain.append((embedding, {}))
-    return plain[-1][1]
+        shared = sum(torch.equal(one.embedding, other.embedding) for one, other in pairwise(aims))
+        return self.evaluations(len(aims) * len(self.seeds), shared * len(self.seeds))
 
 
 def _extended(

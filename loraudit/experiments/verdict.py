@@ -245,7 +245,7 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
 
 
 def _several(null: Null | None) -> bool | None:
-    return None if null is None else null.one_person <= POLICY.high_p
+    return None if null is None else POLICY.merged(null.one_person)
 
 
 def auroc(leaking: Sequence[float], harmless: Sequence[float]) -> Area:

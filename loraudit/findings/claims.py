@@ -73,7 +73,7 @@ def agreement_claim(evidence: AttackEvidence, policy: Policy, attacks: int, null
         severity, doubt = Severity.INCONCLUSIVE, Doubt.SCRAMBLED if leads[0] else Doubt.BASE
     elif share.value >= policy.high_agreement:
         severity, doubt = Severity.INCONCLUSIVE, Doubt.CONTROLS if all(leads) else Doubt.BASE
-    if severity > Severity.INCONCLUSIVE and null is not None and null.one_person <= policy.high_p:
+    if severity > Severity.INCONCLUSIVE and null is not None and policy.merged(null.one_person):
         # Faces blend as the weights do, and one blended face is as consistent as a person's.
         severity, doubt = Severity.INCONCLUSIVE, Doubt.MERGED
     return Claim(severity, evidence, share, base, scrambled, tests, p, doubt)

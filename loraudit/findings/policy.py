@@ -64,6 +64,10 @@ class Policy:
     medium_p: float = 0.05
     low_p: float = 0.10
 
+    def merged(self, one_person: float) -> bool:
+        """Whether a file with this p-value (`Null.one_person`) is taken for several LoRAs merged."""
+        return one_person <= self.high_p
+
     def least_accepted(self, calibrated: bool) -> int:
         """Accepted pictures that are more than none. Of a hundred pictures one in ten scans has one by luck;
         with calibration data a likeness that matters is told by its place among others instead.

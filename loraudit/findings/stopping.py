@@ -33,6 +33,7 @@ from loraudit.findings.intervals import quantile, t_tail, wilson_interval
 from loraudit.findings.judging import judge
 from loraudit.findings.null import Null, conformal_p
 from loraudit.findings.policy import Policy
+from loraudit.findings.rules import Doubt
 from loraudit.findings.vocabulary import Severity
 
 __all__ = ["EARLY_ALPHA", "ERROR", "enough", "looks", "settled"]
@@ -103,10 +104,11 @@ def enough(
 ) -> bool:
     """Whether the verdict stands at the level that no further attack of `planned` can raise."""
     alone = evidence[0].tuned.to_reference is None
+    if alone and any(agreement_claim(one, policy, planned, null).doubt is Doubt.MERGED for one in evidence):
+        # One face of several LoRAs merged is inconclusive, whatever else shows it.
+        return True
     top = Severity.HIGH if alone else Severity.CRITICAL
-    findings = judge(evidence, policy, null, planned)
-    # One face of several LoRAs merged is inconclusive, whatever else shows it.
-    return any(one.severity >= top or (alone and "one_person_p" in one.numbers) for one in findings)
+    return any(finding.severity >= top for finding in judge(evidence, policy, null, planned))
 
 
 def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:

@@ -32,6 +32,9 @@ _POWER: Final = 0.75
 _FEWEST: Final = 3
 """LoRAs from which on a spread of theirs can be told."""
 
+_Points = dict[str, tuple[float, float]]
+"""Kind => growth, `log2(rank)^0.75`; logarithm of the directions."""
+
 _Sums = dict[str, tuple[float, float]]
 """Kind => the sums of `growth * log directions` and of `growth^2` over LoRAs: least squares through 0."""
 
@@ -59,15 +62,14 @@ def one_person_p(spread: Spread, people: Sequence[Spread]) -> float:
     return t_tail((here - fmean(others)) / (varies * math.sqrt(1 + 1 / len(others))), len(others) - 1)
 
 
-def _points(spread: Spread, highest: float) -> Spread:
-    """Kind => growth, logarithm of the directions."""
+def _points(spread: Spread, highest: float) -> _Points:
     return {
         kind: (math.log2(min(rank, highest)) ** _POWER, math.log(directions))
         for kind, (rank, directions) in spread.items()
     }
 
 
-def _plus(sums: _Sums, points: Spread, sign: int) -> _Sums:
+def _plus(sums: _Sums, points: _Points, sign: int) -> _Sums:
     changed = dict(sums)
     for kind, (growth, directions) in points.items():
         product, square = sums.get(kind, (0.0, 0.0))
@@ -75,7 +77,7 @@ def _plus(sums: _Sums, points: Spread, sign: int) -> _Sums:
     return changed
 
 
-def _excess(points: Spread, sums: _Sums) -> float | None:
+def _excess(points: _Points, sums: _Sums) -> float | None:
     """The median over the kinds known to `sums`; None if there is none."""
     found = [
         directions - sums[kind][0] / sums[kind][1] * growth
