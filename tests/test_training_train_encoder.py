@@ -5,73 +5,31 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from loraudit.encoder import PaperEncoder, frozen_transformer, load_encoder
+from loraudit.encoder import PaperEncoder, frozen_transformer
 from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.errors import LorauditError
-from loraudit.training.encoder_card import finish, shown_command
-from loraudit.training.finetune import Recipe, Subject
-from loraudit.training.samples import LiveSource, ZooSource
+from loraudit.training.samples import ZooSource
 from loraudit.training.train_encoder import (
     PAPER,
     Settings,
     new_constant,
-    new_encoder,
     require_public,
     train_encoder,
 )
-from loraudit.training.zoo import Plan, build_zoo, open_zoo
-from tests.tiny import LENGTH, WIDTH, tiny_base
-
-RECIPE = Recipe(rank=2, lr=2e-2, steps=4, class_images=2)
-SETTINGS = Settings(steps=10, loras=2, lr=1e-2, save_every=3)
-
-
-def prior() -> torch.Tensor:
-    return torch.randn(4, *tiny_base().latent_shape, generator=torch.Generator().manual_seed(9))
+from loraudit.training.zoo import open_zoo
+from tests.encoder_training import SETTINGS, equal, model_of, source_of, zoo_in
+from tests.tiny import tiny_base
 
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    plan = Plan((0, 4, 8), RECIPE, (2, 4), people_per_pass=2)
-    return build_zoo(tiny_base(), tmp_path_factory.mktemp("zoo"), plan, prior())
-
-
-def subjects() -> list[Subject]:
-    shape = (3, *tiny_base().latent_shape)
-    return [
-        Subject(torch.randn(shape, generator=torch.Generator().manual_seed(i)), f"A face of p{i}.", i)
-        for i in range(3)
-    ]
-
-
-def source_of(kind: str, zoo, seed: int = 0, finished_only: bool = False):
-    if kind == "zoo":
-        return ZooSource.of(tiny_base(), zoo, seed, 2, finished_only)
-    return LiveSource(tiny_base(), subjects(), RECIPE, prior(), 2, seed, finished_only)
-
-
-def model_of(kind: str, seed: int = 0, timestep: bool = True):
-    if kind == "constant":
-        return new_constant(tiny_base(), "A human face.")
-    terms = {
-        site: (torch.zeros(1, *site_shape[:1], 2), torch.zeros(1, 2, site_shape[1]))
-        for site, site_shape in (
-            (s, m.weight.shape) for s, m in tiny_base().modules().items() if s.endswith(("to_q", "to_v"))
-        )
-    }
-    return new_encoder(tiny_base(), terms, timestep, RECIPE.steps, seed)
-
-
-def equal(one, two) -> bool:
-    a, b = one.own_state(), two.own_state()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return zoo_in(tmp_path_factory.mktemp("zoo"))
 
 
 def test_defaults_are_the_papers() -> None:
@@ -200,48 +158,6 @@ def test_nobody_private_is_trained_on(private, zoo, tmp_path) -> None:
         require_public((0, private))
 
 
-def test_a_zoo_of_another_base_is_refused(zoo) -> None:
-    with pytest.raises(LorauditError, match="another base"):
-        ZooSource.of(tiny_base(), replace(zoo, base="0" * 64), 0)
-
-
-def test_zoo_samples_mix_people_and_snapshots(zoo) -> None:
-    source = ZooSource.of(tiny_base(), zoo, 0, 3)
-    seen = list(islice(source.samples(0, 0), 12))
-    assert {int(step) for sample in seen for step in sample.steps} == {2, 4}
-    assert any(len(set(sample.steps.tolist())) == 2 for sample in seen)
-    for index, sample in enumerate(seen[:4]):
-        assert {site.partition(".")[0] for site in sample.terms} == {"unet", "text_encoder"}
-        for row in range(3):
-            terms = zoo.rows([(row, int(sample.steps[row]))])
-            assert all(torch.equal(terms[site][0][0], up[row]) for site, (up, _) in sample.terms.items())
-        # A stream that starts in the middle goes on with the same samples; another process has its own.
-        again = next(source.samples(index, 0))
-        assert torch.equal(again.steps, sample.steps)
-    assert any(not torch.equal(a.steps, b.steps) for a, b in zip(seen, source.samples(0, 1), strict=False))
-    finished = ZooSource.of(tiny_base(), zoo, 0, 3, finished_only=True)
-    assert all((sample.steps == 4).all() for sample in islice(finished.samples(0, 0), 8))
-
-
-def test_live_samples_follow_the_algorithm() -> None:
-    """Groups of people, s' steps uniform in 1..S, every step of them a sample."""
-    seen = list(islice(source_of("live", None).samples(0, 0), 40))
-    steps = [int(sample.steps[0]) for sample in seen]
-    assert all(torch.equal(sample.steps, sample.steps[:1].expand(2)) for sample in seen)
-    runs = [before for before, after in pairwise(steps) if after == 1]
-    assert set(runs) == {1, 2, 3, 4}  # where groups end
-    assert all(after in (1, before + 1) for before, after in pairwise(steps))
-    # The same LoRA at the next step: what the fine-tuning itself makes of it.
-    site = next(iter(seen[0].terms))
-    first = seen.index(next(s for s, nxt in pairwise(seen) if nxt.steps[0] == 2))
-    assert not torch.equal(seen[first].terms[site][0], seen[first + 1].terms[site][0])
-    for index in (3, 17):
-        again = next(source_of("live", None).samples(index, 0))
-        assert torch.equal(again.terms[site][0], seen[index].terms[site][0])
-    finished = islice(source_of("live", None, finished_only=True).samples(0, 0), 3)
-    assert [int(sample.steps[0]) for sample in finished] == [4, 4, 4]
-
-
 def test_an_encoder_learns_from_the_zoo(zoo, tmp_path) -> None:
     settings = replace(SETTINGS, steps=80, loras=3, lr=1e-2, save_every=1000)
     train_encoder(tiny_base(), source_of("zoo", zoo), model_of("paper"), settings, tmp_path)
@@ -269,47 +185,6 @@ def test_a_diverging_training_is_said(zoo, tmp_path) -> None:
         model.mean.fill_(torch.nan)
     with pytest.raises(LorauditError, match="diverged at step 1"):
         train_encoder(tiny_base(), source_of("zoo", zoo), model, SETTINGS, tmp_path)
-
-
-def test_what_is_left_is_an_encoder_with_a_card(zoo, tmp_path) -> None:
-    folder = tmp_path / "enc"
-    model = model_of("paper", timestep=False)
-    train_encoder(tiny_base(), source_of("zoo", zoo), model, replace(SETTINGS, steps=20), folder)
-    about = {"steps": 20, "recipe": {"rank": 2, "unet_targets": ["to_q", "to_v"]}}
-    finish(
-        folder,
-        model,
-        model.frozen,
-        "random",
-        about,
-        ["train-encoder", "--zoo", "/home/me/zoo", "--out=/x/enc"],
-    )
-    loaded, checkpoint = load_encoder(folder, frozen_transformer(tiny_base().text_encoder), LENGTH)
-    assert equal(loaded, model) and not loaded.training
-    assert checkpoint.training == about and checkpoint.config.timestep is False
-    card = (folder / "CARD.md").read_text()
-    assert "`loraudit train-encoder --zoo zoo --out=enc`" in card
-    assert "rank 2, unet targets to_q to_v" in card and "**Limits.**" in card and "(ablation)" in card
-    assert "/home" not in card and "/x" not in card
-    assert {file.name for file in folder.iterdir()} == {
-        "CARD.md", "config.json", "loss.png", "metrics.jsonl", "model.safetensors", "run.json",
-    }  # fmt: skip
-
-
-def test_the_constant_leaves_its_embedding(zoo, tmp_path) -> None:
-    import numpy as np
-
-    model = model_of("constant")
-    train_encoder(tiny_base(), source_of("zoo", zoo), model, replace(SETTINGS, steps=2), tmp_path)
-    finish(tmp_path, model, frozen_transformer(tiny_base().text_encoder), "random", {}, [])
-    saved = np.load(tmp_path / "embedding.npy")
-    assert saved.shape == (LENGTH, WIDTH) and (saved == model.mean.detach().numpy()).all()
-    assert "reading any" in (tmp_path / "CARD.md").read_text()
-
-
-def test_a_card_shows_no_folder_of_this_machine() -> None:
-    words = ["--data", "folders:/home/me/faces", "--zoo", "/x/y/zoo", "--out", "models/enc", "--lr", "1e-3"]
-    assert shown_command(words) == "--data folders:faces --zoo zoo --out models/enc --lr 1e-3"
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"loras": 0}, {"pictures": 0}, {"lr": -1.0}])
