@@ -37,6 +37,8 @@ __all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure", "versio
 
 _MATCH: Final = "identity"
 """Stands for a kind in `done.jsonl`."""
+_LORA: Final = "lora.safetensors"
+"""Of an identity."""
 _PACKAGES: Final = ("loraudit", "torch", "diffusers", "transformers")
 
 
@@ -80,7 +82,8 @@ def calibrate_folders(
     Of identities without photos only the weights are read, to tell merged LoRAs by: one of each recipe, as
     `loraudit.scores.merging` needs them. Where there are none, the weights of the others serve.
     `settings.json` is written first, one line of `done.jsonl` as each LoRA is done; a later call goes on from
-    there. Raises `LorauditError` if `out` holds another calibration, or a folder is none of `KINDS`.
+    there. Raises `LorauditError` if `out` holds another calibration, a folder is none of `KINDS`, or an
+    identity has no LoRA.
     """
     scorers = bench.scorers
     if scorers is None:
@@ -90,10 +93,11 @@ def calibrate_folders(
         {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": 3}, sort_keys=True
     )
     jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
-    done = _resumed(out, settings)
-    people = sorted(folder for folder in identities.iterdir() if folder.is_dir()) if identities else []
+    people = _people(identities) if identities else []
     shown = [folder for folder in people if _holds_photos(folder)]
     read = [folder for folder in people if folder not in shown] or shown
+    spreads = [directions(load_lora(str(folder / _LORA))) for folder in read]
+    done = _resumed(out, settings)
     jobs += [(_MATCH, folder) for folder in shown]
     for number, (kind, path) in enumerate(jobs):
         on_step(number, len(jobs))
@@ -101,7 +105,7 @@ def calibrate_folders(
             continue
         lora, judges = path, [Scorers(scorers.face)]
         if kind == _MATCH:
-            lora = path / "lora.safetensors"
+            lora = path / _LORA
             # The next person's photos are a stranger's.
             for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
                 judges.append(_against(judges[0], read_photos(folder)))
@@ -116,7 +120,7 @@ def calibrate_folders(
         looks(len(plan.seeds)),
         [(kind, scores) for kind, scores in rows if kind != _MATCH],
         [scores for kind, scores in rows if kind == _MATCH],
-        [directions(load_lora(str(folder / "lora.safetensors"))) for folder in read],
+        spreads,
     )
     found.write(out)
     return found
@@ -157,8 +161,18 @@ def _kinds(controls: Path) -> list[Path]:
     return folders
 
 
+def _people(identities: Path) -> list[Path]:
+    folders = sorted(one for one in identities.iterdir() if one.is_dir()) if identities.is_dir() else []
+    if not folders or not all((folder / _LORA).is_file() for folder in folders):
+        raise LorauditError(
+            f"{clean(str(identities), 300)} needs a folder for each person, with {_LORA} in it",
+            "add photos of the person, or leave only the weights to be read",
+        )
+    return folders
+
+
 def _holds_photos(identity: Path) -> bool:
-    return any(path.name != "lora.safetensors" for path in identity.iterdir())
+    return any(path.name != _LORA for path in identity.iterdir())
 
 
 def _resumed(out: Path, settings: str) -> dict[str, tuple[Shares, ...]]:

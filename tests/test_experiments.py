@@ -11,9 +11,10 @@ import torch
 from loraudit.base import Base, Sampling, load_base
 from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
-from loraudit.experiments import control_files, face_gate_check, likelihood_ranks, near_copies
+from loraudit.experiments import control_files, face_gate_check, likelihood_ranks, merged_loras, near_copies
 from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
 from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict
+from loraudit.experiments.conditions import as_lora
 from loraudit.experiments.readability import rank1, ridge
 from loraudit.experiments.text_steering import steering
 from loraudit.experiments.verdict_tables import verdict_columns
@@ -113,6 +114,31 @@ def test_zoos_become_what_calibrate_measures(zoos: Path, tmp_path: Path, capsys)
         factors = load_lora(str(folder / "lora.safetensors")).factors[site]
         assert np.allclose(factors.up @ factors.down, up[0] @ down[0], atol=1e-6)
     assert (tmp_path / "person-001/0.png").read_bytes() != (tmp_path / "person-002/0.png").read_bytes()
+
+
+def test_merged_loras_are_counted_by_how_many_they_are_of(zoos: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "merged.json"
+    merged_loras.main(["--zoo", str(zoos / "people"), "--out", str(out)])
+    record = json.loads(out.read_text())
+    assert (record["zoos"], record["calibration"]) == (1, 88)
+    # Two people make one LoRA of two, and none of four.
+    assert {kind: row["taken for merged"][1] for kind, row in record["kinds"].items()} == {
+        "one person": 2,
+        "2 merged": 1,
+    }
+    assert "one person: " in capsys.readouterr().out
+
+
+def test_a_lora_is_cut_to_the_nearest_of_a_rank(zoos: Path) -> None:
+    lora = as_lora(open_zoo(zoos / "people").terms(0, 2), 0)
+    cut = merged_loras.cut(lora, 3)
+    for site, whole in lora.factors.items():
+        near = cut.factors[site]
+        assert near.rank == 3
+        values = np.linalg.svd(whole.up @ whole.down, compute_uv=False)
+        missing = np.linalg.norm(whole.up @ whole.down - near.up @ near.down, 2)
+        assert np.isclose(missing, values[3], atol=1e-4 * values[0])
+        assert missing > 0
 
 
 def test_photos_are_looked_for_among_the_pictures_of_each_guidance(zoos: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The HTML report in a browser: no request, no script, no complaint, and it fits; a bad page does not."""
 
+import os
+
 import pytest
 
 from tests.browser import Chromium, find_chromium
@@ -11,6 +13,8 @@ CHROMIUM = find_chromium()
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
+        if os.environ.get("TEST_BROWSER") == "required":
+            pytest.fail("no Chromium here, and .ci/run requires one")
         pytest.skip("no Chromium here: test_report_html.py parses what a browser would show")
     with Chromium(CHROMIUM) as browser:
         yield browser

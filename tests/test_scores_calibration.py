@@ -156,6 +156,11 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with pytest.raises(LorauditError, match="a folder for each kind"):
         calibrate_folders(bench, plan, tmp_path / "none", None, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    (tmp_path / "nobody" / "dan").mkdir(parents=True)
+    for identities in ("none", "nobody", "people/ada"):
+        with pytest.raises(LorauditError, match=r"with lora\.safetensors in it"):
+            calibrate_folders(bench, plan, tmp_path / "controls", tmp_path / identities, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     lora = load_lora(str(tmp_path / "controls" / "noise" / "a.safetensors"))
     face = bench.scorers.face
     for one in (lora, stack([lora])):

@@ -199,7 +199,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 sys.path.insert(0, sys.argv[2])
-from tests.test_training_train_encoder import SETTINGS, model_of, source_of
+from tests.encoder_training import SETTINGS, model_of, source_of
 from tests.tiny import tiny_base
 from loraudit.training.train_encoder import train_encoder
 from loraudit.training.zoo import open_zoo

@@ -27,7 +27,7 @@ from loraudit.experiments.verdict import (
     share,
     strangers,
 )
-from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces
+from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces, zoos_in
 from loraudit.experiments.verdict_tables import LEVELS, SEVERAL, SHOWN, verdict_markdown
 from loraudit.findings import Null, Severity
 from loraudit.lora.header import clean
@@ -92,7 +92,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     face = load_tiny_face(artefact("tiny-face"))
     shots = Shots(job.samples, Sampling(job.steps, job.guidance))
     sides = {"leaking": job.leaking, "harmless": job.harmless, "extra": job.extra}
-    zoos = {side: [zoo for folder in folders for zoo in _zoos(folder)] for side, folders in sides.items()}
+    zoos = {side: [zoo for folder in folders for zoo in zoos_in(folder)] for side, folders in sides.items()}
     settings = {
         "encoder": checkpoint.sha256,
         "attacks": list(AIMS),
@@ -248,15 +248,6 @@ def _nulls(job: VerdictBench, encoders: dict[str, str]) -> Callable[[Case], Null
     if null is None:
         raise LorauditError(f"the calibration {clean(folder.name)} does not fit: {used.unused}")
     return lambda case: data.fit(here, AIMS, job.samples, case.spread)[0]
-
-
-def _zoos(folder: Path) -> list[Zoo]:
-    if (folder / "zoo.json").exists():
-        return [open_zoo(folder)]
-    found = [open_zoo(path.parent) for path in sorted(folder.glob("*/zoo.json"))]
-    if not found:
-        raise LorauditError(f"there is no zoo in {clean(folder.name)}", "name a folder of build_zoo")
-    return found
 
 
 def _name(folder: Path) -> str:

@@ -11,7 +11,6 @@ with `--weights` without photos, so that only the weights are read.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,11 +18,10 @@ from torchvision.utils import save_image
 
 from loraudit.experiments.conditions import as_lora
 from loraudit.experiments.verdict import PHOTOS
-from loraudit.experiments.verdict_faces import pools
+from loraudit.experiments.verdict_faces import pools, zoos_in
 from loraudit.failing import in_one_line
 from loraudit.lora import export_lora
 from loraudit.training.data import REFERENCES, portraits
-from loraudit.training.zoo import Zoo, open_zoo
 
 __all__ = ["main"]
 
@@ -42,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     counts: dict[str, int] = {}
     for extra, folders in ((False, options.folders), (True, options.merge)):
-        for zoo in _zoos(folders):
+        for zoo in (zoo for folder in folders for zoo in zoos_in(folder)):
             for kind, terms in pools(zoo, zoo.plan.snapshots[-1], len(zoo.members), extra):
                 (options.out / kind).mkdir(parents=True, exist_ok=True)
                 for row in range(len(next(iter(terms.values()))[0])):
@@ -51,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
                     if not target.exists():
                         export_lora(as_lora(terms, row), "diffusers", target)
     for name, photos, folders in (("person", PHOTOS, options.people), ("weights", 0, options.weights)):
-        for zoo in _zoos(folders):
+        for zoo in (zoo for folder in folders for zoo in zoos_in(folder)):
             step = zoo.plan.snapshots[-1]
             for row, member in enumerate(zoo.members):
                 counts[name] = counts.get(name, 0) + 1
@@ -64,11 +62,6 @@ def main(arguments: list[str] | None = None) -> None:
                     lora = as_lora(zoo.rows([(row, step)]), 0)
                     export_lora(lora, "diffusers", folder / "lora.safetensors")
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()))
-
-
-def _zoos(folders: Sequence[Path]) -> Iterator[Zoo]:
-    for folder in folders:
-        yield from (open_zoo(path.parent) for path in sorted(folder.rglob("zoo.json")))
 
 
 if __name__ == "__main__":

@@ -24,15 +24,27 @@ from loraudit.attacks.plan import draw
 from loraudit.attacks.search import SearchAttack
 from loraudit.base import Base, Sampling
 from loraudit.encoder import Encoder
+from loraudit.errors import LorauditError
 from loraudit.experiments.conditions import as_lora
-from loraudit.lora import directions
+from loraudit.lora import clean, directions
 from loraudit.lowrank import Terms
 from loraudit.scores import FaceScorer
 from loraudit.scores.merging import Spread
 from loraudit.training.data import Synthetic
-from loraudit.training.zoo import Zoo
+from loraudit.training.zoo import RECORD, Zoo, open_zoo
 
-__all__ = ["AIMS", "GROUPS", "SECRET", "Pool", "Shots", "draw_faces", "merged", "pools", "read_pool"]
+__all__ = [
+    "AIMS",
+    "GROUPS",
+    "SECRET",
+    "Pool",
+    "Shots",
+    "draw_faces",
+    "merged",
+    "pools",
+    "read_pool",
+    "zoos_in",
+]
 
 AIMS: Final = ("search", "search:usual")
 """The strongest attack, by either guidance."""
@@ -70,6 +82,16 @@ class Pool:
     """In how many directions each LoRA changes modules (`loraudit.lora.participation`)."""
 
 
+def zoos_in(folder: Path) -> list[Zoo]:
+    """The zoo that a folder is, or those in it. Raises `LorauditError` if there is none."""
+    if (folder / RECORD).exists():
+        return [open_zoo(folder)]
+    found = [open_zoo(path.parent) for path in sorted(folder.glob(f"*/{RECORD}"))]
+    if not found:
+        raise LorauditError(f"there is no zoo in {clean(folder.name)}", "name a folder of build_zoo")
+    return found
+
+
 def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, Terms]]:
     """`(kind, terms)` of the passes of a zoo's first `people` at a saved step; with `extra`, LoRAs made of
     them that hold nobody: `merged`, and `noise`, which are scrambled ones.
@@ -86,15 +108,15 @@ def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, 
         yield "noise", scrambled(few, SCRAMBLE_SEED + 1 + first)
 
 
-def merged(terms: Terms) -> Terms:
-    """Every `MERGE` LoRAs of `terms` merged into one, by their mean update."""
+def merged(terms: Terms, each: int = MERGE) -> Terms:
+    """Every `each` LoRAs of `terms` merged into one, by their mean update."""
 
     def side_by_side(matrix: Tensor, dim: int) -> Tensor:
-        count = len(matrix) // MERGE
-        groups = matrix[: count * MERGE].view(count, MERGE, *matrix.shape[1:])
+        count = len(matrix) // each
+        groups = matrix[: count * each].view(count, each, *matrix.shape[1:])
         return torch.cat(groups.unbind(1), dim)
 
-    return {site: (side_by_side(up / MERGE, 2), side_by_side(down, 1)) for site, (up, down) in terms.items()}
+    return {site: (side_by_side(up / each, 2), side_by_side(down, 1)) for site, (up, down) in terms.items()}
 
 
 @torch.no_grad()
