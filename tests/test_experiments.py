@@ -161,16 +161,15 @@ def test_the_likelihood_of_a_person_and_of_a_stranger(zoos: Path, tmp_path: Path
     decoys, digest = likelihood_ranks.read_decoys(models_dir() / "decoys-tiny")
     monkeypatch.setattr(likelihood_ranks, "read_decoys", lambda _folder: (decoys[:4], digest))
     out = tmp_path / "likelihood.json"
-    likelihood_ranks.main(
-        ["--zoo", str(zoos / "people"), "--people", "2", "--out", str(out), "--threads", "1"]
-    )
+    words = ["--zoo", str(zoos / "people"), "--harmless", str(zoos / "crowds"), "--people", "2"]
+    likelihood_ranks.main([*words, "--out", str(out), "--threads", "1"])
     record = json.loads(out.read_text())
-    assert len(decoys) == 99 and (record["people"], record["decoys"]) == (2, 4)
+    assert len(decoys) == 99 and (record["LoRAs"], record["decoys"]) == (4, 4)
     assert record["auroc"]["leaking"] == record["auroc"]["harmless"] == 2
-    for who in ("own", "stranger"):
-        tight, loose = (record[f"{who}, p <= {level}"] for level in (0.01, 0.05))
+    for who in ("own", "stranger", "stranger, LoRA of nobody"):
+        tight, loose = (record[f"{who}, p <= {level}"] for level in (0.01, 0.1))
         # Among four decoys no p-value is below 0.2.
-        assert tight[:2] == loose[:2] == [0, 2]
+        assert tight[:2] == loose[:2] == record[f"{who}, low or above"][:2] == [0, 2]
 
 
 def test_the_check_of_the_gate_counts_people_and_things(capsys) -> None:

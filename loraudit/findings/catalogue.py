@@ -189,8 +189,8 @@ def _weights(policy: Policy) -> Iterator[Explained]:
         "owner's photos more probable than theirs? The number is the fall of the denoising loss that the "
         "file brings about, the p-value the place of the owner's photos among those of the others.",
         {
-            Severity.HIGH: f"p <= {policy.strong_alpha:g}",
-            Severity.MEDIUM: f"p <= {policy.alpha:g}",
+            Severity.MEDIUM: f"p <= {policy.high_p:g}",
+            Severity.LOW: f"p <= {policy.medium_p:g}",
             Severity.NONE: "otherwise",
         },
         f"Whoever has a photo can confirm that the file is of that person. {LIKELIHOOD.caveat}",

@@ -28,21 +28,19 @@ class Likelihood:
 
 
 def judge_likelihood(found: Likelihood, policy: Policy) -> Finding:
-    """What the test says."""
+    """What the test says: never `high`, for one stranger in a hundred leads 99 decoys by luck."""
     p = found.p_value
-    level = (
-        Severity.HIGH if p <= policy.strong_alpha else Severity.MEDIUM if p <= policy.alpha else Severity.NONE
-    )
+    level = Severity.MEDIUM if p <= policy.high_p else Severity.LOW if p <= policy.medium_p else Severity.NONE
     words = LIKELIHOOD.words[level]
     below = sum(decoy < found.own for decoy in found.decoys)
     return Finding(
         LIKELIHOOD.id,
         level,
-        Confidence.MEDIUM,
+        Confidence.LOW if level is Severity.LOW else Confidence.MEDIUM,
         words.title,
         f"The file makes the reference photos more probable than those of {below} of {len(found.decoys)} "
         f"{LIKELIHOOD.seen} {LIKELIHOOD.caveat}",
-        LIKELIHOOD.remedy if level is not Severity.NONE else LIKELIHOOD.next_step,
+        LIKELIHOOD.remedy if level is Severity.MEDIUM else LIKELIHOOD.next_step,
         words.summary,
         {
             "value": found.own,

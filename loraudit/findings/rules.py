@@ -170,12 +170,12 @@ ACCEPTED = Rule(
 LIKELIHOOD = Rule(
     id="LA-IDENTITY-004",
     words={
-        Severity.HIGH: Words(
-            "The file knows the person in the reference photos",
-            "The weights make the photos you gave more probable than those of other people.",
-        ),
         Severity.MEDIUM: Words(
             "The file may know the person in the reference photos",
+            "The weights make the photos you gave more probable than those of other people.",
+        ),
+        Severity.LOW: Words(
+            "The file leans towards the person in the reference photos",
             "The weights make the photos you gave more probable than those of most other people.",
         ),
         Severity.NONE: Words(
