@@ -92,7 +92,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     face = load_tiny_face(artefact("tiny-face"))
     shots = Shots(job.samples, Sampling(job.steps, job.guidance))
     sides = {"leaking": job.leaking, "harmless": job.harmless, "extra": job.extra}
-    zoos = {side: [zoo for folder in folders for zoo in zoos_in(folder)] for side, folders in sides.items()}
+    zoos = {side: zoos_in(folders) for side, folders in sides.items()}
     settings = {
         "encoder": checkpoint.sha256,
         "attacks": list(AIMS),

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     counts: dict[str, int] = {}
     for extra, folders in ((False, options.folders), (True, options.merge)):
-        for zoo in (zoo for folder in folders for zoo in zoos_in(folder)):
+        for zoo in zoos_in(folders):
             for kind, terms in pools(zoo, zoo.plan.snapshots[-1], len(zoo.members), extra):
                 (options.out / kind).mkdir(parents=True, exist_ok=True)
                 for row in range(len(next(iter(terms.values()))[0])):
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
                     if not target.exists():
                         export_lora(as_lora(terms, row), "diffusers", target)
     for name, photos, folders in (("person", PHOTOS, options.people), ("weights", 0, options.weights)):
-        for zoo in (zoo for folder in folders for zoo in zoos_in(folder)):
+        for zoo in zoos_in(folders):
             step = zoo.plan.snapshots[-1]
             for row, member in enumerate(zoo.members):
                 counts[name] = counts.get(name, 0) + 1

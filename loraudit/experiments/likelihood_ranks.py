@@ -86,7 +86,7 @@ def _jobs(
     """A LoRA, and whose photos it is asked about."""
     number = 0
     for folders, knows in ((leaking, True), (harmless, False)):
-        for zoo in (zoo for folder in folders for zoo in zoos_in(folder)):
+        for zoo in zoos_in(folders):
             for member in zoo.members[:most]:
                 (other,) = strangers(1, number)
                 number += 1

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     people = load_calibration(options.calibration).spreads
     found: dict[str, list[float]] = {}
-    zoos = [zoo for folder in options.zoo for zoo in zoos_in(folder)]
+    zoos = zoos_in(options.zoo)
     for zoo in zoos:
         for kind, lora in _loras(zoo):
             found.setdefault(kind, []).append(one_person_p(directions(lora), people))

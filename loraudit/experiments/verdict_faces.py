@@ -9,7 +9,7 @@ ruined, has nothing to leak in pictures.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,13 +82,14 @@ class Pool:
     """In how many directions each LoRA changes modules (`loraudit.lora.participation`)."""
 
 
-def zoos_in(folder: Path) -> list[Zoo]:
-    """The zoo that a folder is, or those in it. Raises `LorauditError` if there is none."""
-    if (folder / RECORD).exists():
-        return [open_zoo(folder)]
-    found = [open_zoo(path.parent) for path in sorted(folder.glob(f"*/{RECORD}"))]
-    if not found:
-        raise LorauditError(f"there is no zoo in {clean(folder.name)}", "name a folder of build_zoo")
+def zoos_in(folders: Iterable[Path]) -> list[Zoo]:
+    """The zoo that each folder is, or those in it. Raises `LorauditError` if there is none in one."""
+    found: list[Zoo] = []
+    for folder in folders:
+        records = [folder / RECORD] if (folder / RECORD).exists() else sorted(folder.glob(f"*/{RECORD}"))
+        if not records:
+            raise LorauditError(f"there is no zoo in {clean(folder.name)}", "name a folder of build_zoo")
+        found += [open_zoo(record.parent) for record in records]
     return found
 
 
