@@ -26,7 +26,7 @@ from loraudit.base import Base
 from loraudit.errors import LorauditError
 from loraudit.findings import agreement_score, likeness_score, looks
 from loraudit.lora import Factors, LoRA, LoRAFile, clean, directions, load_lora
-from loraudit.lowrank import Terms, stack
+from loraudit.lowrank import Terms, scaled, stack
 from loraudit.pictures import read_photos
 from loraudit.scores import FaceScorer
 from loraudit.scores.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares, null_of
@@ -89,8 +89,10 @@ def calibrate_folders(
     if scorers is None:
         raise ValueError("a bench without a face model")
     conditions = conditions_of(bench.base, bench.attacks, plan, scorers.face_sha256)
+    of_a_person = ("agreement", "likeness", "likeness to another", "aims for photos only")
     settings = json.dumps(
-        {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": 3}, sort_keys=True
+        {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": of_a_person},
+        sort_keys=True,
     )
     jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
     people = _people(identities) if identities else []
@@ -203,7 +205,7 @@ def measure(
     base: Base, attacks: Sequence[Attack], plan: Plan, judges: Sequence[Scorers], lora: LoRA | Terms
 ) -> tuple[Shares, ...]:
     """Of every attack, by each of `judges`, the share of matching pairs at each look; by one with references,
-    the likeness.
+    the likeness, also of aims that are made for nothing else.
 
     Attacks by the LoRA's own words are left out: they stand for a name like any other. Raises as
     `Attack.aims`.
@@ -215,8 +217,12 @@ def measure(
     for aim in (
         aim for attack in attacks for aim in attack.aims(lora, base) if null_of(aim.attack) == aim.attack
     ):
-        pictures = _pictures(base, terms, aim, plan)
-        for judge, shares in zip(judges, found, strict=True):
+        pairs = zip(judges, found, strict=True)
+        asked = [pair for pair in pairs if pair[0].references is not None or not aim.likeness_only]
+        if not asked:
+            continue
+        pictures = _pictures(base, scaled(terms, aim.strength), aim, plan)
+        for judge, shares in asked:
             faces, threshold = judge.faces(pictures), judge.face.threshold
             shares[aim.attack] = tuple(
                 agreement_score(faces, threshold, (look,))

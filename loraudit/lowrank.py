@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from loraudit.lora import LoRA
 
-__all__ = ["Terms", "beside", "stack"]
+__all__ = ["Terms", "beside", "scaled", "stack"]
 
 Terms: TypeAlias = "Mapping[str, tuple[Tensor, Tensor]]"
 """Site -> `up [M, out, r]`, `down [M, r, in]`; every site has the same `M`."""
@@ -53,6 +53,11 @@ def stack(
                 down[index, : factors.rank] = factors.down
         terms[site] = (torch.from_numpy(up).to(device, dtype), torch.from_numpy(down).to(device, dtype))
     return terms
+
+
+def scaled(terms: Terms, strength: float) -> Terms:
+    """`terms` with every update times `strength`."""
+    return terms if strength == 1 else {site: (strength * up, down) for site, (up, down) in terms.items()}
 
 
 @contextmanager

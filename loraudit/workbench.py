@@ -134,7 +134,7 @@ class Workbench:
             # Whoever names an encoder wants it to run.
             kind = open_encoder(_encoder(request.encoder, family, "encoder"), base).name
             names = (*names, *([] if kind in names else [kind]))
-        attacks = _attacks(base, names, request.encoder, family, gaps)
+        attacks = _attacks(base, names, request.encoder, family, gaps, bool(self._photos))
         if not request.named and request.encoder is None:
             # No encoder ships for this base: nothing that was asked for is missing.
             for one in [one for one in gaps if one.what in _ENCODERS]:
@@ -166,7 +166,7 @@ def set_up(request: Request, base: str) -> tuple[Bench, Plan]:
     """
     gaps: list[Gap] = []
     loaded = load_base(base, _device(request.device), request.offline)
-    attacks = _attacks(loaded, request.attacks, request.encoder, base, gaps)
+    attacks = _attacks(loaded, request.attacks, request.encoder, base, gaps, photos=True)
     scorers = _scorers(loaded, (), request.offline, gaps)
     if gaps and (scorers is None or len(attacks) < len(request.attacks)):
         raise Incomplete(f"cannot calibrate without {gaps[0].what}: {gaps[0].why}")
@@ -181,9 +181,9 @@ def _calibration(base: str) -> Calibration | None:
 
 
 def _attacks(
-    base: Base, names: Sequence[str], encoder: str | None, family: str, gaps: list[Gap]
+    base: Base, names: Sequence[str], encoder: str | None, family: str, gaps: list[Gap], photos: bool
 ) -> list[Attack]:
-    """The attacks named; `gaps` gets those that cannot run on this base."""
+    """The attacks named, with reference `photos` or without; `gaps` gets those that cannot run here."""
     attacks: list[Attack] = []
     for name in names:
         if name == "prompts":
@@ -193,7 +193,7 @@ def _attacks(
         elif name == "likelihood":
             continue  # a test of photos, not an attack that draws any
         elif name == "search":
-            attacks.append(SearchAttack(_start(encoder, family, base)))
+            attacks.append(SearchAttack(_start(encoder, family, base), photos=photos))
         else:
             try:
                 attacks.append(_encoder_attack(name, encoder, family, base))

@@ -109,6 +109,20 @@ def test_aims_of_one_embedding_share_the_pictures_of_the_base(aims) -> None:
     assert LONG.most([guided, usual, aims[1]]) == (3 * 3 * 14 - 14) * 1 * 2
 
 
+def test_half_strength_is_half_the_update(aims) -> None:
+    base, lora = tiny_base(), random_lora()
+    half = dataclasses.replace(aims[0], strength=0.5)
+    full, found = pictures(PLAN, lora, base, [aims[0], half])
+    halved = dataclasses.replace(
+        lora, factors={site: dataclasses.replace(f, up=0.5 * f.up) for site, f in lora.factors.items()}
+    )
+    (expected,) = pictures(PLAN, halved, base, [aims[0]])
+    for name in ("tuned", "base", "scrambled"):
+        assert torch.allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
+    assert torch.equal(found.base, full.base) and found.shared == 3
+    assert not torch.allclose(found.tuned, full.tuned, atol=1e-3)
+
+
 def test_a_lora_for_another_base_is_refused(aims) -> None:
     lora = random_lora()
     wrong = {site.replace("down_blocks.0", "down_blocks.7"): pair for site, pair in lora.factors.items()}

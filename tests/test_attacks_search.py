@@ -60,6 +60,17 @@ def test_it_takes_what_shows_most_and_counts_what_it_spends(make) -> None:
     assert (strong.evaluations, usual.evaluations) == (best.evaluations, 0)
 
 
+def test_with_photos_it_is_sampled_at_half_strength_too() -> None:
+    base, lora = tiny_base(), with_values()
+    alone, seen = QUICK.aims(lora, base), dataclasses.replace(QUICK, photos=True).aims(lora, base)
+    assert [aim.attack for aim in seen] == ["search", "search:usual", "search:half"]
+    half = seen[2]
+    assert torch.equal(half.embedding, alone[0].embedding)
+    assert (half.strength, half.likeness_only, half.against_base, half.evaluations) == (0.5, True, False, 0)
+    assert half.quotes == alone[0].quotes
+    assert not any(aim.likeness_only or aim.strength != 1 for aim in alone)
+
+
 def test_a_start_that_shows_more_is_taken_and_quotes_nothing() -> None:
     base, lora = tiny_base(), with_values()
     # Far off the manifold: nothing that a tower says comes near.

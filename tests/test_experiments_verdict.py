@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from loraudit.experiments.bench_verdict import measure
 from loraudit.experiments.verdict import auroc, cases, first_pictures, judged, outcome, scores
-from loraudit.experiments.verdict_faces import AIMS, GROUPS, SECRET, Pool, merged
+from loraudit.experiments.verdict_faces import AIMS, GROUPS, PHOTO_AIMS, SECRET, Pool, merged
 from loraudit.experiments.verdict_tables import SEVERAL, SHOWN, verdict_columns, verdict_markdown
-from loraudit.findings import Null, Severity, conformal_p
+from loraudit.findings import Null, Severity, conformal_p, judge
 
 
 class Eye:
@@ -30,7 +30,7 @@ def pool(spread: float, seed: int = 0, pictures: int = 12) -> Pool:
     """A LoRA whose tuned pictures show the first axis, the more `spread` the less; controls show anybody."""
     generator = torch.Generator().manual_seed(seed)
     faces = {}
-    for aim in AIMS:
+    for aim in (*AIMS, *PHOTO_AIMS):
         for group in GROUPS:
             noise = torch.randn(1, pictures, 8, generator=generator)
             mean = torch.eye(8)[0] if group == "tuned" else torch.zeros(8)
@@ -74,12 +74,42 @@ def test_the_first_pictures_are_what_a_shorter_scan_sees() -> None:
 def test_the_area_is_that_of_mann_whitney() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(1, 1, 400), rng.normal(0, 1, 300)
-    area = auroc(a.tolist(), b.tolist())
+    alone = (list(map(str, range(400))), list(map(str, range(300))))
+    area = auroc(a.tolist(), b.tolist(), alone)
     # For unit normals one apart: Phi(1 / sqrt 2).
     assert abs(area.value - 0.760) < 0.03
     assert area.low < 0.760 < area.high
-    assert auroc(b.tolist(), b.tolist()).value == 0.5
-    assert auroc([2.0, 3.0], [0.0, 1.0]).value == 1.0
+    assert auroc(b.tolist(), b.tolist(), (alone[1], alone[1])).value == 0.5
+    assert auroc([2.0, 3.0], [0.0, 1.0], (["a", "b"], ["c", "c"])).value == 1.0
+
+
+def test_loras_that_share_the_fate_of_their_zoo_widen_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    zoos = [str(zoo) for zoo in range(20) for _ in range(8)]
+    fates = np.repeat(rng.normal(1, 1, 20), 8)
+    harmless = rng.normal(size=160).tolist()
+    alone = list(map(str, range(160)))
+
+    def width(leaking, zoos):
+        area = auroc(leaking.tolist(), harmless, (zoos, alone))
+        return area.high - area.low
+
+    assert width(fates, zoos) > 1.5 * width(fates, alone)
+    # Where there is no shared fate, neither is there a wider interval.
+    free = rng.normal(1, 1, 160)
+    assert width(free, zoos) < 1.3 * width(free, alone)
+
+
+def test_half_strength_counts_for_the_photos_only() -> None:
+    made = pool(5.0)
+    made.faces["search:half/tuned"] = torch.eye(8)[:1].expand(1, 12, 8)
+    (case,) = cases(made, (5,), Eye())
+    (before,) = cases(pool(5.0), (5,), Eye())
+    assert scores(case, None)["three references"] == 1.0 > 0.5 > scores(before, None)["three references"]
+    assert scores(case, None)["without references"] == scores(before, None)["without references"]
+    found = judge(case.referenced)
+    assert [one.severity for one in found if one.id == "LA-IDENTITY-002"] == [Severity.CRITICAL]
+    assert all(one.severity < Severity.LOW for one in found if one.id == "LA-IDENTITY-001")
 
 
 def test_conformal_p_values_of_controls_are_uniform_and_of_others_are_not() -> None:

@@ -118,6 +118,15 @@ def test_with_photos_an_attack_stops_early_where_nobody_resembles_them() -> None
     assert settled(strangers_to(apart, far, 0.0), 12, ATTACKS, POLICY, unlike)
 
 
+def test_what_is_made_for_photos_stops_by_the_likeness_alone() -> None:
+    far = (0.05, -0.1, 0.1, 0.0, 0.08, -0.06, 0.12, 0.02)
+    agreed = strangers_to([0] * 5 + [1, 2, 3], far, 0.0)
+    assert not settled(agreed, 12, ATTACKS, POLICY)
+    assert settled(dataclasses.replace(agreed, likeness_only=True), 12, ATTACKS, POLICY)
+    near = strangers_to(list(range(8)), (*far[:7], 0.5), 0.0)
+    assert not settled(dataclasses.replace(near, likeness_only=True), 12, ATTACKS, POLICY)
+
+
 def test_a_person_found_early_stays_above_loras_of_other_people() -> None:
     """Eight of eight pictures pass; is it critical? Not where LoRAs of others reach that likeness, too."""
     close = strangers_to([0] * 8, (0.55, 0.62, 0.58, 0.66, 0.52, 0.6, 0.64, 0.56), 0.0)

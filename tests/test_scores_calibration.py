@@ -42,6 +42,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         lambda document: document["leaking"][0].pop("likeness"),
         lambda document: document["leaking"][0].update(extra={}),
         lambda document: document["leaking"][0]["agreement"].pop("paper"),
+        lambda document: document["leaking"][0]["likeness"].pop("paper"),
+        lambda document: document["matches"][0].update(other=[0.5, 0.5]),
+        lambda document: [row.pop("paper") for row in document["matches"]],
         lambda document: document["spreads"].append({"ff.net": [8, 0.5]}),
         lambda document: document["spreads"].append({"ff.net": 8}),
         lambda document: document.update(spreads=["many"]),
@@ -69,6 +72,29 @@ def test_data_of_an_earlier_version_have_no_leaking_loras(tmp_path: Path) -> Non
     del document["leaking"], document["spreads"]
     (tmp_path / "calibration.json").write_text(json.dumps(document))
     assert load_calibration(tmp_path) == dataclasses.replace(MADE, name=tmp_path.name, leaking=(), spreads=())
+
+
+def test_an_attack_for_photos_only_counts_for_the_likeness_alone() -> None:
+    both = ROW | {"search:half": (0.75, 0.75)}
+    made = dataclasses.replace(MADE, matches=(both,) * 99, leaking=(Leaking(ROW, both),))
+    null, used = made.fit(HERE, ("paper",), 16, likeness_only=("search:half",))
+    assert null == Null((8, 12), (0.5,) * 99, (0.75,) * 99, (0.5,), (0.75,))
+    assert made.fit(HERE, ("paper",), 16)[0] == MADE.fit(HERE, ("paper",), 16)[0]
+    assert "no scores of the attack search:half" in (
+        made.fit(HERE, ("paper", "search:half"), 16)[1].unused or ""
+    )
+    # Data without it do not fit, unless they hold too few LoRAs of people to compare a likeness with.
+    null, used = MADE.fit(HERE, ("paper",), 16, likeness_only=("search:half",))
+    assert null is None and "no scores of the attack search:half" in (used.unused or "")
+    alone = dataclasses.replace(MADE, matches=(), leaking=())
+    assert alone.fit(HERE, ("paper",), 16, likeness_only=("search:half",))[0] == Null((8, 12), (0.5,) * 99)
+
+
+def test_what_people_score_for_photos_only_is_read(tmp_path: Path) -> None:
+    both = ROW | {"search:half": (0.75, 0.75)}
+    made = dataclasses.replace(MADE, matches=(both,) * 99, leaking=(Leaking(ROW, both),))
+    made.write(tmp_path)
+    assert load_calibration(tmp_path) == dataclasses.replace(made, name=tmp_path.name)
 
 
 def test_a_file_is_held_against_the_directions_of_loras_of_one_person() -> None:
@@ -113,6 +139,28 @@ def test_few_controls_are_not_used_and_the_null_is_the_maximum() -> None:
     both = MADE.fit(HERE, ("paper", "prompts:trigger"), 32)[0]
     assert both == Null((8, 12), (1.0,) * 99, (1.0,) * 99, (1.0,), (1.0,))
     assert null_of("prompts:class") == "prompts:class"
+
+
+def test_of_an_attack_for_photos_only_the_likeness_is_measured() -> None:
+    from loraudit.attacks.evidence import Scorers, look_at
+    from loraudit.attacks.gap import Climb
+    from loraudit.attacks.plan import Plan
+    from loraudit.attacks.rows import Ascent
+    from loraudit.attacks.search import SearchAttack
+    from loraudit.base import Sampling
+    from loraudit.calibrating import measure
+    from tests.audits import ColourFace, random_lora
+    from tests.tiny import tiny_base
+
+    base, face = tiny_base(), ColourFace()
+    quick = SearchAttack(ascent=Ascent(steps=2, restarts=1), climb=Climb(1, 1, 1), photos=True)
+    plan = Plan(tuple(range(8)), Sampling(1, 2.0))
+    photos = base.sample(base.encode_text(["A human face."]), [1], plan.sampling)
+    alone, told = Scorers(face), Scorers(face, references=look_at(list(photos), face, None))
+    agreement, likeness = measure(base, [quick], plan, (alone, told), random_lora())
+    assert set(agreement) == {"search", "search:usual"}
+    assert set(likeness) == {"search", "search:usual", "search:half"}
+    assert likeness["search:half"] != likeness["search:usual"]
 
 
 def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:

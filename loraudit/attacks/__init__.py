@@ -31,6 +31,10 @@ class Aim:
     """Private words of the file that went in, harmless for display."""
     against_base: bool = False
     """Sampled by model guidance (`loraudit.attacks.guidance`) instead of classifier-free guidance."""
+    strength: float = 1.0
+    """Factor of the LoRA's update while the pictures are made, as a user's slider."""
+    likeness_only: bool = False
+    """Made for the reference photos: whether its pictures agree with each other says nothing."""
     encoder: EncoderUsed | None = None
     """The encoder that made it."""
     evaluations: int = 0

@@ -61,6 +61,7 @@ class Scorers:
             scrambled_cross=_cosines(_found(tuned) @ _found(scrambled).T),
             readings=(*self._agreed(tuned, base), *self._readings(found)),
             aims_at_face=found.aim.aims_at_face,
+            likeness_only=found.aim.likeness_only,
             quotes=found.aim.quotes,
             copies=None if self.references is None else self.references.copies.measure(*pictures),
         )

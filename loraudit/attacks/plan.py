@@ -20,7 +20,7 @@ from loraudit.attacks.guidance import sample_against_base
 from loraudit.base import Base, Sampling
 from loraudit.findings import looks
 from loraudit.lora import LoRA
-from loraudit.lowrank import Terms, stack
+from loraudit.lowrank import Terms, scaled, stack
 
 __all__ = ["Plan", "draw", "plan_for"]
 
@@ -66,19 +66,20 @@ class Plan:
         """Pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy of it.
 
         A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. Without
-        the LoRA both guidances are the same: an aim takes those pictures from the one before if that has its
-        embedding. `settled` is asked at every look whether an aim needs no more pictures, `enough` after
-        every aim whether the others are not needed; neither is if the plan is not `sequential`. `on_step`
-        hears how many pictures are done or not needed, of how many. Raises `NotScannable` if the LoRA does
-        not fit the base.
+        the LoRA neither guidance nor strength matters: an aim takes those pictures from the one before if
+        that has its embedding. `settled` is asked at every look whether an aim needs no more pictures,
+        `enough` after every aim whether the others are not needed; neither is if the plan is not
+        `sequential`. `on_step` hears how many pictures are done or not needed, of how many. Raises
+        `NotScannable` if the LoRA does not fit the base.
         """
         terms = stack([lora], base.device, base.dtype)
-        groups: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
-        size, each = self.pictures_a_pass(base), len(groups) * len(self.seeds)
+        full: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
+        size, each = self.pictures_a_pass(base), len(full) * len(self.seeds)
         total, none = len(aims) * each, torch.zeros(0, 3, base.image_size, base.image_size)
         found: Reconstruction | None = None
         for number, aim in enumerate(aims):
             made = found.base if found and torch.equal(found.aim.embedding, aim.embedding) else none
+            groups = [scaled(group, aim.strength) for group in full]
             found, start = Reconstruction(aim, (), none, none, none), 0
             for look in looks(len(self.seeds)):
                 while start < look:

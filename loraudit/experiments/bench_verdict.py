@@ -17,6 +17,7 @@ from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
 from loraudit.experiments.bench_attacks import begin, writable
 from loraudit.experiments.verdict import (
+    Area,
     Case,
     Judged,
     Outcome,
@@ -27,7 +28,7 @@ from loraudit.experiments.verdict import (
     share,
     strangers,
 )
-from loraudit.experiments.verdict_faces import AIMS, Pool, Shots, draw_faces, zoos_in
+from loraudit.experiments.verdict_faces import AIMS, PHOTO_AIMS, Pool, Shots, draw_faces, zoos_in
 from loraudit.experiments.verdict_tables import LEVELS, SEVERAL, SHOWN, verdict_markdown
 from loraudit.findings import Null, Severity
 from loraudit.lora.header import clean
@@ -95,7 +96,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     zoos = {side: zoos_in(folders) for side, folders in sides.items()}
     settings = {
         "encoder": checkpoint.sha256,
-        "attacks": list(AIMS),
+        "attacks": [*AIMS, *PHOTO_AIMS],
         "people": job.people,
         "samples": job.samples,
         "sampling": asdict(shots.sampling),
@@ -164,9 +165,14 @@ def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str
 
 def _areas(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str, Any]:
     return {
-        name: asdict(auroc(*([one.scores[name] for one in side] for side in (leaking, harmless))))
+        name: asdict(_area(leaking, harmless, name))
         for name in ("without references", "in-scan controls only", "three references")
     }
+
+
+def _area(leaking: Sequence[Outcome], harmless: Sequence[Outcome], score: str) -> Area:
+    high, low = ([one.scores[score] for one in side] for side in (leaking, harmless))
+    return auroc(high, low, ([one.pool for one in leaking], [one.pool for one in harmless]))
 
 
 def _levels(found: Sequence[Severity]) -> dict[str, list[float]]:
@@ -177,7 +183,6 @@ def _levels(found: Sequence[Severity]) -> dict[str, list[float]]:
 
 def _by_recipe(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> list[dict[str, Any]]:
     rows = []
-    against = [one.scores["without references"] for one in harmless]
     for side in (leaking, harmless):
         for pool in dict.fromkeys(one.pool for one in side):
             mine = [one for one in side if one.pool == pool]
@@ -195,7 +200,7 @@ def _by_recipe(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> list[
                 "high or above": share([one.calibrated.level >= Severity.HIGH for one in mine]),
             }
             if side is leaking:
-                row["auroc"] = auroc([one.scores["without references"] for one in mine], against).value
+                row["auroc"] = _area(mine, harmless, "without references").value
                 if any(one.shown is not None for one in mine):
                     row["shown"] = share([bool(one.shown) for one in mine])
             rows.append(row)
@@ -244,10 +249,10 @@ def _nulls(job: VerdictBench, encoders: dict[str, str]) -> Callable[[Case], Null
     data = load_calibration(folder)
     mine = data.conditions
     here = Conditions(mine.base, job.steps, job.guidance, encoders, mine.face)
-    null, used = data.fit(here, AIMS, job.samples)
+    null, used = data.fit(here, AIMS, job.samples, likeness_only=PHOTO_AIMS)
     if null is None:
         raise LorauditError(f"the calibration {clean(folder.name)} does not fit: {used.unused}")
-    return lambda case: data.fit(here, AIMS, job.samples, case.spread)[0]
+    return lambda case: data.fit(here, AIMS, job.samples, case.spread, PHOTO_AIMS)[0]
 
 
 def _name(folder: Path) -> str:

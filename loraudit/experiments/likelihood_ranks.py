@@ -50,6 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
     jobs = list(_jobs(options.zoo, options.harmless, options.people))
     found: dict[str, list[float]] = {who: [] for _, _, shown in jobs for who in shown}
     levels: dict[str, list[Severity]] = {who: [] for who in found}
+    zoos = {
+        who: [f"{zoo.folder.parent.name}/{zoo.folder.name}" for zoo, _, shown in jobs if who in shown]
+        for who in found
+    }
     for number, (zoo, row, shown) in enumerate(jobs, 1):
         terms = zoo.rows([(row, zoo.plan.snapshots[-1])])
         embedding = SearchAttack().best(base, terms).embeddings[0]
@@ -59,11 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
             found[who].append(known.p_value)
             levels[who].append(judge_likelihood(known, POLICY).severity)
         print(f"{number} of {len(jobs)}", file=sys.stderr, flush=True)
+    own, other = ([-p for p in found[who]] for who in (OWN, STRANGER))
     record = {
         "LoRAs": len(jobs),
         "photos": PHOTOS,
         "decoys": len(decoys),
-        "auroc": vars(auroc([-p for p in found[OWN]], [-p for p in found[STRANGER]])),
+        "auroc": vars(auroc(own, other, (zoos[OWN], zoos[STRANGER]))),
         **{
             f"{who}, p <= {level:g}": share([p <= level + 1e-9 for p in values])
             for who, values in found.items()

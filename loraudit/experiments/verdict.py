@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from loraudit.experiments.verdict_faces import AIMS, GROUPS, SECRET, Pool
+from loraudit.experiments.verdict_faces import AIMS, GROUPS, PHOTO_AIMS, SECRET, Pool
 from loraudit.findings import (
     AttackEvidence,
     Faces,
@@ -58,7 +58,7 @@ POLICY: Final = Policy()
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One LoRA, as a scan with `len(evidence)` attacks sees it."""
+    """One LoRA, as a scan sees it."""
 
     pool: str
     kind: str
@@ -66,7 +66,9 @@ class Case:
     evidence: tuple[AttackEvidence, ...]
     """Of all pictures of each attack, without references."""
     referenced: tuple[AttackEvidence, ...]
-    """The same with three photos: of the person, or of a stranger where the LoRA holds nobody."""
+    """With three photos, of the person, or of a stranger where the LoRA holds nobody: the same, and what the
+    attack adds for photos.
+    """
     shown: bool | None = None
     """Whether the secret prompt shows the person; None where there is none."""
     spread: Spread | None = None
@@ -120,9 +122,8 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
     for row, kind in enumerate(pool.kinds):
         photos = face.embed(portraits(people[row], REFERENCES.start, PHOTOS)).vectors
         reference = functional.normalize(photos.mean(0), dim=0)
-        plain, told = (
-            tuple(_evidence(pool, aim, row, face, samples, to) for aim in AIMS) for to in (None, reference)
-        )
+        plain = tuple(_evidence(pool, aim, row, face, samples, None) for aim in AIMS)
+        told = tuple(_evidence(pool, aim, row, face, samples, reference) for aim in (*AIMS, *PHOTO_AIMS))
         secret = [pool.faces[name][row] for name in SECRET if name in pool.faces]
         shown = None
         if secret:
@@ -163,6 +164,7 @@ def _evidence(
         cross(tuned, base),
         faces(scrambled),
         cross(tuned, scrambled),
+        likeness_only=aim in PHOTO_AIMS,
     )
 
 
@@ -248,14 +250,24 @@ def _several(null: Null | None) -> bool | None:
     return None if null is None else POLICY.merged(null.one_person)
 
 
-def auroc(leaking: Sequence[float], harmless: Sequence[float]) -> Area:
-    """The share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap interval."""
+def auroc(
+    leaking: Sequence[float], harmless: Sequence[float], zoos: tuple[Sequence[str], Sequence[str]]
+) -> Area:
+    """The share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap interval.
+
+    `zoos` names that of every LoRA. Zoos are resampled, whole: LoRAs of one recipe share its fate, and as if
+    they were independent the interval would be too narrow (Davison and Hinkley 1997, section 3.8).
+    """
     a, b = np.asarray(leaking, float), np.asarray(harmless, float)
     above = (a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])
+    rows, columns = (
+        np.asarray([[name == zoo for name in side] for zoo in dict.fromkeys(side)], float) for side in zoos
+    )
+    won, pairs = rows @ above @ columns.T, np.outer(rows.sum(1), columns.sum(1))
     rng, areas = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
-        rows, columns = (rng.integers(n, size=n) for n in above.shape)
-        areas.append(above[rows][:, columns].mean())
+        drawn = np.ix_(*(rng.integers(n, size=n) for n in won.shape))
+        areas.append(won[drawn].sum() / pairs[drawn].sum())
     low, high = np.quantile(areas, (0.025, 0.975))
     return Area(float(above.mean()), float(low), float(high), len(a), len(b))
 

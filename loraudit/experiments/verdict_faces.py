@@ -27,7 +27,7 @@ from loraudit.encoder import Encoder
 from loraudit.errors import LorauditError
 from loraudit.experiments.conditions import as_lora
 from loraudit.lora import clean, directions
-from loraudit.lowrank import Terms
+from loraudit.lowrank import Terms, scaled
 from loraudit.scores import FaceScorer
 from loraudit.scores.merging import Spread
 from loraudit.training.data import Synthetic
@@ -36,6 +36,7 @@ from loraudit.training.zoo import RECORD, Zoo, open_zoo
 __all__ = [
     "AIMS",
     "GROUPS",
+    "PHOTO_AIMS",
     "SECRET",
     "Pool",
     "Shots",
@@ -48,6 +49,8 @@ __all__ = [
 
 AIMS: Final = ("search", "search:usual")
 """The strongest attack, by either guidance."""
+PHOTO_AIMS: Final = ("search:half",)
+"""What it adds where there are reference photos."""
 GROUPS: Final = ("tuned", "base", "scrambled")
 SECRET: Final = ("secret prompt/usual guidance", "secret prompt/model guidance")
 """`<what>/<how>` of the pictures under the secret prompt, which no attack knows."""
@@ -127,18 +130,19 @@ def faces_of(
     """`<attack>/<group>` => unit face vectors `[M, N, e]`, zero where no face is found."""
     count, seeds = len(next(iter(terms.values()))[0]), range(shots.samples)
     start = None if encoder is None else encoder(terms)[0]
-    embedding = SearchAttack().best(base, terms, start).embeddings
+    search = SearchAttack(photos=True)
+    embedding = search.best(base, terms, start).embeddings
     noise = scrambled(terms, SCRAMBLE_SEED)
-    # Without a LoRA both guidances are the same.
+    # Without a LoRA all aims are the same.
     plain = base.sample(embedding, seeds, shots.sampling, count)
     found = {}
-    for attack, against_base in zip(AIMS, (True, False), strict=True):
+    for aim in search.ways(embedding[0]):
         for group in GROUPS:
             pictures = plain
             if group != "base":
-                lora = terms if group == "tuned" else noise
-                pictures = draw(base, lora, embedding, seeds, shots.sampling, against_base, loras=count)
-            found[f"{attack}/{group}"] = face.embed(pictures).vectors.view(count, len(seeds), -1)
+                lora = scaled(terms if group == "tuned" else noise, aim.strength)
+                pictures = draw(base, lora, embedding, seeds, shots.sampling, aim.against_base, loras=count)
+            found[f"{aim.attack}/{group}"] = face.embed(pictures).vectors.view(count, len(seeds), -1)
     return found
 
 

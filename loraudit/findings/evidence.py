@@ -131,6 +131,8 @@ class AttackEvidence:
     readings: tuple[Reading, ...] = ()
     aims_at_face: bool = True
     """False where the prompt does not ask for a person, so that a picture without a face is an answer too."""
+    likeness_only: bool = False
+    """Whether it is compared with the reference photos only, and its agreement is not judged."""
     quotes: tuple[str, ...] = ()
     """Private words of the file that the attack used (triggers, captions): shown only on request."""
     copies: "Copies | None" = None

@@ -28,7 +28,9 @@ def judge(
     attacks = planned or len(evidence)
     findings = [*_too_few_faces(evidence, policy)]
     agreement = [
-        agreement_claim(e, policy, attacks, null) for e in evidence if e.tuned.found >= policy.min_faces
+        agreement_claim(e, policy, attacks, null)
+        for e in evidence
+        if e.tuned.found >= policy.min_faces and not e.likeness_only
     ]
     accepted = [one for e in evidence if (one := accepted_claim(e, policy, null)) is not None]
     if claim := strongest(agreement, policy):

@@ -71,7 +71,10 @@ def distributions(evidence: Sequence[AttackEvidence], null: Null | None) -> tupl
     """Where the strongest of the attacks falls among the LoRAs of `null`, by either score; none without."""
     if null is None or not evidence:
         return ()
-    here = max(agreement_score(e.tuned, e.threshold, null.looks) for e in evidence)
+    here = max(
+        (agreement_score(e.tuned, e.threshold, null.looks) for e in evidence if not e.likeness_only),
+        default=0.0,
+    )
     found = [Distribution("agreement", here, null.agreement, null.leaking_agreement)]
     if null.likeness and all(e.tuned.to_reference is not None for e in evidence):
         here = max(likeness_score(e.tuned, null.looks) for e in evidence)

@@ -43,7 +43,8 @@ class Policy:
     `p` of 001 is that of the agreement, of 002 that of the likeness, the mean cosine to the reference
     person: a weak LoRA shows a likeness that no face model accepts; of 004 the place of the photos among
     those of other people. The strongest attack speaks for 001 and for 002. An attack with fewer than
-    min_faces faces says nothing about 001, and never `none` about 002. Confidence is high with calibration,
+    min_faces faces says nothing about 001, and never `none` about 002; one that is made for the photos only
+    says nothing about 001. Confidence is high with calibration,
     p <= high_p, a chance of at most strong_alpha and min_faces faces of the base model; medium if either of p
     and chance is that small with as many faces, or for `none` with calibration; otherwise low; of 004 medium,
     and low with a level of low. More similarity never lowers a severity.

@@ -75,6 +75,8 @@ def _agreement_settled(
     evidence: AttackEvidence, most: int, planned: int, policy: Policy, null: Null | None
 ) -> bool:
     tuned = evidence.tuned
+    if evidence.likeness_only:
+        return True
     if tuned.found < policy.min_faces:
         return _reach(tuned.found, tuned.pictures, most - tuned.pictures, policy.min_faces) <= ERROR
     if null is not None:

@@ -83,7 +83,9 @@ class Calibration:
     """Numbers of pictures, rising."""
     controls: tuple[Control, ...]
     matches: tuple[Shares, ...] = ()
-    """Likeness of LoRAs of one person to photos of another."""
+    """Likeness of LoRAs of one person to photos of another, also by attacks of which nothing else is judged
+    (`loraudit.attacks.Aim.likeness_only`).
+    """
     leaking: tuple[Leaking, ...] = ()
     """Empty in the data of earlier versions."""
     spreads: tuple[Spread, ...] = ()
@@ -93,15 +95,20 @@ class Calibration:
     """Package => version that it was measured with."""
 
     def fit(
-        self, conditions: Conditions, attacks: tuple[str, ...], most: int, spread: Spread | None = None
+        self,
+        conditions: Conditions,
+        attacks: tuple[str, ...],
+        most: int,
+        spread: Spread | None = None,
+        likeness_only: tuple[str, ...] = (),
     ) -> tuple[Null | None, CalibrationUsed]:
         """The null of a scan with `attacks` at up to `most` pictures each, None if the data do not fit it.
 
-        `spread` is that of the file scanned.
+        `spread` is that of the file scanned; of `likeness_only`, further attacks, nothing else is judged.
         """
-        why = self._misfit(conditions, attacks, most)
+        why = self._misfit(conditions, attacks, most, likeness_only)
         used = CalibrationUsed(self.name, len(self.controls), why)
-        return (None if why else self._null(attacks, most, spread or {})), used
+        return (None if why else self._null(attacks, most, spread or {}, likeness_only)), used
 
     def write(self, folder: Path) -> None:
         """Write `calibration.json`, whole or not at all."""
@@ -111,7 +118,9 @@ class Calibration:
         part.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(folder / "calibration.json")
 
-    def _misfit(self, conditions: Conditions, attacks: tuple[str, ...], most: int) -> str | None:
+    def _misfit(
+        self, conditions: Conditions, attacks: tuple[str, ...], most: int, likeness_only: tuple[str, ...]
+    ) -> str | None:
         mine = self.conditions
         if conditions.base != mine.base:
             return f"it is of the base {mine.base}"
@@ -123,7 +132,10 @@ class Calibration:
             if mine.encoders.get(attack) != sha256:
                 return f"it was measured with another encoder for the attack {attack}"
         known = set(self.controls[0].scores) if self.controls else set[str]()
-        if missing := {null_of(attack) for attack in attacks} - known:
+        missing = {null_of(attack) for attack in attacks} - known
+        if len(self.matches) >= FEWEST:
+            missing |= set(likeness_only) - set(self.matches[0])
+        if missing:
             return f"it has no scores of the attack {min(missing)}"
         if len(self.controls) < FEWEST:
             return f"it takes {FEWEST} control LoRAs or more"
@@ -131,20 +143,22 @@ class Calibration:
             return f"it takes {self.looks[0]} pictures or more"
         return None
 
-    def _null(self, attacks: tuple[str, ...], most: int, spread: Spread) -> Null:
+    def _null(
+        self, attacks: tuple[str, ...], most: int, spread: Spread, likeness_only: tuple[str, ...]
+    ) -> Null:
         looks = tuple(look for look in self.looks if look <= most)
         names = {null_of(attack) for attack in attacks}
+        by_photos: set[str] = names.union(likeness_only) if len(self.matches) >= FEWEST else set()
 
-        def highest(shares: Shares) -> float:
+        def highest(shares: Shares, names: set[str]) -> float:
             return max((share for name in names for share in shares[name][: len(looks)]), default=0.0)
 
-        likeness = map(highest, self.matches) if len(self.matches) >= FEWEST else ()
         return Null(
             looks,
-            tuple(highest(control.scores) for control in self.controls),
-            tuple(likeness),
-            tuple(highest(one.agreement) for one in self.leaking),
-            tuple(highest(one.likeness) for one in self.leaking),
+            tuple(highest(control.scores, names) for control in self.controls),
+            tuple(highest(scores, by_photos) for scores in self.matches if by_photos),
+            tuple(highest(one.agreement, names) for one in self.leaking),
+            tuple(highest(one.likeness, by_photos) for one in self.leaking),
             one_person_p(spread, self.spreads),
         )
 
@@ -195,11 +209,13 @@ def _parsed(name: str, document: dict[str, Any]) -> Calibration:
     )
     spreads = tuple(map(_spread, document.pop("spreads", [])))
     versions = {str(package): str(version) for package, version in document.pop("versions").items()}
-    rows = [control.scores for control in controls]
-    people = [*matches, *(scores for one in leaking for scores in (one.agreement, one.likeness))]
+    rows = [*(control.scores for control in controls), *(one.agreement for one in leaking)]
+    people = [*matches, *(one.likeness for one in leaking)]
     if document or any(control.kind not in KINDS for control in controls):
         raise ValueError("fields")
-    if any(row.keys() != rows[0].keys() for row in (*rows, *people)) or (people and not rows):
+    if any(row.keys() != group[0].keys() for group in (rows, people) for row in group) or (
+        people and not (controls and people[0].keys() >= rows[0].keys())
+    ):
         raise ValueError("attacks")
     return Calibration(name, conditions, looks, controls, matches, leaking, spreads, versions)
 
