@@ -106,7 +106,8 @@ def test_half_strength_counts_for_the_photos_only() -> None:
     (case,) = cases(made, (5,), Eye())
     (before,) = cases(pool(5.0), (5,), Eye())
     assert scores(case, None)["three references"] == 1.0 > 0.5 > scores(before, None)["three references"]
-    assert scores(case, None)["without references"] == scores(before, None)["without references"]
+    for name in ("without references", "three references, full strength only"):
+        assert scores(case, None)[name] == scores(before, None)[name]
     found = judge(case.referenced)
     assert [one.severity for one in found if one.id == "LA-IDENTITY-002"] == [Severity.CRITICAL]
     assert all(one.severity < Severity.LOW for one in found if one.id == "LA-IDENTITY-001")

@@ -131,6 +131,14 @@ def test_references_are_compared_with_both_controls_and_other_peoples_loras() ->
     assert level(accepted(10, 0), look_alikes).severity is Severity.INCONCLUSIVE
 
 
+def test_photos_are_asked_for_only_where_there_were_none() -> None:
+    for faces in ([f"p{i}" for i in range(16)], ["p"] * 16):
+        told = strangers_to(faces, (0.0,) * 16, 0.0)
+        for evidence, asked in ((seen(faces), True), (told, False)):
+            (finding,) = (one for one in judge([evidence]) if one.id == "LA-IDENTITY-001")
+            assert ("--reference" in finding.remedy) is asked
+
+
 def test_one_picture_that_passes_is_luck_where_others_can_be_compared() -> None:
     rare = Null((8, 16), (0.0,) * 99, likeness=(0.3,) * 99)
     for passing, severity in ((0, Severity.NONE), (1, Severity.NONE), (2, Severity.INCONCLUSIVE)):

@@ -164,10 +164,7 @@ def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str
 
 
 def _areas(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str, Any]:
-    return {
-        name: asdict(_area(leaking, harmless, name))
-        for name in ("without references", "in-scan controls only", "three references")
-    }
+    return {name: asdict(_area(leaking, harmless, name)) for name in leaking[0].scores if name != "p-value"}
 
 
 def _area(leaking: Sequence[Outcome], harmless: Sequence[Outcome], score: str) -> Area:

@@ -240,6 +240,9 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
         "without references": 0.0 if _several(null) else max(tuned),
         "in-scan controls only": max(a - b for a, b in zip(tuned, controls, strict=True)),
         "three references": max(likeness_score(one.tuned, at) for one in case.referenced),
+        "three references, full strength only": max(
+            likeness_score(one.tuned, at) for one in case.referenced if not one.likeness_only
+        ),
     }
     if null is not None:
         found["p-value"] = conformal_p(found["without references"], null.agreement)

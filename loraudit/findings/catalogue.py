@@ -223,4 +223,5 @@ def _weights(policy: Policy) -> Iterator[Explained]:
 
 def _identity(rule: Rule, looks_at: str, levels: Mapping[Severity, str], meaning: str) -> Explained:
     worst = max(rule.words)
-    return Explained(rule.id, rule.words[worst].title, looks_at, levels, meaning, rule.remedy)
+    remedy = f"{rule.remedy} {rule.without_photos}".rstrip()
+    return Explained(rule.id, rule.words[worst].title, looks_at, levels, meaning, remedy)

@@ -74,13 +74,16 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
         f"more, as 1 in {round(1 / evidence.far)} strangers); {controls}. "
         f"{faces}{_calibrated(rule, claim, null)}{rule.caveat}"
     ).rstrip()
+    to_do = rule.remedy if leak else words.next_step or rule.next_step
+    if evidence.tuned.to_reference is None and not words.next_step:
+        to_do = f"{to_do} {rule.without_photos}".rstrip()
     return Finding(
         rule.id,
         claim.severity,
         _confidence(claim, policy, attacks),
         words.title,
         detail,
-        rule.remedy if leak else words.next_step or rule.next_step,
+        to_do,
         words.summary,
         _numbers(claim, policy, attacks, null),
         evidence.quotes,

@@ -56,6 +56,8 @@ class Rule:
     """What to do when nothing did, or when the scan cannot tell."""
     doubts: Mapping[Doubt, Words] = field(default_factory=dict)
     """How an inconclusive finding is put, by the control that keeps it from being more."""
+    without_photos: str = ""
+    """Added to what to do where there were no reference photos."""
     controls: str = ""
     """Whose scores the calibration data hold."""
 
@@ -82,11 +84,9 @@ AGREEMENT = Rule(
     },
     seen="pairs of pictures from different seeds show one face",
     caveat="",
-    remedy=(
-        "Share the file only where you would share its training photos; scrubbing takes nobody out. "
-        "--reference PHOTOS asks about one person."
-    ),
-    next_step="Before you rely on this, scan again with --budget deep or --reference PHOTOS.",
+    remedy=("Share the file only where you would share its training photos; scrubbing takes nobody out."),
+    next_step="Before you rely on this, scan again with --budget deep.",
+    without_photos="--reference PHOTOS asks about one person.",
     doubts={
         Doubt.BASE: Words(
             "Reconstructions agree, but not clearly more than the base model's",
