@@ -149,7 +149,6 @@ def _null(
     encoders = {aim.attack.split(":")[0]: aim.encoder.sha256 for aim in aims if aim.encoder}
     sampling = plan.sampling
     here = Conditions(base.name, sampling.steps, sampling.guidance, encoders, scorers.face_sha256)
-    attacks, extra = (
-        tuple(aim.attack for aim in aims if aim.likeness_only is only) for only in (False, True)
-    )
-    return calibration.fit(here, attacks, len(plan.seeds), directions(lora), extra)
+    attacks = tuple(aim.attack for aim in aims if not aim.likeness_only)
+    likeness_only = tuple(aim.attack for aim in aims if aim.likeness_only)
+    return calibration.fit(here, attacks, len(plan.seeds), directions(lora), likeness_only)

@@ -147,18 +147,19 @@ class Calibration:
         self, attacks: tuple[str, ...], most: int, spread: Spread, likeness_only: tuple[str, ...]
     ) -> Null:
         looks = tuple(look for look in self.looks if look <= most)
-        names = {null_of(attack) for attack in attacks}
-        by_photos: set[str] = names.union(likeness_only) if len(self.matches) >= FEWEST else set()
+        alone = {null_of(attack) for attack in attacks}
+        # A likeness is compared with those to enough people, or with none.
+        with_photos = alone.union(likeness_only) if len(self.matches) >= FEWEST else set[str]()
 
         def highest(shares: Shares, names: set[str]) -> float:
             return max((share for name in names for share in shares[name][: len(looks)]), default=0.0)
 
         return Null(
             looks,
-            tuple(highest(control.scores, names) for control in self.controls),
-            tuple(highest(scores, by_photos) for scores in self.matches if by_photos),
-            tuple(highest(one.agreement, names) for one in self.leaking),
-            tuple(highest(one.likeness, by_photos) for one in self.leaking),
+            tuple(highest(control.scores, alone) for control in self.controls),
+            tuple(highest(scores, with_photos) for scores in self.matches if with_photos),
+            tuple(highest(one.agreement, alone) for one in self.leaking),
+            tuple(highest(one.likeness, with_photos) for one in self.leaking),
             one_person_p(spread, self.spreads),
         )
 
