@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from loraudit.lora.scrub import scrub
+from loraudit.metadata.scrub import scrub
 from tests.headers import KOHYA, write
 from tests.workflow import Job, run_action
 

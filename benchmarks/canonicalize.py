@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from loraudit.lora import Factors, canonicalize
-from loraudit.lora.topology import topologies
+from loraudit.lora.layouts.topology import topologies
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 

@@ -17,7 +17,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from loraudit.encoder import PaperEncoder, PaperEncoderConfig, frozen_transformer
-from loraudit.lora.topology import UNetShape
+from loraudit.lora.layouts.topology import UNetShape
 
 UNETS = {
     "tiny": UNetShape((64, 96, 128), 1, (True, True, False), (False, True, True), cross_width=128),

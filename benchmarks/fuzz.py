@@ -24,14 +24,17 @@ from typing import Final
 import atheris
 
 with atheris.instrument_imports(include=["loraudit"], exclude=["loraudit.report"]):
-    from loraudit import __version__
     from loraudit.errors import LorauditError
-    from loraudit.findings import METADATA_RULES, Report, Settings, Target, judge_metadata
-    from loraudit.lora.header import Header, Hidden, TensorInfo, clean, parse_header
-    from loraudit.lora.metadata import header_exposure, traces
-    from loraudit.lora.metadata.pictures import read_picture
-    from loraudit.lora.scrub import KEPT_KEYS, allowed_metadata
+    from loraudit.findings.conditions import Settings
+    from loraudit.findings.report import Report, Target
+    from loraudit.lora.file.header import Header, Hidden, TensorInfo, parse_header
+    from loraudit.metadata import header_exposure, traces
+    from loraudit.metadata.judge import METADATA_RULES, judge_metadata
+    from loraudit.metadata.pictures import read_picture
+    from loraudit.metadata.scrub import KEPT_KEYS, allowed_metadata
     from loraudit.report import FORMATS
+    from loraudit.text import clean
+    from loraudit.version import __version__
 
 _SCRATCH: Final = Path(f"fuzz-{os.getpid()}.tmp")
 LIMIT_SECONDS: Final = 1.0

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
+from loraudit.audit.request import Request
+from loraudit.audit.scan import scan
 from loraudit.lora import Factors, write_kohya
-from loraudit.lora.topology import topologies
-from loraudit.request import Request
-from loraudit.scan import scan
+from loraudit.lora.layouts.topology import topologies
 
 IMPORTS = "import typer, rich"
 SMALLEST = (

@@ -6,10 +6,13 @@ The public names load on first use: `import loraudit` costs neither numpy nor to
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from loraudit.version import __version__
+
 if TYPE_CHECKING:
-    from loraudit.audit import audit_lora
+    from loraudit.audit.audit import audit_lora
     from loraudit.errors import Incomplete, LorauditError, NotScannable
-    from loraudit.findings import Finding, Report, Severity
+    from loraudit.findings.finding import Finding, Severity
+    from loraudit.findings.report import Report
     from loraudit.lora import LoRA, load_lora
 
 __all__ = [
@@ -25,16 +28,15 @@ __all__ = [
     "load_lora",
 ]
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Incomplete": "loraudit.errors",
     "LorauditError": "loraudit.errors",
     "NotScannable": "loraudit.errors",
-    "Finding": "loraudit.findings",
-    "Report": "loraudit.findings",
-    "Severity": "loraudit.findings",
-    "audit_lora": "loraudit.audit",
+    "Finding": "loraudit.findings.finding",
+    "Report": "loraudit.findings.report",
+    "Severity": "loraudit.findings.finding",
+    "audit_lora": "loraudit.audit.audit",
     "LoRA": "loraudit.lora",
     "load_lora": "loraudit.lora",
 }

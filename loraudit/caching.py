@@ -14,8 +14,8 @@ from typing import Final
 
 from loraudit.cards import cache_folder
 from loraudit.errors import LorauditError
-from loraudit.lora.text import clean
 from loraudit.stock import Stored, fetched
+from loraudit.text import clean
 
 __all__ = ["Kept", "cache_text", "clear", "kept"]
 

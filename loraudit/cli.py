@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from loraudit import __version__
 from loraudit.failing import in_one_line
 from loraudit.quick import LazyGroup
+from loraudit.version import __version__
 
 __all__ = ["app", "main"]
 

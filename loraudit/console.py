@@ -38,7 +38,7 @@ def emit(text: str, output: Path | None, mode: int = 0o666) -> None:
                 f"cannot write to standard output: {error.strerror}", "name a file with -o"
             ) from None
     else:
-        from loraudit.lora.atomic import write_atomic
+        from loraudit.files import write_atomic
 
         write_atomic(output, text.encode(), mode)
 

@@ -15,12 +15,11 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final
 
-from loraudit import __version__
-from loraudit.errors import LorauditError
-from loraudit.extras import INSTALL, missing
-from loraudit.lora.text import clean
-from loraudit.memory import available_memory
+from loraudit.base.memory import available_memory
+from loraudit.errors import INSTALL, LorauditError, missing
 from loraudit.stock import Health, State, Stored, examine, fetched, shipped
+from loraudit.text import clean
+from loraudit.version import __version__
 
 __all__ = ["Check", "Diagnosis", "Mark", "diagnose", "diagnosis_text"]
 

@@ -1,12 +1,25 @@
 """Errors that reach the user, each with the exit code that the command line answers with.
 
 A message says what is wrong in one line; the hint says what to do about it. Text taken from a file is made
-harmless (`loraudit.lora.header.clean`) before it goes into either.
+harmless (`loraudit.text.clean`) before it goes into either.
 """
 
-from typing import ClassVar
+import importlib.util
+from collections.abc import Sequence
+from typing import ClassVar, Final
 
-__all__ = ["Incomplete", "LorauditError", "NotScannable"]
+__all__ = ["INSTALL", "NEEDED", "Incomplete", "LorauditError", "NotScannable", "missing"]
+
+
+NEEDED: Final = (
+    "torch", "diffusers", "transformers", "safetensors", "open_clip", "facenet_pytorch", "PIL",
+)  # fmt: skip
+INSTALL: Final = "install what attacks need with: pip install 'loraudit[attack]'"
+
+
+def missing(needed: Sequence[str] = NEEDED) -> tuple[str, ...]:
+    """Those of the packages that are not installed."""
+    return tuple(name for name in needed if importlib.util.find_spec(name) is None)
 
 
 class LorauditError(Exception):

@@ -36,7 +36,7 @@ def in_one_line(command: Callable[[], object]) -> None:
             drop_stdout()
             _fail("no space left on the disk", "make room, or write elsewhere", 2)
         # Python's own exit code for this is 1, which here means "findings". What it says may be a file's.
-        from loraudit.lora.text import clean
+        from loraudit.text import clean
 
         for line in traceback.format_exc().splitlines():
             say(clean(line, 300))

@@ -11,7 +11,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from loraudit.lora import Factors, LoRA, Site, clean
+from loraudit.lora import Factors, LoRA, Site
+from loraudit.text import clean
 
 __all__ = ["export_line", "inspection_json", "inspection_text"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from loraudit.console import colour, emit, width
 from loraudit.errors import LorauditError
-from loraudit.findings import Report
-from loraudit.lora.atomic import check_writable
-from loraudit.lora.text import clean
+from loraudit.files import check_writable
+from loraudit.findings.report import Report
 from loraudit.report import FORMATS
+from loraudit.text import clean
 
 __all__ = ["Output", "find_outputs", "write_reports"]
 

@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from typing import Final
 
 from loraudit.errors import LorauditError
-from loraudit.findings import Policy, Severity
-from loraudit.findings.catalogue import Explained
-from loraudit.lora.text import clean
+from loraudit.findings.finding import Severity
+from loraudit.text import clean
+from loraudit.verdict.catalogue import Explained
+from loraudit.verdict.policy import Policy
 
 __all__ = ["find_rule", "rules_json", "rules_markdown", "rules_text"]
 

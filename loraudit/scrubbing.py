@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from loraudit.findings import Finding
-from loraudit.lora.header import clean
-from loraudit.lora.scrub import Scrubbed
+from loraudit.findings.finding import Finding
+from loraudit.metadata.scrub import Scrubbed
+from loraudit.text import clean
 
 __all__ = ["scrub_text"]
 

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from loraudit.bounded import read_bounded
 from loraudit.errors import LorauditError
-from loraudit.lora.text import clean
+from loraudit.files import read_bounded
+from loraudit.text import clean
 
 __all__ = ["PROJECT", "project_settings", "refuse"]
 

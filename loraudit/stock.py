@@ -160,7 +160,7 @@ def examine(stored: Stored) -> Health:
 
 def _check_framing(path: Path) -> None:
     """Raise `LorauditError` unless `path` is a whole safetensors file."""
-    from loraudit.lora.header import read_header
+    from loraudit.lora.file.header import read_header
 
     read_header(path)
 

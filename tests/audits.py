@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loraudit.base import Base
+from loraudit.base.model import Base
 from loraudit.encoder import PaperEncoder, PaperEncoderConfig, frozen_transformer
 from loraudit.lora import Factors, LoRA, LoRAFile
 from loraudit.scores import FaceEmbeddings

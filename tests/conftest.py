@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from loraudit.lora import Factors, Site, write_kohya
-from loraudit.lora.topology import topologies
+from loraudit.lora.layouts.topology import topologies
 
 # Options that somebody set for scans of their own.
 for _twin in [name for name in os.environ if name.startswith("LORAUDIT_")]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from loraudit.findings import Finding, judge_metadata
-from loraudit.lora.metadata import read_exposure, traces
-from loraudit.lora.source import find_source
+from loraudit.findings.finding import Finding
+from loraudit.lora.source.source import find_source
 from loraudit.lora.write import serialize
+from loraudit.metadata import read_exposure, traces
+from loraudit.metadata.judge import judge_metadata
 
 KOHYA: Mapping[str, str] = {
     "modelspec.architecture": "stable-diffusion-v1/lora",

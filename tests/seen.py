@@ -3,7 +3,7 @@
 import dataclasses
 from itertools import combinations
 
-from loraudit.findings import AttackEvidence, Faces
+from loraudit.evidence.faces import AttackEvidence, Faces
 
 SAME, OTHER, THRESHOLD = 0.8, 0.1, 0.5
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from loraudit.lora.scrub import scrub
+from loraudit.metadata.scrub import scrub
 from tests.headers import KOHYA, write
 from tests.workflow import ACTION, ROOT, Job, run_action
 

@@ -3,7 +3,7 @@
 import torch
 
 from loraudit.attacks.controls import scrambled
-from loraudit.lowrank import stack
+from loraudit.base.lowrank import stack
 from tests.audits import random_factors, random_lora
 from tests.tiny import tiny_base
 

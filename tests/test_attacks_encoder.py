@@ -8,7 +8,7 @@ import torch
 from loraudit.attacks.encoder import open_encoder, recorded_step
 from loraudit.encoder import save_encoder, stack_loras
 from loraudit.encoder.checkpoint import DoesNotFit
-from loraudit.findings import EncoderUsed
+from loraudit.findings.conditions import EncoderUsed
 from tests.audits import random_encoder, random_lora
 from tests.tiny import tiny_base
 

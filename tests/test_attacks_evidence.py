@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from loraudit.attacks import Aim, Reconstruction
-from loraudit.attacks.evidence import Scorers, look_at
 from loraudit.errors import LorauditError
-from loraudit.findings import judge
+from loraudit.scores.scorers import Scorers, look_at
+from loraudit.verdict.judge import judge
 from tests.audits import ColourFace
 
 RED, GREEN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from loraudit.attacks import gap as module
-from loraudit.attacks import mixtures
-from loraudit.attacks.gap import Climb, climb, gap, gaps
-from loraudit.attacks.mixtures import PLACES, mixed, name_frame, spelt, word_pieces
 from loraudit.attacks.prompts import name_prompt
+from loraudit.attacks.search import gap as module
+from loraudit.attacks.search import mixtures
+from loraudit.attacks.search.gap import Climb, climb, gap, gaps
+from loraudit.attacks.search.mixtures import PLACES, mixed, name_frame, spelt, word_pieces
+from loraudit.base.lowrank import stack
 from loraudit.lora import Factors
-from loraudit.lowrank import stack
 from tests.audits import random_lora
 from tests.tiny import tiny_base
 

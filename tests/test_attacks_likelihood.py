@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from loraudit.attacks.likelihood import LikelihoodTest, read_decoys
-from loraudit.base import load_base
+from loraudit.base.lowrank import stack
+from loraudit.base.model import load_base
 from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
-from loraudit.findings import Likelihood, Policy, Severity, judge_likelihood, likelihood_score
-from loraudit.lowrank import stack
+from loraudit.evidence.likelihood import Likelihood, likelihood_score
+from loraudit.findings.finding import Severity
 from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.finetune import TINY, Subject, finetune
 from loraudit.training.people import SPLITS
+from loraudit.verdict.likelihood import judge_likelihood
+from loraudit.verdict.policy import Policy
 from tests.audits import random_lora
 from tests.tiny import tiny_base
 

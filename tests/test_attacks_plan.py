@@ -8,10 +8,10 @@ import torch
 from loraudit.attacks import Aim
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import Plan, plan_for
-from loraudit.base import Sampling
+from loraudit.base.lowrank import stack
+from loraudit.base.model import Sampling
 from loraudit.errors import NotScannable
 from loraudit.lora import write_diffusers, write_kohya, write_peft
-from loraudit.lowrank import stack
 from tests.audits import random_factors, random_lora
 from tests.tiny import tiny_base
 
@@ -145,7 +145,7 @@ def test_the_budget_in_words() -> None:
 
 def test_three_layouts_of_one_lora_give_the_same_pictures(tmp_path) -> None:
     from loraudit.attacks.prompts import PromptsAttack
-    from loraudit.base import load_base
+    from loraudit.base.model import load_base
     from loraudit.lora import load_lora
 
     base = load_base("tiny")

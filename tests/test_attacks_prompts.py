@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraudit.attacks.prompts import PromptsAttack, given_away
-from loraudit.base import CLASS_PROMPT
+from loraudit.base.model import CLASS_PROMPT
 from loraudit.lora import LoRA, LoRAFile, load_lora
 from tests.audits import random_lora
 from tests.headers import write

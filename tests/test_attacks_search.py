@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from loraudit.attacks.gap import Climb, gaps, noised
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
-from loraudit.attacks.rows import Ascent
-from loraudit.attacks.search import SearchAttack
-from loraudit.lowrank import stack
+from loraudit.attacks.search.gap import Climb, gaps, noised
+from loraudit.attacks.search.rows import Ascent
+from loraudit.attacks.search.search import SearchAttack
+from loraudit.base.lowrank import stack
 from loraudit.report import FORMATS
 from tests.audits import ColourFace, random_lora
 from tests.tiny import tiny_base
@@ -85,10 +85,10 @@ def test_a_start_that_shows_more_is_taken_and_quotes_nothing() -> None:
 
 @pytest.mark.parametrize("form", ["text", "json", "markdown", "sarif"])
 def test_the_words_found_stay_out_of_what_leaves_the_terminal(form) -> None:
-    from loraudit.attacks.evidence import Scorers
     from loraudit.attacks.plan import Plan
-    from loraudit.audit import audit_lora
-    from loraudit.base import Sampling
+    from loraudit.audit.audit import audit_lora
+    from loraudit.base.model import Sampling
+    from loraudit.scores.scorers import Scorers
 
     plan = Plan(tuple(range(12)), Sampling(2, 2.0))
     lora = without_cross_attention()

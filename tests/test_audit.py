@@ -6,26 +6,20 @@ import pytest
 import torch
 
 from loraudit.attacks import Aim, Reconstruction
-from loraudit.attacks.evidence import Scorers, look_at
-from loraudit.audit import audit_lora
-from loraudit.base import Sampling
+from loraudit.audit.audit import audit_lora
+from loraudit.audit.target import target_of
+from loraudit.base.model import Sampling
 from loraudit.errors import Incomplete, LorauditError, NotScannable
-from loraudit.findings import (
-    CalibrationUsed,
-    Confidence,
-    Distribution,
-    EncoderUsed,
-    Evaluations,
-    Exit,
-    Gap,
-    Modules,
-    Severity,
-    exit_code,
-)
-from loraudit.lora import Unread, directions
+from loraudit.evidence.calibration import Calibration, Conditions, Control
+from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations
+from loraudit.findings.exhibits import Distribution
+from loraudit.findings.exits import Exit, exit_code
+from loraudit.findings.finding import Confidence, Severity
+from loraudit.findings.report import Gap, Modules
+from loraudit.lora import Unread
+from loraudit.lora.directions import directions
 from loraudit.report import FORMATS
-from loraudit.scores.calibration import Calibration, Conditions, Control
-from loraudit.target import target_of
+from loraudit.scores.scorers import Scorers, look_at
 from tests.audits import ColourFace, random_lora
 
 RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)

@@ -11,7 +11,7 @@ import pytest
 
 from loraudit.cli import Commands, main
 from loraudit.completing import read_commands
-from loraudit.findings import Severity
+from loraudit.findings.finding import Severity
 
 ROOT = Path(__file__).parent.parent
 BASH = shutil.which("bash")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loraudit.lora.scrub import scrub
+from loraudit.metadata.scrub import scrub
 from tests.headers import KOHYA, write
 
 METADATA = ("--depth", "metadata")

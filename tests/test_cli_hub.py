@@ -10,8 +10,8 @@ import pytest
 
 from loraudit.cli import main
 from loraudit.lora import load_lora
-from loraudit.lora.address import parse_spec
-from loraudit.lora.hub import fetch_header, fetch_side_files
+from loraudit.lora.source.address import parse_spec
+from loraudit.lora.source.hub import fetch_header, fetch_side_files
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:

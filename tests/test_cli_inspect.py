@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from loraudit import __version__
 from loraudit.cli import main
 from loraudit.lora import write_diffusers, write_kohya, write_peft
-from loraudit.lora.dialects import DIALECTS
+from loraudit.lora.layouts.dialects import DIALECTS
+from loraudit.version import __version__
 
 SCHEMA = {
     "type": "object",

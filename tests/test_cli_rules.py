@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from loraudit.cli import main
-from loraudit.findings import METADATA_RULES, Policy, Severity
-from loraudit.findings.catalogue import catalogue
-from loraudit.findings.rules import ACCEPTED, AGREEMENT, COPIES, LIKELIHOOD, TOO_FEW_FACES
+from loraudit.findings.finding import Severity
+from loraudit.metadata.judge import METADATA_RULES
 from loraudit.rulebook import rules_markdown, rules_text
+from loraudit.verdict.catalogue import catalogue
+from loraudit.verdict.policy import Policy
+from loraudit.verdict.rules import ACCEPTED, AGREEMENT, COPIES, LIKELIHOOD, TOO_FEW_FACES
 
 ROOT = Path(__file__).parent.parent
 IDENTITY = {rule.id: rule for rule in (AGREEMENT, ACCEPTED, LIKELIHOOD, COPIES, TOO_FEW_FACES)}
@@ -35,7 +37,7 @@ def run(monkeypatch, capsys):
 def emitted() -> dict[str, set[Severity]]:
     """The severities that the metadata audit gives each rule, read off its source."""
     found: dict[str, set[Severity]] = defaultdict(set)
-    for file in (ROOT / "loraudit/lora/metadata").glob("*.py"):
+    for file in (ROOT / "loraudit/metadata").glob("*.py"):
         for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(function, ast.FunctionDef):
                 continue

@@ -16,12 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from loraudit.base import Base, load_base
+from loraudit.audit.scan import Scanned
+from loraudit.base.model import Base, load_base
 from loraudit.encoder import save_encoder
-from loraudit.findings import Confidence, Finding, Report, Severity, Target
+from loraudit.findings.finding import Confidence, Finding, Severity
+from loraudit.findings.report import Report, Target
 from loraudit.lora import write_diffusers, write_kohya, write_peft
 from loraudit.report.json_v1 import schema
-from loraudit.scan import Scanned
 from loraudit.training.data import portraits
 from tests.audits import random_encoder, random_factors
 
@@ -143,7 +144,7 @@ def test_three_layouts_get_the_same_verdict(scan, tiny, encoder, tmp_path) -> No
 def test_private_words_need_reveal(scan, monkeypatch, tmp_path) -> None:
     finding = Finding("LA-IDENTITY-001", Severity.HIGH, Confidence.LOW, "t", "d", "r", quotes=("zwx",))
     report = Report("0", Target("x", family="tiny"), (finding,))
-    monkeypatch.setattr("loraudit.scan.scan", lambda *_arguments: [Scanned(report)])
+    monkeypatch.setattr("loraudit.audit.scan.scan", lambda *_arguments: [Scanned(report)])
     for form in ("text", "json", "html"):
         code, out, _ = scan("x", "-f", form)
         assert (code, "zwx" in out) == (1, False)
@@ -163,7 +164,7 @@ def test_pictures_are_asked_for_by_html_alone_and_clear_by_reveal(scan, monkeypa
         asked.append(request.sheet)
         return [Scanned(report)]
 
-    monkeypatch.setattr("loraudit.scan.scan", fake)
+    monkeypatch.setattr("loraudit.audit.scan.scan", fake)
     for words in (("-f", "json"), ("-f", "json", "--reveal"), ("-f", "html"), ("-f", "html", "--reveal")):
         scan("x", *words)
     scan("x", "-o", "html=/dev/null")
@@ -171,9 +172,9 @@ def test_pictures_are_asked_for_by_html_alone_and_clear_by_reveal(scan, monkeypa
 
 
 def test_without_an_encoder_a_scan_runs_what_needs_none(scan, lora, monkeypatch, tmp_path) -> None:
-    import loraudit.workbench
+    import loraudit.audit.auditor
 
-    monkeypatch.setattr(loraudit.workbench, "models_dir", lambda: tmp_path)
+    monkeypatch.setattr(loraudit.audit.auditor, "models_dir", lambda: tmp_path)
     code, out, err = scan(lora, *QUICK, "-f", "json", "--fail-on", "never")
     report = json.loads(out)
     assert report["incomplete"] == []
@@ -206,9 +207,9 @@ def test_an_encoder_of_another_rank_is_a_gap_and_a_missing_one_an_error(scan, lo
 
 def test_a_missing_face_model_leaves_the_rest(scan, lora, monkeypatch, tmp_path) -> None:
     """As with photographs and no network: here the scorers of photographs are asked for on the tiny base."""
-    import loraudit.workbench
+    import loraudit.audit.auditor
 
-    monkeypatch.setattr(loraudit.workbench, "_SMALL", 0)
+    monkeypatch.setattr(loraudit.audit.auditor, "_SMALL", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TORCH_HOME", raising=False)
     code, out, _ = scan(lora, *QUICK, "--attack", "prompts", "--save-images", tmp_path / "out", "-f", "json")
@@ -232,7 +233,7 @@ def test_without_torch_the_scan_says_what_to_install(scan, lora, monkeypatch) ->
 
 
 def test_too_little_memory_is_incomplete(scan, lora, monkeypatch) -> None:
-    monkeypatch.setattr("loraudit.base.available_memory", lambda: 1000)
+    monkeypatch.setattr("loraudit.base.model.available_memory", lambda: 1000)
     code, out, _ = scan(lora, *QUICK, "-f", "json")
     assert code == 4
     assert "GiB of memory" in json.loads(out)["incomplete"][0]["why"]
@@ -302,9 +303,9 @@ def test_options_are_checked(scan, lora) -> None:
 
 def test_ctrl_c() -> None:
     script = (
-        "import sys, time, loraudit.scan\n"
+        "import sys, time, loraudit.audit.scan\n"
         "def wait(*a, **b): print('ready', flush=True); time.sleep(60)\n"
-        "loraudit.scan.find_source = wait\n"
+        "loraudit.audit.scan.find_source = wait\n"
         "sys.argv = ['loraudit', 'scan', 'x', '-o', 'report']\n"
         "from loraudit.cli import main; main()\n"
     )

@@ -17,9 +17,9 @@ from safetensors.numpy import load_file
 
 from loraudit.cli import main
 from loraudit.lora import load_lora, write_diffusers, write_kohya
-from loraudit.lora.header import read_header
-from loraudit.lora.scrub import KEPT_KEYS, allowed_metadata, scrub
+from loraudit.lora.file.header import read_header
 from loraudit.lora.write import serialize
+from loraudit.metadata.scrub import KEPT_KEYS, allowed_metadata, scrub
 from tests.headers import DIFFUSERS, KOHYA, TENSORS, audit, write
 from tests.test_lora_header import GOOD, frame
 from tests.test_lora_metadata import JPEG
@@ -244,7 +244,7 @@ def test_an_error_leaves_nothing_behind(run, tmp_path) -> None:
 
 
 def test_a_file_that_shrinks_is_no_half_copy(tmp_path, monkeypatch) -> None:
-    import loraudit.lora.scrub as module
+    import loraudit.metadata.scrub as module
 
     source = write(tmp_path / "a.safetensors", {})
     header = read_header(source)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from loraudit.cli import main
 from loraudit.encoder import frozen_transformer, load_encoder
-from loraudit.lora.header import read_header
+from loraudit.lora.file.header import read_header
 from loraudit.training import finetune_job
 from loraudit.training.portrait import picture
 from loraudit.training.zoo import open_zoo

@@ -75,7 +75,7 @@ def test_every_page_is_on_the_site() -> None:
 
 
 def test_anchors_that_findings_give() -> None:
-    from loraudit.findings.catalogue import catalogue
+    from loraudit.verdict.catalogue import catalogue
 
     page = anchors((ROOT / "docs" / "rules.md").read_text(encoding="utf-8"))
     assert {rule.id.lower() for rule in catalogue()} <= page

@@ -115,7 +115,7 @@ def test_one_target(code: int, target: str, options: tuple[str, ...], files: Map
 def test_a_bug_is_no_finding(files: Mapping[str, Path]) -> None:
     """Python itself would end with 1. What the error quotes may be a file's words."""
     words = r"\x1b[2J\u202e\n::error::x"
-    broken = f"import loraudit.scan\ndef fail(*a): raise RuntimeError('{words}')\nloraudit.scan._items = fail"
+    broken = f"import loraudit.audit.scan\ndef fail(*a): raise RuntimeError('{words}')\nloraudit.audit.scan._items = fail"
     done = loraudit("scan", files["clean"], *METADATA, code=broken)
     assert (done.returncode, done.stdout) == (2, "")
     assert "internal error (RuntimeError)" in done.stderr
@@ -123,7 +123,7 @@ def test_a_bug_is_no_finding(files: Mapping[str, Path]) -> None:
 
 
 def test_without_the_attack_extra(files: Mapping[str, Path]) -> None:
-    without = "import loraudit.scan; loraudit.scan.missing = lambda: ('not_there',)"
+    without = "import loraudit.audit.scan; loraudit.audit.scan.missing = lambda: ('not_there',)"
     done = loraudit("scan", files["clean"], code=without)
     assert done.returncode == 4
     assert "pip install 'loraudit[attack]'" in " ".join(done.stdout.split())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from loraudit.base import Base, Sampling, load_base
+from loraudit.base.model import Base, Sampling, load_base
 from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
 from loraudit.experiments import control_files, face_gate_check, likelihood_ranks, merged_loras, near_copies

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from loraudit.evidence.null import Null, conformal_p
 from loraudit.experiments.bench_verdict import measure
 from loraudit.experiments.verdict import auroc, cases, first_pictures, judged, outcome, scores
 from loraudit.experiments.verdict_faces import AIMS, GROUPS, PHOTO_AIMS, SECRET, Pool, merged
 from loraudit.experiments.verdict_tables import SEVERAL, SHOWN, verdict_columns, verdict_markdown
-from loraudit.findings import Null, Severity, conformal_p, judge
+from loraudit.findings.finding import Severity
+from loraudit.verdict.judge import judge
 
 
 class Eye:

@@ -8,25 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraudit.findings import (
-    AttackEvidence,
-    Confidence,
-    Exit,
-    Faces,
-    Finding,
-    Gap,
-    Policy,
-    Reading,
-    Report,
-    Severity,
-    Target,
-    agreement_test,
-    combine_exit_codes,
-    exit_code,
-    judge,
-    score_table,
-    unscannable,
-)
+from loraudit.evidence.faces import AttackEvidence, Faces, Reading
+from loraudit.evidence.statistics import agreement_test
+from loraudit.evidence.table import score_table
+from loraudit.findings.exits import Exit, combine_exit_codes, exit_code
+from loraudit.findings.finding import Confidence, Finding, Severity
+from loraudit.findings.report import Gap, Report, Target, unscannable
+from loraudit.verdict.judge import judge
+from loraudit.verdict.policy import Policy
 
 SAME, OTHER, THRESHOLD = 0.8, 0.1, 0.5
 

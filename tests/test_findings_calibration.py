@@ -5,21 +5,14 @@ import random
 
 import pytest
 
-from loraudit.findings import (
-    Confidence,
-    Exit,
-    Faces,
-    Null,
-    Policy,
-    Report,
-    Severity,
-    Target,
-    agreement_score,
-    conformal_p,
-    exit_code,
-    judge,
-)
+from loraudit.evidence.faces import Faces
+from loraudit.evidence.null import Null, agreement_score, conformal_p
+from loraudit.findings.exits import Exit, exit_code
+from loraudit.findings.finding import Confidence, Severity
+from loraudit.findings.report import Report, Target
 from loraudit.report import FORMATS
+from loraudit.verdict.judge import judge
+from loraudit.verdict.policy import Policy
 from tests.seen import OTHER, SAME, THRESHOLD, of_people, seen, strangers_to
 
 POLICY = Policy()

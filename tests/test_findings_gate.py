@@ -5,19 +5,11 @@ from itertools import product
 
 import pytest
 
-from loraudit.findings import (
-    Allowed,
-    Confidence,
-    Exit,
-    Finding,
-    Gap,
-    Report,
-    Settings,
-    Severity,
-    Target,
-    exit_code,
-    fingerprint,
-)
+from loraudit.findings.conditions import Settings
+from loraudit.findings.exits import Exit, exit_code
+from loraudit.findings.finding import Allowed, Confidence, Finding, Severity
+from loraudit.findings.fingerprints import fingerprint
+from loraudit.findings.report import Gap, Report, Target
 
 TARGET = Target("a.safetensors", sha256="0" * 64, size_bytes=1, family="sd")
 FINDING = Finding(

@@ -6,18 +6,9 @@ from itertools import combinations
 
 import pytest
 
-from loraudit.findings import (
-    AttackEvidence,
-    Faces,
-    Share,
-    accepted_share,
-    accepted_test,
-    agreement_share,
-    agreement_test,
-    mean_interval,
-    wilson_interval,
-)
-from loraudit.findings.intervals import t_tail
+from loraudit.evidence.faces import AttackEvidence, Faces
+from loraudit.evidence.intervals import Share, mean_interval, t_tail, wilson_interval
+from loraudit.evidence.statistics import accepted_share, accepted_test, agreement_share, agreement_test
 from tests.test_findings import OTHER, SAME, THRESHOLD, clique, evidence
 
 

@@ -6,7 +6,11 @@ from statistics import median
 
 import pytest
 
-from loraudit.findings import Null, Policy, enough, judge, looks, settled
+from loraudit.attacks.plan import looks
+from loraudit.evidence.null import Null
+from loraudit.verdict.judge import judge
+from loraudit.verdict.policy import Policy
+from loraudit.verdict.stopping import enough, settled
 from tests.seen import seen, strangers_to
 
 POLICY = Policy()

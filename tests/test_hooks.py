@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from loraudit.cli import main
-from loraudit.lora.scrub import scrub
+from loraudit.metadata.scrub import scrub
 from tests.headers import KOHYA, write
 
 ROOT = Path(__file__).parent.parent

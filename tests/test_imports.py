@@ -175,7 +175,7 @@ def test_light_parts_import_nothing_heavy(file: Path) -> None:
 def test_the_rules_notice() -> None:
     """The scanner sees relative, nested and aliased imports; otherwise its silence would mean nothing."""
     seen = {name for file in FILES for name, _ in imports(file)}
-    assert {"loraudit.lora", "loraudit.lora.header", "loraudit.inspection"} <= seen
+    assert {"loraudit.lora", "loraudit.lora.file.header", "loraudit.inspection"} <= seen
     late = dict(imports(PACKAGE / "commands/inspect.py"))
     assert late["loraudit.inspection"] is False
     assert late["loraudit.errors"] is True
@@ -189,7 +189,7 @@ def command(*arguments: str) -> str:
     ("code", "heavy"),
     [
         ("import loraudit", LIGHTEST),
-        ("import loraudit.lora.metadata, loraudit.lora.scrub, loraudit.scan, loraudit.report", LIGHTEST),
+        ("import loraudit.metadata, loraudit.metadata.scrub, loraudit.audit.scan, loraudit.report", LIGHTEST),
         ("import loraudit.lora, loraudit.inspection", HEAVY),
         (command("--help"), LIGHTEST),
         (command("inspect", "FILE"), HEAVY),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loraudit.errors import NotScannable
-from loraudit.lora.adapter import DIFFUSERS_KEY, AdapterConfig
+from loraudit.lora.layouts.adapter import DIFFUSERS_KEY, AdapterConfig
 
 
 def config(tmp_path: Path, **fields: object) -> AdapterConfig:

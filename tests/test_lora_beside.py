@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from loraudit.findings import Severity
-from loraudit.lora.metadata.pictures import Picture, read_picture
+from loraudit.findings.finding import Severity
+from loraudit.metadata.pictures import Picture, read_picture
 from tests.headers import DIFFUSERS, KOHYA, audit, write
 
 FORMATS = ("png", "jpg", "webp")

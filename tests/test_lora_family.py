@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from loraudit.errors import NotScannable
 from loraudit.lora import load_lora, write_diffusers
-from loraudit.lora.topology import topologies
+from loraudit.lora.layouts.topology import topologies
 
 BLOCK = "down_blocks_1_attentions_0_transformer_blocks_0"
 

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from loraudit.errors import LorauditError, NotScannable
-from loraudit.lora.hashes import file_sha256
-from loraudit.lora.header import MAX_HEADER_BYTES, Hidden, clean, parse_json, read_header
+from loraudit.lora.file.hashes import file_sha256
+from loraudit.lora.file.header import MAX_HEADER_BYTES, Hidden, read_header
+from loraudit.text import clean, parse_json
 
 GOOD = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
 

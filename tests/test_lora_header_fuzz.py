@@ -22,14 +22,9 @@ from safetensors.numpy import save
 
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora import load_lora
-from loraudit.lora.header import (
-    MAX_HEADER_BYTES,
-    Header,
-    _read_json,
-    read_header,
-)
-from loraudit.lora.ordinary import read_ordinary
-from loraudit.lora.reference import require_agreement
+from loraudit.lora.file.header import MAX_HEADER_BYTES, Header, _read_json, read_header
+from loraudit.lora.file.ordinary import read_ordinary
+from loraudit.lora.file.reference import require_agreement
 
 EXAMPLES = int(os.environ.get("HEADER_EXAMPLES", "1000"))
 HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -9,13 +9,13 @@ from pathlib import Path
 import hub as fake
 import pytest
 
+from loraudit.audit.target import target_of
 from loraudit.errors import LorauditError
-from loraudit.findings import Report
+from loraudit.findings.report import Report
 from loraudit.lora import load_lora, write_peft
-from loraudit.lora.address import HubSpec, parse_spec
-from loraudit.lora.hub import fetch_header
+from loraudit.lora.source.address import HubSpec, parse_spec
+from loraudit.lora.source.hub import fetch_header
 from loraudit.report import FORMATS
-from loraudit.target import target_of
 
 
 @pytest.mark.parametrize(

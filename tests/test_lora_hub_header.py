@@ -9,9 +9,9 @@ import pytest
 
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora import load_lora
-from loraudit.lora.address import HubSpec
-from loraudit.lora.header import MAX_HEADER_BYTES, parse_header, read_header
-from loraudit.lora.hub import fetch_header
+from loraudit.lora.file.header import MAX_HEADER_BYTES, parse_header, read_header
+from loraudit.lora.source.address import HubSpec
+from loraudit.lora.source.hub import fetch_header
 
 
 @pytest.mark.parametrize("redirect", [False, True])

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from loraudit.lora.dialects import DIALECTS
-from loraudit.lora.header import TensorInfo, clean
-from loraudit.lora.keys import Reading, read_keys
+from loraudit.lora.file.header import TensorInfo
+from loraudit.lora.layouts.dialects import DIALECTS
+from loraudit.lora.layouts.keys import Reading, read_keys
+from loraudit.text import clean
 
 SITE = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
 TEXT = "text_encoder.encoder.layers.3.self_attn.out_proj"

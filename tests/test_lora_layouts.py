@@ -16,9 +16,9 @@ from loraudit.experiments import layouts
 from loraudit.experiments.layout_cases import cloneofsimo, walk
 from loraudit.experiments.layouts import LAYOUTS, WITH_ALPHA, holds
 from loraudit.lora import Factors, LoRA, Site, load_lora
-from loraudit.lora.compvis import compvis_paths
-from loraudit.lora.dialects import DIALECTS
-from loraudit.lora.topology import UNetShape, topologies
+from loraudit.lora.layouts.compvis import compvis_paths
+from loraudit.lora.layouts.dialects import DIALECTS
+from loraudit.lora.layouts.topology import UNetShape, topologies
 from tests.conftest import SD1_SITES
 
 ATTENTION_SITES = (

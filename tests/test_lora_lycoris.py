@@ -10,7 +10,7 @@ from peft import LoHaConfig, LoKrConfig, get_peft_model
 
 from loraudit.errors import NotScannable
 from loraudit.lora import LoRA, load_lora
-from loraudit.lora.dialects import ASIDE
+from loraudit.lora.layouts.dialects import ASIDE
 from tests.test_lora_stock import assert_reads, unet, updates
 
 BLOCKS = ["Transformer2DModel", "ResnetBlock2D", "Upsample2D", "Downsample2D"]

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from loraudit.errors import NotScannable
 from loraudit.lora import Factors, load_lora
-from loraudit.lora.header import read_header
+from loraudit.lora.file.header import read_header
 from loraudit.lora.matrices import read_tensor
 from loraudit.lora.write import serialize
 

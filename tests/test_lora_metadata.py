@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loraudit.findings import METADATA_RULES, Confidence, Severity
-from loraudit.findings.metadata import Trace, judge_metadata
+from loraudit.findings.finding import Confidence, Severity
 from loraudit.lora import write_diffusers, write_kohya, write_peft
-from loraudit.lora.metadata.patterns import addresses, picture_type
 from loraudit.lora.write import serialize
+from loraudit.metadata.judge import METADATA_RULES, Trace, judge_metadata
+from loraudit.metadata.patterns import addresses, picture_type
 from tests.headers import DIFFUSERS, KOHYA, NO_METADATA, TENSORS, audit, write
 from tests.test_lora_header import frame
 

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from loraudit.lora import Factors, directions
+from loraudit.lora import Factors
+from loraudit.lora.directions import directions
 from tests.audits import random_lora
 
 

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save
 
 from loraudit.errors import NotScannable
 from loraudit.lora import load_lora, write_kohya
-from loraudit.lora.header import Header, TensorInfo, read_header
-from loraudit.lora.reference import require_agreement
+from loraudit.lora.file.header import Header, TensorInfo, read_header
+from loraudit.lora.file.reference import require_agreement
 from loraudit.lora.write import serialize
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora import load_lora, write_diffusers, write_peft
-from loraudit.lora.source import find_source
+from loraudit.lora.source.source import find_source
 
 
 def test_a_folder_with_one_file(tmp_path: Path, sd1_factors) -> None:

@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from loraudit.cards import models_dir
 from loraudit.lora import LoRA, load_lora, write_diffusers, write_kohya, write_peft
-from loraudit.lora.dialects import ASIDE
+from loraudit.lora.layouts.dialects import ASIDE
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT = ["q_proj", "v_proj"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from loraudit.cards import models_dir
-from loraudit.lora.topology import TextShape, UNetShape, topologies
+from loraudit.lora.layouts.topology import TextShape, UNetShape, topologies
 
 # The default arguments of UNet2DConditionModel are SD 1.x but for the width of the text.
 SD1 = {"cross_attention_dim": 768}

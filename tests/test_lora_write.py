@@ -9,9 +9,9 @@ import pytest
 from safetensors import safe_open
 
 from loraudit.errors import LorauditError
+from loraudit.files import write_atomic
 from loraudit.lora import load_lora, write_diffusers, write_kohya, write_peft
-from loraudit.lora.atomic import write_atomic
-from loraudit.lora.topology import topologies
+from loraudit.lora.layouts.topology import topologies
 from loraudit.lora.write import serialize
 
 WRITERS = {"diffusers": write_diffusers, "kohya": write_kohya, "peft": write_peft}

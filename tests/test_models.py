@@ -7,12 +7,12 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
-from loraudit.base import Sampling, load_base
+from loraudit.audit.request import Request
+from loraudit.audit.scan import scan
+from loraudit.base.model import Sampling, load_base
 from loraudit.cards import models_dir
-from loraudit.findings import Severity
+from loraudit.findings.finding import Severity
 from loraudit.lora import Factors, load_lora, write_diffusers
-from loraudit.request import Request
-from loraudit.scan import scan
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.captions import full_caption
 from loraudit.training.data import portraits

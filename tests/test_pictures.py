@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
+from loraudit.audit.album import Album, Gallery, Row, contact_sheet
+from loraudit.audit.photos import read_photos
 from loraudit.cards import artefact
 from loraudit.errors import LorauditError
-from loraudit.pictures import Album, Gallery, Row, contact_sheet, read_photos
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.data import portraits
 

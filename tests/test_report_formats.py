@@ -11,27 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from loraudit.findings import (
-    Allowed,
-    CalibrationUsed,
-    Confidence,
-    Distribution,
-    EncoderUsed,
-    Evaluations,
-    Finding,
-    Gap,
-    ModuleNorm,
-    Modules,
-    Report,
-    Score,
-    Settings,
-    Severity,
-    Target,
-    unscannable,
-)
+from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
+from loraudit.findings.exhibits import Distribution, ModuleNorm
+from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
+from loraudit.findings.report import Gap, Modules, Report, Target, unscannable
 from loraudit.report import FORMATS
 from loraudit.report.load import load_reports
-from loraudit.report.plain import plain
+from loraudit.text import plain
 
 GOLDEN = Path(__file__).parent / "golden"
 

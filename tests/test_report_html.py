@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loraudit.findings import Allowed, Distribution, ModuleNorm, Report, Score, Sheet, SheetRow, Target
+from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet, SheetRow
+from loraudit.findings.finding import Allowed, Score
+from loraudit.findings.report import Report, Target
 from loraudit.report import FORMATS
 from loraudit.report.figures import block_shares, control_plots, histogram, key_plot, largest_module
 from tests.test_report_formats import CLEAN, REPORT, SEVERAL, hostile

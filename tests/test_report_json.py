@@ -7,7 +7,7 @@ import math
 import jsonschema
 import pytest
 
-from loraudit.findings import Score
+from loraudit.findings.finding import Score
 from loraudit.report import FORMATS
 from loraudit.report.json_v1 import schema
 from tests.test_report_formats import REPORT, SEVERAL

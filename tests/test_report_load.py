@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from loraudit.errors import LorauditError
-from loraudit.findings import exit_code, unscannable
+from loraudit.findings.exits import exit_code
+from loraudit.findings.report import unscannable
 from loraudit.report import FORMATS
 from loraudit.report.load import load_reports
 from tests.headers import KOHYA, write

@@ -11,7 +11,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from loraudit.findings import Finding, Gap, Score, Target
+from loraudit.findings.finding import Finding, Score
+from loraudit.findings.report import Gap, Target
 from loraudit.report import FORMATS
 from tests.test_report_formats import CLEAN, REPORT, SEVERAL, hostile
 

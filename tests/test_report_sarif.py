@@ -11,9 +11,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from loraudit.findings import Severity, Target
-from loraudit.findings.catalogue import catalogue
+from loraudit.findings.finding import Severity
+from loraudit.findings.report import Target
 from loraudit.report import FORMATS
+from loraudit.verdict.catalogue import catalogue
 from tests.test_report_formats import REPORT, SEVERAL, hostile
 
 SCHEMA = json.loads((Path(__file__).parent / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8"))

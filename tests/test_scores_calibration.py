@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from loraudit.errors import LorauditError
-from loraudit.findings import Null
+from loraudit.evidence.calibration import Calibration, Conditions, Control, Leaking, load_calibration, null_of
+from loraudit.evidence.null import Null
 from loraudit.lora import write_kohya
-from loraudit.scores.calibration import Calibration, Conditions, Control, Leaking, load_calibration, null_of
 
 HERE = Conditions("tiny", 25, 3.0, {"paper": "a" * 64}, "f" * 64)
 ROW = {"paper": (0.5, 0.25), "prompts:any-name": (0.0, 1.0)}
@@ -142,13 +142,13 @@ def test_few_controls_are_not_used_and_the_null_is_the_maximum() -> None:
 
 
 def test_of_an_attack_for_photos_only_the_likeness_is_measured() -> None:
-    from loraudit.attacks.evidence import Scorers, look_at
-    from loraudit.attacks.gap import Climb
     from loraudit.attacks.plan import Plan
-    from loraudit.attacks.rows import Ascent
-    from loraudit.attacks.search import SearchAttack
-    from loraudit.base import Sampling
-    from loraudit.calibrating import measure
+    from loraudit.attacks.search.gap import Climb
+    from loraudit.attacks.search.rows import Ascent
+    from loraudit.attacks.search.search import SearchAttack
+    from loraudit.audit.calibrate import measure
+    from loraudit.base.model import Sampling
+    from loraudit.scores.scorers import Scorers, look_at
     from tests.audits import ColourFace, random_lora
     from tests.tiny import tiny_base
 
@@ -164,13 +164,13 @@ def test_of_an_attack_for_photos_only_the_likeness_is_measured() -> None:
 
 
 def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    from loraudit.base import load_base
-    from loraudit.calibrating import calibrate, calibrate_folders
+    from loraudit.audit.auditor import set_up
+    from loraudit.audit.calibrate import calibrate, calibrate_folders
+    from loraudit.audit.request import Request
+    from loraudit.base.lowrank import stack
+    from loraudit.base.model import load_base
     from loraudit.lora import load_lora
-    from loraudit.lowrank import stack
-    from loraudit.request import Request
     from loraudit.training.data import portraits
-    from loraudit.workbench import set_up
     from tests.audits import random_factors
 
     tiny = load_base("tiny")

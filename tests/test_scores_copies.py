@@ -8,11 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from loraudit.findings import AttackEvidence, Copies, Faces, Policy, Severity, judge_copies, score_table
-from loraudit.findings.copies import copied_share
+from loraudit.evidence.copies import Copies, copied_share
+from loraudit.evidence.faces import AttackEvidence, Faces
+from loraudit.evidence.table import score_table
+from loraudit.findings.finding import Severity
 from loraudit.scores.copies import LIMIT, MARGIN, CopyScorer, copy_distances
 from loraudit.training.data import portraits
 from loraudit.training.people import SPLITS
+from loraudit.verdict.copies import judge_copies
+from loraudit.verdict.policy import Policy
 
 PEOPLE = [SPLITS["public-validation"][8 * at] for at in range(12)]
 PHOTOS = portraits(PEOPLE[0], 0, 5)

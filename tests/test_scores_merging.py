@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loraudit.scores.merging import one_person_p
+from loraudit.evidence.merging import one_person_p
 
 EXPONENTS = {"attn1.to_q": 0.6, "attn2.to_k": 0.2, "ff.net": 0.8}
 

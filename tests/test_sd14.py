@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from loraudit.cli import main
 from loraudit.encoder import PaperEncoder, PaperEncoderConfig, frozen_transformer
 from loraudit.experiments import sd14_shape
-from loraudit.lora.topology import TextShape, Topology, UNetShape, topologies
+from loraudit.lora.layouts.topology import TextShape, Topology, UNetShape, topologies
 
 NARROW_UNET = {**sd14_shape.UNET, "sample_size": 16, "block_out_channels": (32, 32, 64, 64)}
 NARROW_UNET |= {"cross_attention_dim": 32, "attention_head_dim": 2}
@@ -71,7 +71,7 @@ def test_a_narrow_pipeline_is_scanned_by_the_code_for_the_full_one(tmp_path, mon
     sd14_shape.write_lora_and_encoder(tmp_path)
     unet, text = (json.loads((tmp_path / f"pipeline/{part}/config.json").read_text()) for part in PARTS)
     narrow = Topology.of("sd14", "SD 1.x", UNetShape.from_config(unet), TextShape.from_config(text))
-    monkeypatch.setattr("loraudit.lora.family.topologies", lambda: (narrow,))
+    monkeypatch.setattr("loraudit.lora.layouts.family.topologies", lambda: (narrow,))
     arguments = ["scan", tmp_path / "lora.safetensors", "--base", tmp_path / "pipeline", "--encoder"]
     arguments += [tmp_path / "encoder", "--samples", 1, "--steps", 2, "--offline", "--format", "json"]
     arguments += ["--attack", "paper", "--attack", "prompts", "--save-images", tmp_path / "pictures"]

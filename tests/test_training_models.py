@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from loraudit.base import Sampling, load_base
+from loraudit.base.model import Sampling, load_base
 from loraudit.scores.face import load_tiny_face, save_tiny_face
 from loraudit.training import tiny_face, tiny_sd, tiny_vae
 from loraudit.training.clip_model import new_clip, save_clip

@@ -1,7 +1,7 @@
 """Attacks: from a LoRA and its base to embeddings at which the tuned model may draw the private person.
 
 An attack sees nothing else. `loraudit.attacks.plan` makes the pictures, the same way for every attack;
-`loraudit.attacks.evidence` compares them.
+`loraudit.scores.scorers` compares them.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from loraudit.base import Base
-from loraudit.findings import EncoderUsed
+from loraudit.base.model import Base
+from loraudit.findings.conditions import EncoderUsed
 from loraudit.lora import LoRA
 
 __all__ = ["Aim", "Attack", "Reconstruction"]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loraudit.lowrank import Terms
+from loraudit.base.lowrank import Terms
 
 __all__ = ["scrambled"]
 

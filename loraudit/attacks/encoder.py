@@ -15,11 +15,11 @@ from typing import Final
 import torch
 
 from loraudit.attacks import Aim
-from loraudit.base import Base
+from loraudit.base.lowrank import stack
+from loraudit.base.model import Base
 from loraudit.encoder import Encoder, EncoderCheckpoint, PaperEncoder, frozen_transformer, load_encoder
-from loraudit.findings import EncoderUsed
+from loraudit.findings.conditions import EncoderUsed
 from loraudit.lora import LoRA
-from loraudit.lowrank import stack
 
 __all__ = ["EncoderAttack", "open_encoder", "recorded_step"]
 

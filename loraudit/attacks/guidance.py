@@ -20,9 +20,9 @@ from torch import Tensor
 
 from loraudit.attacks import Aim
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
-from loraudit.base import CLASS_PROMPT, Base, Sampling
+from loraudit.base.lowrank import Terms, stack
+from loraudit.base.model import CLASS_PROMPT, Base, Sampling
 from loraudit.lora import LoRA
-from loraudit.lowrank import Terms, stack
 
 __all__ = ["GuidanceAttack", "sample_against_base"]
 

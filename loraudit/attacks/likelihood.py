@@ -24,10 +24,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from loraudit.base import Base
+from loraudit.base.lowrank import Terms
+from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.findings import Likelihood
-from loraudit.lowrank import Terms
+from loraudit.evidence.likelihood import Likelihood
 
 __all__ = ["LikelihoodTest", "read_decoys"]
 

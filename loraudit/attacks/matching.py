@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from loraudit.attacks import Aim
-from loraudit.base import CLASS_PROMPT, Base
+from loraudit.base.lowrank import Terms, stack
+from loraudit.base.model import CLASS_PROMPT, Base
 from loraudit.lora import LoRA
-from loraudit.lowrank import Terms, stack
 
 __all__ = ["Matched", "MatchingAttack", "match"]
 

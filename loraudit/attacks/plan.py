@@ -2,7 +2,7 @@
 
 An audit goes attack by attack, the strongest first, and looks at the pictures every few: an attack whose
 outcome is settled makes no more, and once no attack can raise the verdict the rest are skipped
-(`loraudit.findings.stopping` says when). The same file, seeds and budget give the same pictures.
+(`loraudit.verdict.stopping` says when). The same file, seeds and budget give the same pictures.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,21 @@ from torch import Tensor
 from loraudit.attacks import Aim, Reconstruction
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.guidance import sample_against_base
-from loraudit.base import Base, Sampling
-from loraudit.findings import looks
+from loraudit.base.lowrank import Terms, scaled, stack
+from loraudit.base.model import Base, Sampling
 from loraudit.lora import LoRA
-from loraudit.lowrank import Terms, scaled, stack
 
-__all__ = ["Plan", "draw", "plan_for"]
+__all__ = ["Plan", "draw", "looks", "plan_for"]
+
+FIRST_LOOK: Final = 8
+"""Four pictures hold fewer faces than a verdict needs."""
+LOOKS_APART: Final = 4
+
+
+def looks(most: int) -> tuple[int, ...]:
+    """Numbers of pictures after which a scan of at most `most` looks at them; the last is `most`."""
+    return (*range(FIRST_LOOK, most, LOOKS_APART), most)
+
 
 _ORDER: Final = ("search", "encoder", "guidance", "paper", "prompts")
 """By how much came back on the embedded base."""

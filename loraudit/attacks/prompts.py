@@ -16,9 +16,10 @@ from typing import Any, Final
 import torch
 
 from loraudit.attacks import Aim
-from loraudit.base import CLASS_PROMPT, Base
-from loraudit.lora import LoRA, clean
-from loraudit.lowrank import stack
+from loraudit.base.lowrank import stack
+from loraudit.base.model import CLASS_PROMPT, Base
+from loraudit.lora import LoRA
+from loraudit.text import clean
 
 __all__ = ["ANY_NAME", "PromptsAttack", "given_away", "name_prompt"]
 

@@ -41,10 +41,10 @@ def calibrate(
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
 ) -> None:
     """Measure what LoRAs that hold nobody score, for scans to compare with."""
-    from loraudit.calibrating import calibrate_folders
+    from loraudit.audit.auditor import set_up
+    from loraudit.audit.calibrate import calibrate_folders
+    from loraudit.audit.request import ATTACKS, Request
     from loraudit.progress import progress
-    from loraudit.request import ATTACKS, Request
-    from loraudit.workbench import set_up
 
     request = Request(
         base=base,

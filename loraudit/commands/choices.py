@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from loraudit.findings import Severity
+    from loraudit.findings.finding import Severity
 
 __all__ = ["AttackName", "Budget", "Depth", "Device", "FailOn", "ReportFormat", "TextOrJson"]
 
@@ -72,6 +72,6 @@ class FailOn(StrEnum):
     @property
     def threshold(self) -> "Severity | None":
         """The level itself, None for `never`."""
-        from loraudit.findings import Severity
+        from loraudit.findings.finding import Severity
 
         return None if self is FailOn.never else Severity(self.value)

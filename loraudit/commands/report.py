@@ -25,8 +25,8 @@ def report(
     ] = False,
 ) -> None:
     """Show a report again, in any format, without a new attack."""
-    from loraudit.bounded import read_bounded
-    from loraudit.findings import combine_exit_codes, exit_code
+    from loraudit.files import read_bounded
+    from loraudit.findings.exits import combine_exit_codes, exit_code
     from loraudit.outputs import find_outputs, write_reports
     from loraudit.report.load import MOST_BYTES, load_reports
 

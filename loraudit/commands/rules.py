@@ -23,8 +23,8 @@ def rules(
     format: Annotated[RulesFormat, typer.Option("--format", "-f", help="What to print.")] = RulesFormat.text,  # noqa: A002
 ) -> None:
     """Explain the rules behind the findings, or one of them."""
-    from loraudit.findings.catalogue import catalogue
     from loraudit.rulebook import find_rule, rules_json, rules_markdown, rules_text
+    from loraudit.verdict.catalogue import catalogue
 
     every = catalogue()
     shown = every if rule is None else (find_rule(every, rule),)

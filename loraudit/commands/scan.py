@@ -90,11 +90,11 @@ def scan(
     Every option but --reveal can also be set by a variable of the environment, such as LORAUDIT_FAIL_ON for
     --fail-on, and most in [tool.loraudit] of a pyproject.toml: docs/gate.md.
     """
-    from loraudit.findings import combine_exit_codes, exit_code
+    from loraudit.audit.request import ATTACKS, BUDGETS, Request
+    from loraudit.audit.scan import scan as scan_targets
+    from loraudit.findings.exits import combine_exit_codes, exit_code
     from loraudit.outputs import find_outputs, write_reports
     from loraudit.progress import progress
-    from loraudit.request import ATTACKS, BUDGETS, Request
-    from loraudit.scan import scan as scan_targets
 
     gate = None
     if baseline is not None or allow is not None:

@@ -15,10 +15,10 @@ def scrub(
     output: Annotated[Path, typer.Option("--output", "-o", help="Write the copy to this file.")],
 ) -> None:
     """Write a copy of a file without its metadata, all but what loaders need."""
-    from loraudit.findings import judge_metadata
-    from loraudit.lora.metadata import read_exposure, traces
-    from loraudit.lora.scrub import scrub as scrub_file
-    from loraudit.lora.source import find_source
+    from loraudit.lora.source.source import find_source
+    from loraudit.metadata import read_exposure, traces
+    from loraudit.metadata.judge import judge_metadata
+    from loraudit.metadata.scrub import scrub as scrub_file
     from loraudit.scrubbing import scrub_text
 
     scrubbed = scrub_file(target, output)

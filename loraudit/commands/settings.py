@@ -5,9 +5,9 @@ from typing import Any, Final
 import typer
 
 from loraudit.console import say
-from loraudit.lora.text import clean
 from loraudit.quick import QuickCommand
 from loraudit.settings import PROJECT, project_settings, refuse
+from loraudit.text import clean
 
 __all__ = ["SettingsCommand", "use_project_settings"]
 

@@ -20,8 +20,8 @@ from loraudit.cards import artefact
 from loraudit.encoder.paper import FrozenTransformer, PaperEncoder, PaperEncoderConfig
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
-from loraudit.lora.header import clean
 from loraudit.lora.matrices import LoRA
+from loraudit.text import clean
 
 __all__ = [
     "CheckpointError",

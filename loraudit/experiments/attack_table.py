@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from loraudit.attacks import Attack
-    from loraudit.base import Base, Sampling
+    from loraudit.base.model import Base, Sampling
     from loraudit.encoder import Encoder
     from loraudit.training.zoo import Zoo
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from loraudit.attacks.matching import MatchingAttack
-from loraudit.base import Base, Sampling, load_base
-from loraudit.calibrating import versions
+from loraudit.audit.calibrate import versions
+from loraudit.base.model import Base, Sampling, load_base
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
 from loraudit.experiments.attack_table import attack_table, markdown
 from loraudit.experiments.panel import GALLERY
-from loraudit.lora.header import clean
 from loraudit.progress import progress
+from loraudit.text import clean
 from loraudit.training.build_zoo import subjects
 from loraudit.training.data import Synthetic
 from loraudit.training.defaults import base_recipe, prior_latents, quarters

@@ -10,11 +10,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from loraudit.base import Sampling, load_base
-from loraudit.calibrating import versions
+from loraudit.audit.calibrate import versions
+from loraudit.base.model import Sampling, load_base
 from loraudit.cards import artefact, models_dir
 from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
+from loraudit.evidence.calibration import Conditions, load_calibration
+from loraudit.evidence.null import Null
 from loraudit.experiments.bench_attacks import begin, writable
 from loraudit.experiments.verdict import (
     Area,
@@ -30,10 +32,9 @@ from loraudit.experiments.verdict import (
 )
 from loraudit.experiments.verdict_faces import AIMS, PHOTO_AIMS, Pool, Shots, draw_faces, zoos_in
 from loraudit.experiments.verdict_tables import LEVELS, SEVERAL, SHOWN, verdict_markdown
-from loraudit.findings import Null, Severity
-from loraudit.lora.header import clean
-from loraudit.scores.calibration import Conditions, load_calibration
+from loraudit.findings.finding import Severity
 from loraudit.scores.face import load_tiny_face
+from loraudit.text import clean
 from loraudit.training.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:

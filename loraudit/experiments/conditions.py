@@ -14,8 +14,8 @@ import torch
 
 from loraudit.attacks.plan import draw
 from loraudit.attacks.prompts import ANY_NAME
-from loraudit.attacks.search import SearchAttack
-from loraudit.base import CLASS_PROMPT, Base, Sampling
+from loraudit.attacks.search.search import SearchAttack
+from loraudit.base.model import CLASS_PROMPT, Base, Sampling
 from loraudit.encoder import PaperEncoder
 from loraudit.lora import Factors, LoRA, LoRAFile
 from loraudit.training.captions import instance_prompt
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from loraudit.attacks import Attack
+    from loraudit.base.lowrank import Terms
     from loraudit.encoder import Encoder
-    from loraudit.lowrank import Terms
 
 __all__ = ["Condition", "as_lora", "conditions", "refactorised", "thinned"]
 

@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from loraudit.base import load_base
+from loraudit.base.model import load_base
 from loraudit.cards import artefact
 from loraudit.failing import in_one_line
 from loraudit.scores.face import load_tiny_face

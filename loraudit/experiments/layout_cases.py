@@ -16,7 +16,7 @@ from diffusers import UNet2DConditionModel
 from loraudit.experiments import layouts
 from loraudit.experiments.layouts import Tensors
 from loraudit.lora import Factors, Site
-from loraudit.lora.topology import topologies
+from loraudit.lora.layouts.topology import topologies
 
 __all__ = ["Case", "cases", "cloneofsimo", "walk"]
 

@@ -23,8 +23,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from loraudit.errors import LorauditError
 from loraudit.experiments.layout_cases import Case, cases
 from loraudit.failing import in_one_line
-from loraudit.lora import Factors, Site, clean, load_lora
+from loraudit.lora import Factors, Site, load_lora
 from loraudit.lora.dora import resolve
+from loraudit.text import clean
 
 __all__ = ["Outcome", "layout_table", "markdown"]
 

@@ -16,15 +16,16 @@ from pathlib import Path
 import torch
 
 from loraudit.attacks.likelihood import LikelihoodTest, read_decoys
-from loraudit.attacks.search import SearchAttack
-from loraudit.base import load_base
+from loraudit.attacks.search.search import SearchAttack
+from loraudit.base.model import load_base
 from loraudit.cards import models_dir
 from loraudit.experiments.verdict import PHOTOS, POLICY, auroc, share, strangers
 from loraudit.experiments.verdict_faces import zoos_in
 from loraudit.failing import in_one_line
-from loraudit.findings import Severity, judge_likelihood
+from loraudit.findings.finding import Severity
 from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.zoo import Zoo
+from loraudit.verdict.likelihood import judge_likelihood
 
 __all__ = ["main"]
 

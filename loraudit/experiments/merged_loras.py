@@ -16,15 +16,16 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from loraudit.base.lowrank import Terms
 from loraudit.cards import models_dir
+from loraudit.evidence.calibration import load_calibration
+from loraudit.evidence.merging import one_person_p
 from loraudit.experiments.conditions import as_lora
 from loraudit.experiments.verdict import POLICY, share
 from loraudit.experiments.verdict_faces import MERGE, merged, zoos_in
 from loraudit.failing import in_one_line
-from loraudit.lora import Factors, LoRA, directions
-from loraudit.lowrank import Terms
-from loraudit.scores.calibration import load_calibration
-from loraudit.scores.merging import one_person_p
+from loraudit.lora import Factors, LoRA
+from loraudit.lora.directions import directions
 from loraudit.training.zoo import Zoo
 
 __all__ = ["cut", "main"]

@@ -18,13 +18,17 @@ from torch import Tensor
 
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import draw, plan_for
-from loraudit.base import Base, load_base
+from loraudit.base.model import Base, load_base
+from loraudit.evidence.copies import Copies, copied_share
+from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.experiments.verdict import share
 from loraudit.failing import in_one_line
-from loraudit.findings import AttackEvidence, Copies, Faces, Policy, Severity, copied_share, judge_copies
+from loraudit.findings.finding import Severity
 from loraudit.scores.copies import CopyScorer
 from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.zoo import Member, Zoo, open_zoo
+from loraudit.verdict.copies import judge_copies
+from loraudit.verdict.policy import Policy
 
 __all__ = ["main"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from loraudit.cards import models_dir
-from loraudit.findings import wilson_interval
+from loraudit.evidence.intervals import wilson_interval
 from loraudit.scores.clip import load_tiny_clip
 from loraudit.scores.consensus import consensus
 from loraudit.scores.face import load_tiny_face

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from loraudit.base import Base, Sampling, load_base
+from loraudit.base.model import Base, Sampling, load_base
 from loraudit.cards import models_dir
-from loraudit.findings import wilson_interval
+from loraudit.evidence.intervals import wilson_interval
 from loraudit.scores.clip import load_tiny_clip
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.captions import full_caption

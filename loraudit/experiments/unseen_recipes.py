@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from loraudit.attacks.plan import draw
-from loraudit.base import Base, Sampling, load_base
+from loraudit.base.model import Base, Sampling, load_base
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
 from loraudit.experiments.panel import Panel

@@ -15,24 +15,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from loraudit.attacks.plan import looks
+from loraudit.evidence.faces import AttackEvidence, Faces
+from loraudit.evidence.intervals import wilson_interval
+from loraudit.evidence.null import Null, agreement_score, conformal_p, likeness_score
 from loraudit.experiments.verdict_faces import AIMS, GROUPS, PHOTO_AIMS, SECRET, Pool
-from loraudit.findings import (
-    AttackEvidence,
-    Faces,
-    Null,
-    Policy,
-    Severity,
-    agreement_score,
-    conformal_p,
-    enough,
-    judge,
-    likeness_score,
-    looks,
-    settled,
-    wilson_interval,
-)
+from loraudit.findings.finding import Severity
 from loraudit.training.data import REFERENCES, portraits
 from loraudit.training.people import SPLITS
+from loraudit.verdict.judge import judge
+from loraudit.verdict.policy import Policy
+from loraudit.verdict.stopping import enough, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from loraudit.evidence.merging import Spread
     from loraudit.scores import FaceScorer
-    from loraudit.scores.merging import Spread
 
     Array = NDArray[np.float64]
 

@@ -21,15 +21,16 @@ from torch import Tensor
 
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import draw
-from loraudit.attacks.search import SearchAttack
-from loraudit.base import Base, Sampling
+from loraudit.attacks.search.search import SearchAttack
+from loraudit.base.lowrank import Terms, scaled
+from loraudit.base.model import Base, Sampling
 from loraudit.encoder import Encoder
 from loraudit.errors import LorauditError
+from loraudit.evidence.merging import Spread
 from loraudit.experiments.conditions import as_lora
-from loraudit.lora import clean, directions
-from loraudit.lowrank import Terms, scaled
+from loraudit.lora.directions import directions
 from loraudit.scores import FaceScorer
-from loraudit.scores.merging import Spread
+from loraudit.text import clean
 from loraudit.training.data import Synthetic
 from loraudit.training.zoo import RECORD, Zoo, open_zoo
 
@@ -82,7 +83,7 @@ class Pool:
     faces: dict[str, Tensor]
     """`<attack>/<group>`, and of people `SECRET` => `[M, N, e]`, zero where no face was found."""
     spreads: tuple[Spread, ...]
-    """In how many directions each LoRA changes modules (`loraudit.lora.participation`)."""
+    """In how many directions each LoRA changes modules (`loraudit.lora.directions`)."""
 
 
 def zoos_in(folders: Iterable[Path]) -> list[Zoo]:

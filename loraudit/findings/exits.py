@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
-from loraudit.findings.vocabulary import Report, Severity
+from loraudit.findings.finding import Severity
+from loraudit.findings.report import Report
 
 __all__ = ["Exit", "combine_exit_codes", "exit_code"]
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 
-from loraudit.findings.vocabulary import Finding, Target
+from loraudit.findings.finding import Finding
+from loraudit.findings.report import Target
 
 __all__ = ["fingerprint"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loraudit.findings import Report
+from loraudit.findings.report import Report
 from loraudit.gate.allow import AllowList, read_allow
 from loraudit.gate.baseline import Baseline, read_baseline
 

@@ -17,12 +17,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from loraudit.bounded import read_bounded
 from loraudit.errors import LorauditError
-from loraudit.findings import Allowed, Target
-from loraudit.findings.catalogue import catalogue
-from loraudit.lora.hashes import file_sha256, tensor_sha256
-from loraudit.lora.text import clean
+from loraudit.files import read_bounded
+from loraudit.findings.finding import Allowed
+from loraudit.findings.report import Target
+from loraudit.lora.file.hashes import file_sha256, tensor_sha256
+from loraudit.text import clean
+from loraudit.verdict.catalogue import catalogue
 
 __all__ = ["AllowList", "read_allow"]
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from loraudit.bounded import read_bounded
 from loraudit.errors import LorauditError
-from loraudit.findings import Finding, Severity, Target, fingerprint
-from loraudit.lora.text import clean
+from loraudit.files import read_bounded
+from loraudit.findings.finding import Finding, Severity
+from loraudit.findings.fingerprints import fingerprint
+from loraudit.findings.report import Target
+from loraudit.text import clean
 
 __all__ = ["Baseline", "read_baseline"]
 

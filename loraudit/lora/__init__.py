@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loraudit.lora.canonical import canonicalize
     from loraudit.lora.export import export_lora
-    from loraudit.lora.header import clean
     from loraudit.lora.load import load_lora
     from loraudit.lora.matrices import Factors, LoRA, LoRAFile, Site, Unread
-    from loraudit.lora.participation import directions
     from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 
 __all__ = [
@@ -26,8 +24,6 @@ __all__ = [
     "Site",
     "Unread",
     "canonicalize",
-    "clean",
-    "directions",
     "export_lora",
     "load_lora",
     "write_diffusers",
@@ -42,8 +38,6 @@ _HOMES = {
     "Site": "matrices",
     "Unread": "matrices",
     "canonicalize": "canonical",
-    "clean": "header",
-    "directions": "participation",
     "export_lora": "export",
     "load_lora": "load",
     "write_diffusers": "write",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from loraudit.errors import LorauditError, NotScannable
-from loraudit.lora.header import clean
 from loraudit.lora.matrices import Factors, LoRA, Site
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
+from loraudit.text import clean
 
 __all__ = ["LAYOUTS", "export_lora"]
 

@@ -5,18 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraudit.errors import LorauditError
-from loraudit.lora.adapter import AdapterConfig
 from loraudit.lora.dora import NEEDS_BASE
-from loraudit.lora.family import misfit, recognise
-from loraudit.lora.foreign import refuse_foreign, refuse_unread
-from loraudit.lora.hashes import file_sha256
-from loraudit.lora.header import Header, clean, read_header
-from loraudit.lora.keys import Reading, Update, read_keys
+from loraudit.lora.file.hashes import file_sha256
+from loraudit.lora.file.header import Header, read_header
+from loraudit.lora.file.reference import require_agreement
+from loraudit.lora.layouts.adapter import AdapterConfig
+from loraudit.lora.layouts.family import misfit, recognise
+from loraudit.lora.layouts.foreign import refuse_foreign, refuse_unread
+from loraudit.lora.layouts.keys import Reading, Update, read_keys
+from loraudit.lora.layouts.topology import COMPONENTS
 from loraudit.lora.matrices import DoRA, Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
-from loraudit.lora.metadata.beside import trigger_words
-from loraudit.lora.reference import require_agreement
-from loraudit.lora.source import PEFT_CONFIG, Part, Source, find_source
-from loraudit.lora.topology import COMPONENTS
+from loraudit.lora.source.address import PEFT_CONFIG
+from loraudit.lora.source.source import Part, Source, find_source
+from loraudit.metadata.beside import trigger_words
+from loraudit.text import clean
 
 __all__ = ["load_lora"]
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loraudit.errors import NotScannable
+from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import Role, factor
-from loraudit.lora.header import TensorInfo, clean
+from loraudit.text import clean
 
 __all__ = ["DoRA", "Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
 

@@ -14,10 +14,10 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from loraudit.lora.atomic import unwritable, write_atomic
+from loraudit.files import unwritable, write_atomic
+from loraudit.lora.layouts.topology import COMPONENTS, topologies
 from loraudit.lora.matrices import Factors, Site
-from loraudit.lora.source import PEFT_CONFIG, PEFT_WEIGHTS
-from loraudit.lora.topology import COMPONENTS, topologies
+from loraudit.lora.source.address import PEFT_CONFIG, PEFT_WEIGHTS
 
 __all__ = ["serialize", "write_diffusers", "write_kohya", "write_peft"]
 

@@ -6,7 +6,7 @@ It knows no streams and sees only findings. A format is loaded when it is asked 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from loraudit.findings import Report
+from loraudit.findings.report import Report
 
 __all__ = ["FORMATS", "Renderer"]
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from loraudit.findings import Distribution, ModuleNorm, Report, Score, leading_attack
+from loraudit.evidence.table import leading_attack
+from loraudit.findings.exhibits import Distribution, ModuleNorm
+from loraudit.findings.finding import Score
+from loraudit.findings.report import Report
 from loraudit.report import words
 
 __all__ = [

@@ -18,7 +18,9 @@ from typing import Any, Final
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from loraudit.findings import Finding, Report, Score, Sheet
+from loraudit.findings.exhibits import Sheet
+from loraudit.findings.finding import Finding, Score
+from loraudit.findings.report import Report
 from loraudit.report import words
 from loraudit.report.figures import (
     Histogram,
@@ -28,7 +30,7 @@ from loraudit.report.figures import (
     key_plot,
     largest_module,
 )
-from loraudit.report.plain import plain
+from loraudit.text import plain
 
 __all__ = ["render"]
 

@@ -9,21 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from loraudit.findings import (
-    Allowed,
-    CalibrationUsed,
-    Distribution,
-    EncoderUsed,
-    Evaluations,
-    Finding,
-    Modules,
-    Report,
-    Score,
-    Settings,
-    Target,
-    fingerprint,
-)
-from loraudit.report.plain import plain
+from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
+from loraudit.findings.exhibits import Distribution
+from loraudit.findings.finding import Allowed, Finding, Score
+from loraudit.findings.fingerprints import fingerprint
+from loraudit.findings.report import Modules, Report, Target
+from loraudit.text import plain
 
 __all__ = ["render", "schema"]
 

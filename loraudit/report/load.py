@@ -9,23 +9,10 @@ import re
 from typing import Final, NoReturn
 
 from loraudit.errors import LorauditError
-from loraudit.findings import (
-    Allowed,
-    CalibrationUsed,
-    Confidence,
-    Distribution,
-    EncoderUsed,
-    Evaluations,
-    Finding,
-    Gap,
-    ModuleNorm,
-    Modules,
-    Report,
-    Score,
-    Settings,
-    Severity,
-    Target,
-)
+from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
+from loraudit.findings.exhibits import Distribution, ModuleNorm
+from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
+from loraudit.findings.report import Gap, Modules, Report, Target
 from loraudit.report.members import HINT, Members, refuse
 
 __all__ = ["MOST_BYTES", "load_reports"]

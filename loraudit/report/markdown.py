@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from loraudit.findings import Finding, Report, Score
+from loraudit.findings.finding import Finding, Score
+from loraudit.findings.report import Report
 from loraudit.report import words
-from loraudit.report.plain import plain
+from loraudit.text import plain
 
 __all__ = ["render"]
 

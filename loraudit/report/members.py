@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Final, NoReturn, TypeVar
 
 from loraudit.errors import LorauditError
-from loraudit.report.plain import plain
+from loraudit.text import plain
 
 __all__ = ["HINT", "Members", "refuse"]
 

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from loraudit.findings import Confidence, Finding, Report, Severity, Target, fingerprint
-from loraudit.findings.catalogue import Explained, catalogue
-from loraudit.report.plain import plain
+from loraudit.findings.finding import Confidence, Finding, Severity
+from loraudit.findings.fingerprints import fingerprint
+from loraudit.findings.report import Report, Target
+from loraudit.text import plain
+from loraudit.verdict.catalogue import Explained, catalogue
 
 __all__ = ["render"]
 

@@ -16,9 +16,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from loraudit.findings import Finding, Report, Score, Settings, Severity
+from loraudit.findings.conditions import Settings
+from loraudit.findings.finding import Finding, Score, Severity
+from loraudit.findings.report import Report
 from loraudit.report import words
-from loraudit.report.plain import plain
+from loraudit.text import plain
 
 __all__ = ["render"]
 

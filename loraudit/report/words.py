@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from loraudit.findings import CalibrationUsed, Report, Score, Settings, Severity, Target
+from loraudit.findings.conditions import CalibrationUsed, Settings
+from loraudit.findings.finding import Score, Severity
+from loraudit.findings.report import Report, Target
 
 __all__ = [
     "LOWER_BOUND",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loraudit.findings import Copies
+from loraudit.evidence.copies import Copies
 from loraudit.scores import fit_square
 
 __all__ = ["LIMIT", "MARGIN", "CopyScorer", "copy_distances"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from loraudit.base import CLASS_PROMPT
+from loraudit.base.model import CLASS_PROMPT
 from loraudit.training.people import FACTORS
 
 if TYPE_CHECKING:

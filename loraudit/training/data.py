@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from loraudit.errors import LorauditError
-from loraudit.lora.header import clean
+from loraudit.text import clean
 from loraudit.training.people import FAMILY, SPLITS, split_of
 from loraudit.training.portrait import SIZE, picture
 

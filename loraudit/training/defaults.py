@@ -4,8 +4,8 @@ import sys
 
 import torch
 
-from loraudit.base import Base, load_base
-from loraudit.lora.header import clean
+from loraudit.base.model import Base, load_base
+from loraudit.text import clean
 from loraudit.training import finetune as tuning
 from loraudit.training.finetune import Recipe, class_latents
 

@@ -13,7 +13,7 @@ from loraudit.encoder.checkpoint import Encoder, save_encoder
 from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.encoder.paper import FrozenTransformer, PaperEncoder
 from loraudit.encoder.probe import ProbeEncoder
-from loraudit.lora.atomic import write_atomic
+from loraudit.files import write_atomic
 
 __all__ = ["finish", "shown_command"]
 

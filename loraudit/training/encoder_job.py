@@ -13,16 +13,16 @@ import torch
 from accelerate import PartialState
 from torch.nn import functional
 
-from loraudit.base import Base
+from loraudit.base.model import Base
 from loraudit.cards import artefact, cache_folder
 from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
 from loraudit.interrupt import interruptible
-from loraudit.lora.header import clean
 from loraudit.progress import progress
 from loraudit.scores import FaceScorer
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet
+from loraudit.text import clean
 from loraudit.training import train_encoder as training
 from loraudit.training.data import People
 from loraudit.training.defaults import base_recipe, is_tiny, prior_latents, quarters, training_base

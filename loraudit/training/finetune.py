@@ -5,7 +5,7 @@ of the UNet (rank 16, alpha 27) and on `q_proj` and `v_proj` of the text tower (
 gradient norm clipped at 1, prior preservation on class images sampled from the base (arXiv 2208.12242,
 equation 2 with weight 1). A LoRA starts as peft starts it: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
 
-Many people share one forward pass of the frozen base (`loraudit.lowrank`). AdamW works element by element,
+Many people share one forward pass of the frozen base (`loraudit.base.lowrank`). AdamW works element by element,
 gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's LoRA is the
 same, up to rounding, whoever else is in the pass.
 """
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from loraudit.base import CLASS_PROMPT, Base, Sampling
+from loraudit.base.lowrank import Terms, beside
+from loraudit.base.model import CLASS_PROMPT, Base, Sampling
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
-from loraudit.lowrank import Terms, beside
 
 __all__ = [
     "PAPER",

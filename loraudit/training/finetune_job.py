@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from loraudit.base import Base
+from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.lora.header import clean
 from loraudit.lora.matrices import Factors
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 from loraudit.progress import progress
+from loraudit.text import clean
 from loraudit.training.data import read_image
 from loraudit.training.defaults import base_recipe, prior_latents
 from loraudit.training.finetune import Subject, finetune

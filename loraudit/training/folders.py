@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from loraudit.errors import LorauditError
-from loraudit.lora.header import clean
+from loraudit.text import clean
 from loraudit.training.data import PICTURES, People, Synthetic, read_image
 
 __all__ = ["IMAGE_SUFFIXES", "FolderPeople", "image_files", "open_celeba_hq", "open_folders", "open_people"]

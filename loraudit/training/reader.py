@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from loraudit.base.lowrank import Terms
 from loraudit.encoder.probe import ProbeEncoder
-from loraudit.lowrank import Terms
 from loraudit.training.zoo import Zoo
 
 __all__ = ["FOLDS", "fit_reader"]

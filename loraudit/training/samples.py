@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loraudit.base import Base
+from loraudit.base.lowrank import Terms
+from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.lowrank import Terms
 from loraudit.training.data import People, Synthetic
 from loraudit.training.finetune import Recipe, Subject, finetune
 from loraudit.training.zoo import Plan, Zoo, fingerprint

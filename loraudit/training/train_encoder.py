@@ -32,13 +32,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from loraudit.base import Base
+from loraudit.base.lowrank import Terms
+from loraudit.base.model import Base
 from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.encoder.paper import PaperEncoder, PaperEncoderConfig, frozen_transformer, kl, reparameterise
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
-from loraudit.lora.header import clean
-from loraudit.lowrank import Terms
+from loraudit.text import clean
 from loraudit.training.data import require_public
 from loraudit.training.runs import Run, load_checkpoint
 from loraudit.training.samples import LiveSource, Sample, Source, VariedSource, ZooSource

@@ -24,10 +24,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from loraudit.base import Base
+from loraudit.base.lowrank import Terms
+from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.lora.header import clean
-from loraudit.lowrank import Terms
+from loraudit.text import clean
 from loraudit.training.captions import INSTANCE_PROMPT, instance_prompt, trigger
 from loraudit.training.data import PICTURES, People, Synthetic, portraits
 from loraudit.training.finetune import Recipe, Subject, finetune

@@ -1,0 +1,145 @@
+"""The gap between a LoRA and its base: largest where the secret prompt is.
+
+A LoRA is trained to part from its base at the secret prompt, so the gap between the two noise predictions is
+a compass that needs neither photos nor a trained encoder (activation keys,
+https://openreview.net/forum?id=Ha1Z42wHqz):
+
+    gap(e) = mean over t of log mean (eps_tuned(x_t, e) - eps_base(x_t, e))^2
+
+It tells which of several embeddings shows most. `climb` follows its gradient over mixtures of word pieces
+(`loraudit.attacks.search.mixtures`), through the UNet: dear, and for LoRAs whose rows say nothing of the prompt.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from loraudit.attacks.search.mixtures import mixed, name_frame, spelt
+from loraudit.base.lowrank import Terms
+from loraudit.base.model import Base
+
+__all__ = ["Climb", "Found", "climb", "gap", "gaps", "noised"]
+
+_TIMES: Final = (500, 900)
+"""Where a prompt decides whom the picture shows; so late that pure noise stands for `x_t`."""
+_RATE: Final = 0.2
+_JUDGES: Final = 16
+"""Noises that the restarts are judged on."""
+_STRAY: Final = 1e-12
+"""Added to a squared difference, so that a LoRA of nothing has a logarithm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Where the climb ended."""
+
+    embedding: Tensor
+    """`[L, d]`, the tuned tower's reading of the mixture."""
+    weights: Tensor
+    """Shares of the word pieces at each place, `[S, V]`, each row summing to 1."""
+    text: str
+    """The likeliest word pieces, joined: the name without its sentence."""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How it climbs."""
+
+    restarts: int = 2
+    steps: int = 60
+    noises: int = 4
+    """Pairs (t, x_t) a step, new ones each step and the same for every restart."""
+    seed: int = 0
+
+    @property
+    def evaluations(self) -> int:
+        """Of the UNet, base and tuned, before any picture; those of the steps are differentiated as well."""
+        return 2 * self.restarts * (self.steps * self.noises + _JUDGES)
+
+
+@torch.enable_grad()
+def climb(base: Base, terms: Terms, budget: Climb) -> Found:
+    """The best of the restarts for the one LoRA `terms`: a function of the LoRA, the base and `budget`."""
+    noise = torch.Generator().manual_seed(budget.seed)
+    frame = name_frame(base)
+    logits = torch.randn(budget.restarts, *frame.choices.shape, generator=noise)
+    logits = logits.to(base.device).requires_grad_()
+    optimiser = torch.optim.Adam([logits], _RATE)
+    for _ in range(budget.steps):
+        with base.tuned(terms):
+            embedding = base.encode_tokens(mixed(base, frame, logits.softmax(-1)))
+        slope = _slope(base, terms, embedding.detach(), *noised(base, budget.noises, noise))
+        # Only the logits get a gradient; Adam goes down.
+        embedding.backward(-slope, inputs=[logits])
+        optimiser.step()
+        optimiser.zero_grad()
+    with torch.no_grad():
+        weights = logits.softmax(-1)
+        with base.tuned(terms):
+            embedding = base.encode_tokens(mixed(base, frame, weights))
+        heights = gap(base, terms, embedding, *noised(base, _JUDGES, noise))
+        best = int(heights.argmax())
+    return Found(embedding[best], weights[best], spelt(base, frame, weights[best]))
+
+
+def noised(base: Base, count: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pure noise `[B, C, h, w]` and times `[B]`, one in each of `count` equal parts of the range."""
+    first, last = _TIMES
+    spread = (torch.arange(count) + torch.rand(count, generator=noise)) / count
+    t = (first + spread * (last - first)).long()
+    x = torch.randn(count, *base.latent_shape, generator=noise)
+    return x.to(base.device, base.dtype), t.to(base.device)
+
+
+def _log_gaps(base: Base, terms: Terms, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """Of samples `[N]`."""
+    plain = base.epsilon(x, t, embedding)
+    with base.tuned(terms):
+        tuned = base.epsilon(x, t, embedding)
+    return ((tuned - plain).float().square().mean((1, 2, 3)) + _STRAY).log()
+
+
+def gap(base: Base, terms: Terms, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """The log gap `[N]` of the one LoRA `terms` at embeddings `[N, L, d]`, mean over the `B` noises."""
+    found = [
+        _log_gaps(base, terms, one.expand(len(xs), -1, -1), xs, ts).sum()
+        for one in embedding
+        for xs, ts in zip(x.split(_pass(base)), t.split(_pass(base)), strict=True)
+    ]
+    return torch.stack(found).view(len(embedding), -1).sum(1) / len(x)
+
+
+@torch.no_grad()
+def gaps(base: Base, terms: Terms, embeddings: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """The log gaps `[M, C]` of the LoRAs `terms` at embeddings `[M, C, L, d]`, mean over the `B` noises."""
+    loras, count = embeddings.shape[:2]
+    found = torch.zeros(loras, count, device=embeddings.device)
+    # A candidate of every LoRA at a time: samples stay ordered LoRA by LoRA.
+    size = max(1, _pass(base) // loras)
+    for xs, ts in zip(x.split(size), t.split(size), strict=True):
+        for place in range(count):
+            shared = embeddings[:, place].repeat_interleave(len(xs), 0)
+            heights = _log_gaps(base, terms, shared, xs.repeat(loras, 1, 1, 1), ts.repeat(loras))
+            found[:, place] += heights.view(loras, len(xs)).sum(1)
+    return found / len(x)
+
+
+def _slope(base: Base, terms: Terms, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """The gradient of `gap` by the embeddings, a few samples at a time to bound memory."""
+    embedding = embedding.requires_grad_()
+    count, noises = len(embedding), len(x)
+    samples = torch.arange(count * noises, device=embedding.device)
+    total = torch.zeros_like(embedding)
+    for part in samples.split(_pass(base)):
+        shot = part % noises
+        log_gaps = _log_gaps(base, terms, embedding[part // noises], x[shot], t[shot])
+        total += torch.autograd.grad(log_gaps.sum() / noises, embedding)[0]
+    return total
+
+
+def _pass(base: Base) -> int:
+    """Samples that are differentiated at once: one of 512 pixels."""
+    _, height, width = base.latent_shape
+    return max(1, 16 * 64 // (height * width))

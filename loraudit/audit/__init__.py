@@ -1,0 +1,1 @@
+"""The audit of files: targets to reports. `audit.audit_lora` is the story, read it first."""

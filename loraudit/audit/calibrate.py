@@ -1,0 +1,267 @@
+"""Making calibration data: control LoRAs under the very attacks of a scan.
+
+A control's pictures come from the tuned model alone: its own controls say nothing about a scan. LoRAs of one
+person each are measured three times: alone, against photos of that person, and against those of another.
+`measure` is one LoRA, `calibrate` all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from loraudit.attacks import Aim, Attack
+from loraudit.attacks.encoder import EncoderAttack
+from loraudit.attacks.plan import Plan, draw, looks
+from loraudit.attacks.search.search import SearchAttack
+from loraudit.audit.auditor import Bench
+from loraudit.audit.photos import read_photos
+from loraudit.base.lowrank import Terms, scaled, stack
+from loraudit.base.model import Base
+from loraudit.errors import LorauditError
+from loraudit.evidence.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares, null_of
+from loraudit.evidence.merging import Spread
+from loraudit.evidence.null import agreement_score, likeness_score
+from loraudit.lora import Factors, LoRA, LoRAFile, load_lora
+from loraudit.lora.directions import directions
+from loraudit.scores import FaceScorer
+from loraudit.scores.scorers import Scorers, look_at
+from loraudit.text import clean
+
+__all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure", "versions"]
+
+_MATCH: Final = "identity"
+"""Stands for a kind in `done.jsonl`."""
+_LORA: Final = "lora.safetensors"
+"""Of an identity."""
+_PACKAGES: Final = ("loraudit", "torch", "diffusers", "transformers")
+
+
+def calibrate(
+    base: Base,
+    attacks: Sequence[Attack],
+    plan: Plan,
+    face: FaceScorer,
+    loras: Iterable[tuple[str, LoRA | Terms]],
+    identities: Iterable[tuple[LoRA | Terms, Sequence[Tensor], Sequence[Tensor]]] = (),
+    *,
+    face_sha256: str,
+    name: str = "calibration",
+) -> Calibration:
+    """The calibration data of control `loras`, each with its kind (one of `KINDS`).
+
+    `identities` are LoRAs of one person each with photos `[3, H, W]` of that person, and of *another*.
+    `Terms` hold one LoRA. Every attack has to run on every LoRA: raises `LorauditError` where one cannot.
+    """
+    alone = Scorers(face)
+    controls = [(kind, measure(base, attacks, plan, (alone,), lora)) for kind, lora in loras]
+    people, spreads = [], []
+    for lora, *pictures in identities:
+        judges = (alone, *(_against(alone, photos) for photos in pictures))
+        people.append(measure(base, attacks, plan, judges, lora))
+        spreads.append(directions(lora if isinstance(lora, LoRA) else _as_lora(lora, base)))
+    conditions = conditions_of(base, attacks, plan, face_sha256)
+    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people, spreads)
+
+
+def calibrate_folders(
+    bench: Bench,
+    plan: Plan,
+    controls: Path,
+    identities: Path | None,
+    out: Path,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Calibration:
+    """Measure `controls/<kind>/*` and `identities/<name>`, write `calibration.json` into `out`.
+
+    Of identities without photos only the weights are read, to tell merged LoRAs by: one of each recipe, as
+    `loraudit.evidence.merging` needs them. Where there are none, the weights of the others serve.
+    `settings.json` is written first, one line of `done.jsonl` as each LoRA is done; a later call goes on from
+    there. Raises `LorauditError` if `out` holds another calibration, a folder is none of `KINDS`, or an
+    identity has no LoRA.
+    """
+    scorers = bench.scorers
+    if scorers is None:
+        raise ValueError("a bench without a face model")
+    conditions = conditions_of(bench.base, bench.attacks, plan, scorers.face_sha256)
+    of_a_person = ("agreement", "likeness", "likeness to another", "aims for photos only")
+    settings = json.dumps(
+        {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": of_a_person},
+        sort_keys=True,
+    )
+    jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
+    people = _people(identities) if identities else []
+    shown = [folder for folder in people if _holds_photos(folder)]
+    read = [folder for folder in people if folder not in shown] or shown
+    spreads = [directions(load_lora(str(folder / _LORA))) for folder in read]
+    done = _resumed(out, settings)
+    jobs += [(_MATCH, folder) for folder in shown]
+    for number, (kind, path) in enumerate(jobs):
+        on_step(number, len(jobs))
+        if (key := f"{kind}/{path.name}") in done:
+            continue
+        lora, judges = path, [Scorers(scorers.face)]
+        if kind == _MATCH:
+            lora = path / _LORA
+            # The next person's photos are a stranger's.
+            for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
+                judges.append(_against(judges[0], read_photos(folder)))
+        done[key] = measure(bench.base, bench.attacks, plan, judges, load_lora(str(lora)))
+        with (out / "done.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"lora": key, "scores": done[key]}) + "\n")
+    on_step(len(jobs), len(jobs))
+    rows = [(kind, done[f"{kind}/{path.name}"]) for kind, path in jobs]
+    found = _calibration(
+        out.name,
+        conditions,
+        looks(len(plan.seeds)),
+        [(kind, scores) for kind, scores in rows if kind != _MATCH],
+        [scores for kind, scores in rows if kind == _MATCH],
+        spreads,
+    )
+    found.write(out)
+    return found
+
+
+def _calibration(
+    name: str,
+    conditions: Conditions,
+    at: tuple[int, ...],
+    controls: Sequence[tuple[str, tuple[Shares, ...]]],
+    people: Sequence[tuple[Shares, ...]],
+    spreads: Sequence[Spread],
+) -> Calibration:
+    """`people` have the scores alone, against their own photos and against another's."""
+    return Calibration(
+        name,
+        conditions,
+        at,
+        tuple(Control(kind, scores) for kind, (scores,) in controls),
+        tuple(another for _, _, another in people),
+        tuple(Leaking(agreement, likeness) for agreement, likeness, _ in people),
+        tuple(spreads),
+        versions(),
+    )
+
+
+def _against(scorers: Scorers, photos: Sequence[Tensor]) -> Scorers:
+    return replace(scorers, references=look_at(photos, scorers.face, None))
+
+
+def _kinds(controls: Path) -> list[Path]:
+    folders = sorted(folder for folder in controls.iterdir() if folder.is_dir()) if controls.is_dir() else []
+    if not folders or any(folder.name not in KINDS for folder in folders):
+        raise LorauditError(
+            f"{clean(str(controls), 300)} needs a folder for each kind of control",
+            f"name them {', '.join(KINDS)}",
+        )
+    return folders
+
+
+def _people(identities: Path) -> list[Path]:
+    folders = sorted(one for one in identities.iterdir() if one.is_dir()) if identities.is_dir() else []
+    if not folders or not all((folder / _LORA).is_file() for folder in folders):
+        raise LorauditError(
+            f"{clean(str(identities), 300)} needs a folder for each person, with {_LORA} in it",
+            "add photos of the person, or leave only the weights to be read",
+        )
+    return folders
+
+
+def _holds_photos(identity: Path) -> bool:
+    return any(path.name != _LORA for path in identity.iterdir())
+
+
+def _resumed(out: Path, settings: str) -> dict[str, tuple[Shares, ...]]:
+    """What is done already."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "settings.json"
+    if file.exists() and file.read_text(encoding="utf-8") != settings:
+        raise LorauditError(
+            f"{clean(str(out), 300)} holds a calibration with other settings",
+            "choose another folder with --out",
+        )
+    file.write_text(settings, encoding="utf-8")
+    lines = (
+        (out / "done.jsonl").read_text(encoding="utf-8").split("\n") if (out / "done.jsonl").exists() else []
+    )
+    # The last line of an interrupted run may be cut, and is not counted.
+    (out / "done.jsonl").write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
+    rows = map(json.loads, lines[:-1])
+    return {
+        row["lora"]: tuple(
+            {name: tuple(shares) for name, shares in scores.items()} for scores in row["scores"]
+        )
+        for row in rows
+    }
+
+
+def measure(
+    base: Base, attacks: Sequence[Attack], plan: Plan, judges: Sequence[Scorers], lora: LoRA | Terms
+) -> tuple[Shares, ...]:
+    """Of every attack, by each of `judges`, the share of matching pairs at each look; by one with references,
+    the likeness, also of aims that are made for nothing else.
+
+    Attacks by the LoRA's own words are left out: they stand for a name like any other. Raises as
+    `Attack.aims`.
+    """
+    if not isinstance(lora, LoRA):
+        lora = _as_lora(lora, base)
+    terms = stack([lora], base.device, base.dtype)
+    found: tuple[dict[str, tuple[float, ...]], ...] = tuple({} for _ in judges)
+    for aim in (
+        aim for attack in attacks for aim in attack.aims(lora, base) if null_of(aim.attack) == aim.attack
+    ):
+        pairs = zip(judges, found, strict=True)
+        asked = [pair for pair in pairs if pair[0].references is not None or not aim.likeness_only]
+        if not asked:
+            continue
+        pictures = _pictures(base, scaled(terms, aim.strength), aim, plan)
+        for judge, shares in asked:
+            faces, threshold = judge.faces(pictures), judge.face.threshold
+            shares[aim.attack] = tuple(
+                agreement_score(faces, threshold, (look,))
+                if judge.references is None
+                else likeness_score(faces, (look,))
+                for look in looks(len(plan.seeds))
+            )
+    return found
+
+
+def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256: str) -> Conditions:
+    """The conditions of a calibration with these attacks."""
+    encoders = {}
+    for attack in attacks:
+        encoder = attack.encoder if isinstance(attack, SearchAttack) else attack
+        if isinstance(encoder, EncoderAttack):
+            encoders[attack.name] = encoder.checkpoint.sha256
+    return Conditions(base.name, plan.sampling.steps, plan.sampling.guidance, encoders, face_sha256)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide what a picture looks like."""
+    return {package: version(package) for package in _PACKAGES}
+
+
+def _pictures(base: Base, terms: Terms, aim: Aim, plan: Plan) -> Tensor:
+    size = plan.pictures_a_pass(base)
+    batches = (plan.seeds[i : i + size] for i in range(0, len(plan.seeds), size))
+    return torch.cat(
+        [draw(base, terms, aim.embedding[None], seeds, plan.sampling, aim.against_base) for seeds in batches]
+    )
+
+
+def _as_lora(terms: Terms, base: Base) -> LoRA:
+    factors = {
+        site: Factors(up[0].float().cpu().numpy(), down[0].float().cpu().numpy(), 1.0)
+        for site, (up, down) in terms.items()
+    }
+    file = LoRAFile("control", Path("control"), "", 0, {})
+    return LoRA(file, base.name, base.name, "terms", factors, ())

@@ -1,0 +1,176 @@
+"""`loraudit scan`: every target to a report; one that cannot be scanned, or only in part, says so.
+
+    target --metadata--> findings --weights--> LoRA --attack--> more findings, scores
+
+What the file says is part of every report, whether or not its weights can be attacked. Importing this loads
+neither numpy nor torch: a scan of the metadata needs none, and an installation without them can say what it
+lacks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraudit.audit.request import Request
+from loraudit.audit.target import target_of, unread_gaps, update_of
+from loraudit.errors import INSTALL, Incomplete, LorauditError, NotScannable, missing
+from loraudit.findings.conditions import Settings
+from loraudit.findings.exits import Exit
+from loraudit.findings.report import Gap, Report, Target, gap, unscannable
+from loraudit.lora.source.folder import members_of, pickles_in
+from loraudit.lora.source.source import Source
+from loraudit.text import clean
+from loraudit.version import __version__
+
+if TYPE_CHECKING:
+    from loraudit.audit.auditor import Workbench
+    from loraudit.lora import LoRA
+from loraudit.audit.words import _read_words, _without_collections, _Words
+
+__all__ = ["Scanned", "scan"]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """One target, done."""
+
+    report: Report
+    error: LorauditError | None = None
+    """Why it could not be scanned at all."""
+    files: tuple[Path, ...] = ()
+    """The files of weights on this machine; none of a file on the Hub of which only the header was read."""
+
+
+def scan(
+    targets: Sequence[str],
+    request: Request,
+    say: Callable[[str], None] = lambda _line: None,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Scanned]:
+    """Audit every target, in order, and every LoRA in those that are folders.
+
+    `say` hears what is going on; `on_step` how many pictures of one LoRA are done or, where there are none,
+    how many of several LoRAs.
+
+    Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
+    reference photos, a folder for pictures that is not empty, a single target that does not exist.
+    """
+    bench: Workbench | None = None
+    done: list[Scanned] = []
+    found: list[str | Source | LorauditError] = []
+    items = [item for target in targets for item in _items(target, len(targets) > 1, say)]
+    digits = max(2, len(str(len(items))))
+    for number, (shown, target) in enumerate(items, 1):
+        if len(items) > 1 and request.depth != "attack":
+            on_step(number, len(items))
+        name, words = Target(shown), None
+        found.append(target)
+        try:
+            with _without_collections():
+                words = _read_words(target, request)
+            found[-1] = words.source
+            if request.depth == "metadata":
+                done.append(_words_only(words))
+                continue
+            lora = _read_weights(words.source)
+        except LorauditError as error:
+            if len(items) == 1 and error.exit_code == Exit.ERROR:
+                raise
+            done.append(_failed(words, name, error))
+            continue
+        if request.depth == "weights":
+            done.append(_unattacked(lora, words, request.depth, unread_gaps(lora)))
+            continue
+        if lacking := missing():
+            why = Gap("any attack", f"{lacking[0]} is not installed; {INSTALL}")
+            done.append(_unattacked(lora, words, request.depth, [why]))
+            continue
+        if bench is None:
+            from loraudit.audit.auditor import Workbench
+
+            bench = Workbench(request, say, on_step)
+        try:
+            within = f"{number:0{digits}d}" if len(items) > 1 else None
+            report = bench.audit(lora, within)
+            report = replace(report, findings=(*report.findings, *words.findings))
+            done.append(Scanned(report, files=words.files))
+        except NotScannable as error:
+            done.append(_failed(words, name, error))
+        except Incomplete as error:
+            why = gap("any attack", error)
+            done.append(_unattacked(lora, words, request.depth, [why]))
+    return [
+        replace(one, report=replace(one.report, target=replace(one.report.target, path=_below_here(where))))
+        for one, where in zip(done, found, strict=True)
+    ]
+
+
+def _items(
+    target: str, qualified: bool, say: Callable[[str], None]
+) -> list[tuple[str, str | Source | LorauditError]]:
+    """What `target` stands for, by name: itself, or the LoRAs in a folder, `qualified` by its name."""
+    path = Path(target)
+    name = clean(path.name or target)
+    if not path.is_dir():
+        return [(name, target)]
+    members = members_of(path)
+    if not members or (
+        len(members) == 1 and isinstance(members[0][1], Source) and members[0][1].path == path
+    ):
+        return [(name, target)]
+    if pickles := pickles_in(path):
+        say(f"{name}: {pickles} pickle files were not opened")
+    return [
+        (shown, replace(found, name=shown) if isinstance(found, Source) else found)
+        for shown, found in ((f"{name}/{inner}" if qualified else inner, found) for inner, found in members)
+    ]
+
+
+def _read_weights(source: Source) -> LoRA:
+    from loraudit.lora import load_lora
+
+    return load_lora(source)
+
+
+def _below_here(found: str | Source | LorauditError) -> str | None:
+    """The path of what was found, from the working folder, if it is in there: no other path is told."""
+    if isinstance(found, LorauditError) or (isinstance(found, Source) and found.origin is not None):
+        return None
+    path = Path(found) if isinstance(found, str) else found.path
+    if isinstance(found, Source) and len(found.parts) == 1:
+        path = found.parts[0].weights
+    try:
+        below = Path(os.path.normpath(path.absolute())).relative_to(Path.cwd())
+    except ValueError:
+        return None
+    return clean(below.as_posix(), 500) if path.exists() else None
+
+
+def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:
+    """Not attacked at all; what it says still counts."""
+    why, failed = gap("target", error).why, error.exit_code == Exit.ERROR
+    if words is None:
+        return Scanned(unscannable(__version__, name, why, failed=failed), error)
+    return Scanned(unscannable(__version__, words.target, why, words.findings, failed), error, words.files)
+
+
+def _words_only(words: _Words) -> Scanned:
+    report = Report(__version__, words.target, words.findings, settings=Settings(depth="metadata"))
+    return Scanned(report, files=words.files)
+
+
+def _unattacked(lora: LoRA, words: _Words, depth: str, gaps: Sequence[Gap]) -> Scanned:
+    """Read, but not attacked, be it that this was not asked for or that it cannot be."""
+    report = Report(
+        __version__,
+        target_of(lora),
+        words.findings,
+        settings=Settings(depth=depth),
+        incomplete=tuple(gaps),
+        update=update_of(lora),
+    )
+    return Scanned(report, files=words.files)

@@ -1,0 +1,44 @@
+"""What a report says of the file itself, whether it was attacked or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loraudit.findings.report import Gap, Modules, Target
+
+if TYPE_CHECKING:
+    from loraudit.findings.exhibits import ModuleNorm
+    from loraudit.lora import LoRA
+
+__all__ = ["target_of", "unread_gaps", "update_of"]
+
+
+def target_of(lora: LoRA) -> Target:
+    """The file, as a report names it."""
+    return Target(
+        name=lora.file.name,
+        sha256=lora.file.sha256,
+        size_bytes=lora.file.size_bytes,
+        family=lora.family,
+        base=lora.base,
+        dialect=lora.dialect,
+        rank=lora.rank,
+        modules=Modules(read=len(lora.factors), unread=len(lora.unread)),
+        origin=lora.file.origin,
+    )
+
+
+def update_of(lora: LoRA) -> tuple[ModuleNorm, ...]:
+    """How much it changes each module."""
+    from loraudit.findings.exhibits import ModuleNorm
+
+    return tuple(ModuleNorm(site, factors.frobenius()) for site, factors in lora.factors.items())
+
+
+def unread_gaps(lora: LoRA) -> list[Gap]:
+    """What the file holds besides what was read: an attack on half a file proves nothing about the rest."""
+    if not lora.unread:
+        return []
+    first, count = lora.unread[0], len(lora.unread)
+    keys = "1 key" if count == 1 else f"{count} keys"
+    return [Gap("part of the file", f"{keys} not read, such as {first.key}: {first.why}")]

@@ -1,0 +1,84 @@
+"""What a target's files say, before its weights are read: all that a scan without numpy can tell."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraudit.audit.request import Request
+from loraudit.errors import LorauditError
+from loraudit.findings.finding import Finding
+from loraudit.findings.report import Target
+from loraudit.lora.file.header import parse_header
+from loraudit.lora.source.address import HubSpec, parse_spec
+from loraudit.lora.source.source import Source, find_source
+from loraudit.metadata import header_exposure, read_exposure, traces
+from loraudit.metadata.judge import judge_metadata
+from loraudit.text import clean
+
+__all__ = ["_Words", "_read_words", "_without_collections"]
+
+
+@dataclass(frozen=True)
+class _Words:
+    """One target as far as its metadata: all that a scan without numpy can say."""
+
+    source: Source
+    target: Target
+    findings: tuple[Finding, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(part.weights for part in self.source.parts)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Parsing makes thousands of objects and no cycles; to look for some meanwhile takes a quarter of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read_words(target: str | Source | LorauditError, request: Request) -> _Words:
+    if isinstance(target, LorauditError):
+        raise target
+    if isinstance(target, Source):
+        return _read_local_words(target)
+    # A file on the Hub whose weights are not asked for need not be downloaded.
+    spec = parse_spec(target) if request.depth == "metadata" else None
+    try:
+        if spec is not None:
+            return _read_hub_words(spec, request.offline)
+        source = find_source(target, request.offline)
+    except OSError as error:
+        raise LorauditError(
+            f"cannot read {clean(target, 300)}: {error.strerror}", "check its permissions"
+        ) from None
+    return _read_local_words(source)
+
+
+def _read_local_words(source: Source) -> _Words:
+    exposure = read_exposure(source)
+    findings = judge_metadata(traces(exposure))
+    return _Words(source, Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin), findings)
+
+
+def _read_hub_words(spec: HubSpec, offline: bool) -> _Words:
+    from loraudit.lora.source.hub import fetch_header, fetch_side_files
+
+    got = fetch_header(spec, offline)
+    path = Path(got.path)
+    header = parse_header(got.data, path, got.size_bytes)
+    side_files = fetch_side_files(spec, got, offline)
+    findings = judge_metadata(traces(header_exposure(header, side_files)))
+    name = clean(path.name)
+    target = Target(name, sha256=got.sha256, size_bytes=got.size_bytes, origin=got.origin)
+    return _Words(Source(name, path, (), got.origin), target, findings)

@@ -1,0 +1,1 @@
+"""A diffusion model that can be run, with or without LoRAs beside it."""

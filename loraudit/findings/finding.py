@@ -1,0 +1,141 @@
+"""One answer of an audit: how bad, how sure, and the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import total_ordering
+
+__all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity"]
+
+
+@total_ordering
+class Severity(Enum):
+    """How much came back, and the level of a report. The order says which of several findings leads.
+
+    `inconclusive` (could not look, or looked and cannot tell) outranks `none`, because unknown is never
+    clean, and yields to anything that was shown.
+    """
+
+    NONE = "none"
+    INCONCLUSIVE = "inconclusive"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Severity):
+            return NotImplemented
+        order = list(Severity)
+        return order.index(self) < order.index(other)
+
+
+class Confidence(Enum):
+    """How far to trust a finding, apart from its severity; `high` of an attack needs calibration data."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number. The same number of a control is a score of its own, named by `of_control`."""
+
+    name: str
+    """`faces`, `consistency`, `accepted`, `copies`, `cosine`, `consensus`, `rank`, `clip-i`, `clip-t`;
+    with `.base` and `.scrambled` those of the controls: the base model, and a scrambled copy of the LoRA."""
+    attack: str
+    against: str
+    """Similarity to what: `reference`, `each other`, `class prompt`, `true prompt`; `face detector` for
+    `faces`."""
+    value: float | None
+    """Share in 0..1 or mean cosine in -1..1; None if there was nothing to measure."""
+    n: int
+    """Pairs for `against` = `each other`, otherwise pictures."""
+    low: float | None = None
+    """Lower end of the 95 % interval; None where none can be given."""
+    high: float | None = None
+    null_p95: float | None = None
+    """What the null reaches in at most 5 % of cases."""
+    p_value: float | None = None
+    """One-sided, tuned above base; not corrected for the number of attacks."""
+
+    @property
+    def is_control(self) -> bool:
+        """Whether this is a control of another score."""
+        return self.name.endswith((".base", ".scrambled"))
+
+    def of_control(self, control: str) -> tuple[str, str, str]:
+        """(name, attack, against) of this score's `control`, `base` or `scrambled`."""
+        return f"{self.name}.{control}", self.attack, self.against
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Somebody decided that a finding about this file is acceptable."""
+
+    reason: str
+    """In the words of whoever decided."""
+    until: str | None = None
+    """The last day on which that holds, `2027-01-31`; None: no end."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer to one question, with the numbers behind it."""
+
+    id: str
+    """Stable rule id, `LA-IDENTITY-001`."""
+    severity: Severity
+    confidence: Confidence
+    title: str
+    detail: str
+    """What was seen and what it means. Never holds words of the file; those are `quotes`."""
+    remedy: str
+    """What to do about it."""
+    summary: str = ""
+    """One plain sentence for the verdict; `title` serves if empty."""
+    numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
+    quotes: tuple[str, ...] = ()
+    """Private words of the file (names, captions, triggers), hidden unless asked for."""
+    places: tuple[str, ...] = ()
+    """Where it was seen, in words of ours; empty for what comes from the weights."""
+    known: bool | None = None
+    """Whether it was there in an earlier report, `--baseline`; None: there is none to compare with."""
+    allowed: Allowed | None = None
+    """The decision that it may be there, `--allow`; None: there is none."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it bears on the exit code. Every format shows it either way."""
+        return not self.mark
+
+    @property
+    def mark(self) -> str:
+        """`allowed`, `known`, or empty if it counts."""
+        return "allowed" if self.allowed is not None else "known" if self.known else ""
+
+    @property
+    def excuse(self) -> str:
+        """Why it does not count, in a sentence; empty if it does."""
+        if self.allowed is not None:
+            until = f" until {self.allowed.until}" if self.allowed.until else ""
+            return f"Allowed{until}, does not count: {self.allowed.reason}"
+        return "Known from the baseline, does not count." if self.known else ""
+
+    @property
+    def anchor(self) -> str:
+        """Where the rule is explained."""
+        return f"docs/rules.md#{self.id.lower()}"
+
+    def told(self, reveal: bool) -> str:
+        """`detail`, followed by the quotes, or by how many are hidden."""
+        if not self.quotes:
+            return self.detail
+        if reveal:
+            return f"{self.detail} Private words: " + ", ".join(f'"{quote}"' for quote in self.quotes) + "."
+        words = "1 text" if len(self.quotes) == 1 else f"{len(self.quotes)} texts"
+        return f"{self.detail} {words} of the file hidden here (--reveal shows)."

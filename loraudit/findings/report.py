@@ -1,0 +1,157 @@
+"""The vocabulary of a report: severity, scores, findings and the report itself.
+
+Evidence is stored, judgement is derived: `policy.judge` turns evidence into findings, and a report's verdict
+and its exit code (`exits`) follow from its findings and from what was left undone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loraudit.errors import LorauditError
+    from loraudit.findings.exhibits import ModuleNorm
+
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from loraudit.findings.conditions import Settings
+
+if TYPE_CHECKING:
+    from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
+from loraudit.findings.finding import Finding, Score, Severity
+
+__all__ = ["Gap", "Modules", "Report", "Target", "Verdict", "gap", "unscannable"]
+
+
+def gap(what: str, error: LorauditError) -> Gap:
+    """A part of the audit that `error` kept from running."""
+    return Gap(what, f"{error}; {error.hint}" if error.hint else str(error))
+
+
+@dataclass(frozen=True)
+class Modules:
+    """How much of the file was understood."""
+
+    read: int
+    """Sites whose update was read."""
+    unread: int
+    """Keys that were not understood."""
+
+    @property
+    def total(self) -> int:
+        """Read and unread together."""
+        return self.read + self.unread
+
+
+@dataclass(frozen=True)
+class Target:
+    """The audited file. What could not be read, or was not asked for, is None."""
+
+    name: str
+    """As shown, made harmless and without its folder."""
+    sha256: str | None = None
+    """Of the weights; None where only the header was read."""
+    size_bytes: int | None = None
+    family: str | None = None
+    base: str | None = None
+    """The base model recognised, None if unknown."""
+    dialect: str | None = None
+    rank: tuple[int, int] | None = None
+    """Smallest and largest rank among its sites."""
+    modules: Modules | None = None
+    origin: str | None = None
+    """`hf://namespace/name@commit/path` of a file on the Hub, made harmless; None of a local one."""
+    path: str | None = None
+    """Below the folder that the scan was started in, with `/`, made harmless; None of a file elsewhere."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that could not be looked at."""
+
+    what: str
+    """The part of the audit: `target`, `base`, `attack paper`, ..."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The level of a report and the plain sentences that explain it, the weightiest first."""
+
+    level: Severity
+    reasons: tuple[str, ...]
+
+
+_NOT_LOOKED = "Nothing was looked at."
+_NOTHING_FOUND = (
+    "Nothing in the metadata gives anybody away. Whether the weights do was not tried (--depth attack)."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a scan of one target has to say. Findings are kept worst first, then by id."""
+
+    version: str
+    """Of loraudit."""
+    target: Target
+    findings: tuple[Finding, ...] = ()
+    scores: tuple[Score, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    incomplete: tuple[Gap, ...] = ()
+    update: tuple[ModuleNorm, ...] = ()
+    """Of every module that was read."""
+    distributions: tuple[Distribution, ...] = ()
+    """Empty where no calibration data were used."""
+    sheet: Sheet | None = None
+    """None unless pictures were made and asked for."""
+    failed: bool = False
+    """Whether an error kept it from being read at all: no such file, no network."""
+
+    def __post_init__(self) -> None:
+        by_id = sorted(self.findings, key=lambda finding: finding.id)
+        worst_first = sorted(by_id, key=lambda finding: finding.severity, reverse=True)
+        object.__setattr__(self, "findings", tuple(worst_first))
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the target could be read as deep as was asked: as a LoRA, or as far as its header."""
+        if self.settings.depth == "metadata":
+            return self.target.size_bytes is not None
+        return self.target.family is not None
+
+    @property
+    def excused(self) -> str:
+        """How many findings do not count, in a sentence; empty if all do."""
+        marks = [finding.mark for finding in self.findings if finding.mark]
+        told = ", ".join(f"{marks.count(mark)} {mark}" for mark in ("allowed", "known") if mark in marks)
+        return f"Findings that do not count for the exit code: {told}." if marks else ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Level of the worst finding, but never clean when nothing, or not everything, was looked at.
+
+        It is about the file: findings that are allowed or known are in it.
+        """
+        attacked = self.settings.depth == "attack"
+        nothing = Severity.INCONCLUSIVE if attacked or not self.scanned else Severity.NONE
+        level = max((finding.severity for finding in self.findings), default=nothing)
+        if self.incomplete:
+            level = max(level, Severity.INCONCLUSIVE)
+        reasons = [finding.summary or finding.title for finding in self.findings if finding.severity is level]
+        if level is Severity.INCONCLUSIVE:
+            reasons += [f"Could not look at {gap.what}: {gap.why}" for gap in self.incomplete]
+        return Verdict(level, tuple(reasons) or (_NOTHING_FOUND if level is Severity.NONE else _NOT_LOOKED,))
+
+
+def unscannable(
+    version: str, target: Target, why: str, findings: Iterable[Finding] = (), failed: bool = False
+) -> Report:
+    """The report of a `target` that is not a LoRA loraudit can attack; `findings` are what its words say.
+
+    Exit code 3, unless one of them is severe enough; 2 if it `failed`.
+    """
+    return Report(version, target, tuple(findings), incomplete=(Gap("target", why),), failed=failed)

@@ -1,0 +1,1 @@
+"""The safetensors file, read byte by byte before anything else believes it."""

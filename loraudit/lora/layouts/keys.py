@@ -1,0 +1,194 @@
+"""Tensor names to sites: the tensors of a file, grouped by the module they update; no values are read.
+
+A file is read in the one dialect that explains most of its names. A tensor that no rule explains ends in
+`Reading.unread` with the reason, and so does the whole module it belongs to, because a module read in part
+would be a different update.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from loraudit.lora.file.header import TensorInfo
+from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
+from loraudit.lora.layouts.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
+from loraudit.lora.layouts.dialects import ASIDE, DIALECTS, Found
+from loraudit.lora.matrices import Site, Unread
+from loraudit.text import clean
+
+__all__ = ["NO_MODULE", "Magnitude", "Reading", "Update", "read_keys"]
+
+FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
+    dialect.name: dialect.prefixes for dialect in DIALECTS
+}
+_ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
+NO_MODULE: Final = "no base has a module of this name"
+_ADAPTER: Final = re.compile(
+    r"(\.(?:lora_A|lora_B|lora_magnitude_vector)\.)(?!weight$|bias$)([^.]+)(\.(?:weight|bias))?$"
+)
+"""The end of a key that names its adapter."""
+_EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """DoRA's magnitude: one norm for each channel on one side of the module."""
+
+    key: str
+    axis: int
+    """As `DoRA.axis`."""
+    count: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """The tensors that update one module."""
+
+    site: Site
+    module: str
+    """The module path as the file spells it, without the prefix."""
+    keys: Mapping[Role, str]
+    """The tensors that make up the update, of one of the forms in `forms.FORMS`."""
+    alpha: str | None
+    """Key of alpha, where there is one."""
+    size: Size
+    magnitude: Magnitude | None = None
+    """Where the module is DoRA, and the tensors are its direction."""
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """Every tensor of the module."""
+        more = (self.alpha, None if self.magnitude is None else self.magnitude.key)
+        return (*self.keys.values(), *(key for key in more if key is not None))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the names of one file say."""
+
+    dialect: str
+    """Of the updates; empty if there are none."""
+    updates: tuple[Update, ...]
+    unread: tuple[Unread, ...]
+
+
+def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> Reading:
+    """Group the tensors of a file by module, in the dialect that explains most of them.
+
+    `metadata` is the header's own text: cloneofsimo's layout names the kinds of module there.
+    """
+    adapters = {match[2] for key in tensors if (match := _ADAPTER.search(key[-300:]))}
+    # peft names the adapter in every key; where there is one, its name means no more than "default" does.
+    spelled = {key: _as_default(key) if len(adapters) == 1 else key for key in tensors}
+    readings = {
+        dialect.name: {key: found for key in tensors if (found := dialect.find(spelled[key])) is not None}
+        for dialect in DIALECTS
+    }
+    readings[CLONEOFSIMO] = dict(find_indices(tensors, metadata))
+    scores = {
+        name: sum(found.part is not None for found in reading.values()) for name, reading in readings.items()
+    }
+    if not any(scores.values()):
+        # Where nothing is understood, the prefixes decide what is said about it.
+        scores = {name: sum(key.startswith(_PREFIXES[name]) for key in tensors) for name in readings}
+    chosen = max(scores, key=lambda name: scores[name])
+    unread = [
+        Unread(clean(key), _why_nowhere(key, chosen, readings, metadata))
+        for key in tensors
+        if key not in readings[chosen]
+    ]
+    by_site: defaultdict[Site, list[tuple[str, Found]]] = defaultdict(list)
+    for key, found in readings[chosen].items():
+        if found.part is not None and found.part in ASIDE:
+            unread.append(Unread(clean(key), ASIDE[found.part]))
+        else:
+            by_site[found.site].append((key, found))
+    updates = []
+    for site, members in by_site.items():
+        update = _update(site, members, tensors)
+        if isinstance(update, Update):
+            updates.append(update)
+        else:
+            unread += [Unread(clean(key), update) for key, _ in members]
+    return Reading(chosen if updates else "", tuple(updates), tuple(unread))
+
+
+def _as_default(key: str) -> str:
+    return _ADAPTER.sub(r"\1default\3", key) if _ADAPTER.search(key[-300:]) else key
+
+
+def _update(
+    site: Site, members: Sequence[tuple[str, Found]], tensors: Mapping[str, TensorInfo]
+) -> Update | str:
+    """The update of one module, or why there is none."""
+    keys: dict[Role, str] = {}
+    alpha, magnitude = None, None
+    for key, found in members:
+        if found.part == "alpha":
+            if alpha is not None:
+                return "this module is given twice"
+            alpha = key
+        elif found.part == "dora_scale" or found.part == "dora_vector":
+            if magnitude is not None:
+                return "this module is given twice"
+            magnitude = _magnitude(key, found.part, tensors[key])
+            if magnitude is None:
+                return f"'{clean(key[-40:])}' is no magnitude of DoRA"
+        elif found.part is None and _ADAPTER.search(key[-300:]):
+            return "this module has several adapters, and nothing says which is meant"
+        elif found.part is None or found.part == "bias" or found.part == "base":
+            return f"this module holds '{clean(key[-40:])}', which is more than a plain LoRA pair"
+        elif found.part in keys:
+            return "this module is given twice"
+        else:
+            keys[found.part] = key
+    roles = frozenset(keys)
+    if form_of(roles) is None:
+        if any(roles < form for form in FORMS):
+            return f"this module lacks one of its {'two ' * (roles <= {'up', 'down'})}matrices"
+        return "this module mixes the matrices of several kinds of adapter"
+    infos = {role: tensors[key] for role, key in keys.items()}
+    dtypes = sorted({info.dtype for info in infos.values()} - FLOATS)
+    if dtypes:
+        return f"the matrices are {', '.join(dtypes)}, not floating point"
+    if alpha is not None and math.prod(tensors[alpha].shape) != 1:
+        return f"its alpha holds {math.prod(tensors[alpha].shape)} numbers, not one"
+    size = measure({role: info.shape for role, info in infos.items()})
+    if size is None:
+        shapes = " and ".join(str(list(info.shape)) for info in infos.values())
+        return f"shapes {shapes} do not multiply"
+    return Update(site, members[0][1].module, keys, alpha, size, magnitude)
+
+
+def _magnitude(key: str, part: Literal["dora_scale", "dora_vector"], info: TensorInfo) -> Magnitude | None:
+    """What the shape of DoRA's magnitude says; None if it is no list of numbers.
+
+    peft's vector is always of the outputs, `[out]` or of a convolution `[1, out, 1, 1]`. LyCORIS and
+    OneTrainer write `[out, 1]` or `[1, in]`, with `1, 1` more for a convolution; a list under their name is
+    taken for peft's. (peft `tuners/lora/dora.py`, LyCORIS `modules/locon.py`)
+    """
+    count = math.prod(info.shape)
+    if info.dtype not in FLOATS or not count or max(info.shape, default=0) != count:
+        return None
+    return Magnitude(key, int(part == "dora_scale" and info.shape[0] == 1 and len(info.shape) > 1), count)
+
+
+def _why_nowhere(
+    key: str, chosen: str, readings: Mapping[str, Mapping[str, Found]], metadata: Mapping[str, str]
+) -> str:
+    """Why the chosen dialect does not place `key`."""
+    if key.startswith("bundle_emb.") or (chosen == CLONEOFSIMO and is_embedding(key, metadata)):
+        return _EMBEDDING
+    if key.endswith((".w_norm", ".b_norm")):
+        return "an update of a normalisation layer, which is not low-rank"
+    if is_index(key):
+        return "the order of the modules cannot be told from their shapes"
+    if key.startswith(_PREFIXES[chosen]):
+        return NO_MODULE
+    if key.startswith(_ALL_PREFIXES) or any(key in reading for reading in readings.values()):
+        return "this layout differs from that of the rest of the file"
+    return "no known layout names a tensor so"

@@ -1,0 +1,1 @@
+"""Where a LoRA comes from: a file, a folder, the Hub."""

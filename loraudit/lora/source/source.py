@@ -1,0 +1,83 @@
+"""What the user typed to the local files that hold one LoRA; one on the Hub is fetched first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraudit.errors import LorauditError, NotScannable
+from loraudit.lora.source.address import PEFT_CONFIG, PEFT_WEIGHTS, PICKLES, parse_spec
+from loraudit.text import clean
+
+__all__ = ["Part", "Source", "find_source", "part_of"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of weights and the peft configuration beside it, if there is one."""
+
+    weights: Path
+    config: Path | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one LoRA."""
+
+    name: str
+    """For display, already harmless."""
+    path: Path
+    parts: tuple[Part, ...]
+    origin: str | None = None
+    """`hf://namespace/name@commit/path` of a file on the Hub, harmless for display; None of a local one."""
+
+
+def find_source(target: str | Path, offline: bool = False) -> Source:
+    """The LoRA at `target`: a file, a peft folder (or `unet/` and `text_encoder/`), a folder with one file.
+
+    A `str` may also be an address on the Hub (`loraudit.lora.source.address`); `offline`, the Hub cache alone
+    is asked.
+
+    Raises `LorauditError` if there is nothing or the folder holds several, `NotScannable` if it holds none;
+    an `OSError` of the file system passes through.
+    """
+    spec = parse_spec(target) if isinstance(target, str) else None
+    if spec is not None:
+        from loraudit.lora.source.hub import fetch_file
+
+        file = fetch_file(spec, offline)
+        return Source(clean(file.path.name), file.path, (part_of(file.path),), file.origin)
+    path = Path(target)
+    if not str(target) or not path.exists():
+        hint = "check the path; a broken link counts as missing" if path.is_symlink() else "check the path"
+        raise LorauditError(f"no such file or folder: {clean(str(target), 300)}", hint)
+    name = clean(path.resolve().name if path.name in {"", ".."} else path.name)
+    return Source(name, path, _folder(path, name) if path.is_dir() else (part_of(path),))
+
+
+def _folder(path: Path, name: str) -> tuple[Part, ...]:
+    folders = [path] if (path / PEFT_WEIGHTS).exists() else [path / "text_encoder", path / "unet"]
+    parts = tuple(part_of(folder / PEFT_WEIGHTS) for folder in folders if (folder / PEFT_WEIGHTS).exists())
+    if parts:
+        return parts
+    if (path / "model_index.json").exists():
+        raise NotScannable(f"{name} is a whole diffusion model, not a LoRA", "give the LoRA trained on it")
+    entries = sorted(entry.name for entry in path.iterdir())
+    files = [entry for entry in entries if entry.endswith(".safetensors")]
+    if len(files) == 1:
+        return (part_of(path / files[0]),)
+    if files:
+        listed = clean(", ".join(files), 300)
+        raise LorauditError(f"the folder {name} holds {len(files)} .safetensors files", f"name one: {listed}")
+    if any(entry.endswith(PICKLES) for entry in entries):
+        raise NotScannable(
+            f"the folder {name} holds pickle files and no .safetensors file",
+            "loraudit never unpickles; ask for the .safetensors file",
+        )
+    raise NotScannable(
+        f"the folder {name} holds no LoRA file", f"give a .safetensors file or a folder with {PEFT_WEIGHTS}"
+    )
+
+
+def part_of(weights: Path) -> Part:
+    """The file `weights` with the peft configuration in its folder."""
+    config = weights.parent / PEFT_CONFIG
+    return Part(weights, config if config.is_file() else None)

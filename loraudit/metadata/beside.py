@@ -1,0 +1,146 @@
+"""Files beside a LoRA that go out with its folder: its model card, pictures, and the captions of pictures."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from loraudit.lora.source.source import Source
+
+__all__ = [
+    "CAPTION",
+    "CONFIG_BYTES",
+    "PICTURE",
+    "README",
+    "Beside",
+    "Said",
+    "bundled",
+    "front_matter",
+    "look_beside",
+    "start",
+    "trigger_words",
+]
+
+README: Final = "README.md"
+PICTURE: Final = "pictures beside the file"
+CAPTION: Final = "caption files beside it"
+"""Places, as `Said` has them."""
+CONFIG_BYTES: Final = 1_000_000
+_README_BYTES: Final = 65_536
+_CAPTION_BYTES: Final = 16_384
+_BUNDLED: Final = "bundle_emb."
+_FOLDER_ENTRIES: Final = 10_000
+_READ: Final = 1_000
+"""Pictures that are looked into, and captions that are read: more than anybody trains on."""
+_PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".bmp", ".tif", ".tiff")
+_PREVIEWS: Final = tuple(f"{middle}{ending}" for middle in ("", ".preview") for ending in _PICTURES[:4])
+"""A1111 shows `name.png` or `name.preview.png` for `name.safetensors`."""
+_CAPTIONS: Final = (".txt", ".caption")
+"""What kohya takes for the caption of a picture of the same name."""
+
+
+class Said(NamedTuple):
+    """One text of a LoRA's files."""
+
+    place: str
+    """`header`, the name of a side file, `PICTURE` or `CAPTION`: a word of ours."""
+    key: str
+    """As the file spells it."""
+    text: str
+
+
+class Beside(NamedTuple):
+    """What lies beside a LoRA."""
+
+    said: tuple[Said, ...] = ()
+    pictures: tuple[str, ...] = ()
+    """Their names."""
+    located: int = 0
+    """How many of them say where they were taken."""
+    unread: tuple[str, ...] = ()
+    """Places of which not all was read."""
+
+
+def look_beside(source: Source) -> Beside:
+    """Model card, pictures and captions of `source`. An `OSError` passes through.
+
+    Of a folder that was given, every picture; of a file that was given, its own previews: what else lies in a
+    download folder has nothing to do with it.
+    """
+    said = list(_cards(source))
+    unread: list[str] = []
+    folder = source.path if source.path.is_dir() else source.path.parent
+    names, stems = _pictures(source)
+    located = 0
+    if names:
+        # Few files have pictures beside them, and each scan pays for what it loads.
+        from loraudit.metadata.pictures import read_picture
+    for name in names[:_READ]:
+        picture = read_picture(folder / name)
+        if picture is not None:
+            said += [Said(PICTURE, key, text) for key, text in picture.texts]
+            located += picture.located
+            unread += [] if picture.whole else [PICTURE]
+    captions = [folder / f"{stem}{ending}" for stem in stems[:_READ] for ending in _CAPTIONS]
+    for caption in captions:
+        if caption.is_file():
+            said.append(Said(CAPTION, "", start(caption, _CAPTION_BYTES)))
+    if len(names) > _READ:
+        unread.append(PICTURE)
+    return Beside(tuple(said), tuple(names), located, tuple(dict.fromkeys(unread)))
+
+
+def bundled(tensors: Collection[str]) -> list[str]:
+    """Names of the embeddings that OneTrainer puts in the file: `bundle_emb.<word>.string_to_param`."""
+    if _BUNDLED not in "\n".join(tensors):
+        return []
+    return sorted({key.split(".")[1] for key in tensors if key.startswith(_BUNDLED)})
+
+
+def trigger_words(source: Source, tensors: Collection[str]) -> list[str]:
+    """What the model card gives as the prompt, and the names of bundled embeddings."""
+    return [*(said.text for said in _cards(source) if said.key == "instance_prompt"), *bundled(tensors)]
+
+
+def _cards(source: Source) -> Iterator[Said]:
+    for folder in dict.fromkeys([*(part.weights.parent for part in source.parts), source.path]):
+        card = folder / README
+        if card.is_file():
+            yield from front_matter(start(card, _README_BYTES))
+
+
+def front_matter(text: str) -> Iterator[Said]:
+    """`key: value` lines of a model card between the first two `---`, a list's dash left out."""
+    lines = text[:_README_BYTES].splitlines()
+    if not lines or lines[0].strip() != "---":
+        return
+    for line in lines[1:]:
+        if line.strip() == "---":
+            return
+        key, colon, value = line.strip().removeprefix("- ").partition(":")
+        if colon:
+            yield Said(README, key.strip(), value.strip().strip("\"'"))
+
+
+def start(path: Path, limit: int) -> str:
+    """The first `limit` bytes of the file at `path` as text."""
+    with path.open("rb") as file:
+        return file.read(limit).decode("utf-8", "replace")
+
+
+def _pictures(source: Source) -> tuple[list[str], list[str]]:
+    """Names of the pictures that belong to `source`, and the same without their ending, sorted."""
+    if not source.path.is_dir():
+        stem, folder = source.path.stem, source.path.parent
+        # Joined as text: a folder may hold thousands of LoRAs, and each asks for eight.
+        beside = ((f"{stem}{ending}", f"{folder}{os.sep}{stem}{ending}") for ending in _PREVIEWS)
+        names = [name for name, path in beside if os.path.isfile(path)]  # noqa: PTH113
+    else:
+        names = []
+        with os.scandir(source.path) as entries:
+            for number, entry in enumerate(entries):
+                if number == _FOLDER_ENTRIES:
+                    break
+                if entry.name.lower().endswith(_PICTURES) and entry.is_file():
+                    names.append(entry.name)
+    return sorted(names), sorted({Path(name).stem for name in names})

@@ -1,0 +1,84 @@
+"""Everything that goes out with a LoRA besides its numbers: header, tensor names, file name, side files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Final
+
+from loraudit.errors import LorauditError
+from loraudit.lora.file.header import Header, Hidden, read_header
+from loraudit.lora.source.source import Source
+from loraudit.metadata.beside import CONFIG_BYTES, README, Beside, Said, front_matter, look_beside, start
+from loraudit.text import clean
+
+__all__ = ["Exposure", "header_exposure", "read_exposure"]
+
+
+_NOTHING: Final = Beside()
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What one LoRA's files say, as they say it: hostile text, to be `clean`ed before display."""
+
+    names: tuple[str, ...]
+    """Of the files, without their ending."""
+    said: tuple[Said, ...]
+    """Metadata (values that were passed over too), adapter configuration, and all that `beside` says."""
+    tensors: tuple[str, ...]
+    hidden: tuple[Hidden, ...]
+    size_bytes: int
+    """Of the weights."""
+    beside: Beside = _NOTHING
+
+
+def read_exposure(source: Source) -> Exposure:
+    """Read headers and small side files only.
+
+    Raises `LorauditError` if a file cannot be read, `NotScannable` if it is no sound safetensors file.
+    """
+    headers = [read_header(part.weights) for part in source.parts]
+    said = [item for header in headers for item in _said(header)]
+    try:
+        configs = [part.config for part in source.parts if part.config is not None]
+        said += [Said(config.name, "", start(config, CONFIG_BYTES)) for config in configs]
+        beside = look_beside(source)
+    except OSError as error:
+        raise LorauditError(
+            f"cannot read beside {source.name}: {clean(str(error.strerror))}", "check its permissions"
+        ) from None
+    return Exposure(
+        names=tuple(dict.fromkeys(path.stem for path in (source.path, *(p.weights for p in source.parts)))),
+        said=(*said, *beside.said),
+        tensors=tuple(chain.from_iterable(header.tensors for header in headers)),
+        hidden=tuple(item for header in headers for item in header.hidden),
+        size_bytes=sum(header.size_bytes for header in headers),
+        beside=beside,
+    )
+
+
+def header_exposure(header: Header, side_files: Mapping[str, str] | None = None) -> Exposure:
+    """What a file says whose header is at hand, with small text files beside it by their path."""
+    return Exposure(
+        names=(header.path.stem,),
+        said=(*_said(header), *_side(side_files or {})),
+        tensors=tuple(header.tensors),
+        hidden=header.hidden,
+        size_bytes=header.size_bytes,
+    )
+
+
+def _said(header: Header) -> list[Said]:
+    said = [Said("header", key, text) for key, text in header.metadata.items()]
+    return said + [
+        Said("header", item.key, item.text) for item in header.hidden if item.kind == "metadata key"
+    ]
+
+
+def _side(side_files: Mapping[str, str]) -> list[Said]:
+    said: list[Said] = []
+    for path, text in side_files.items():
+        name = PurePosixPath(path).name
+        said += front_matter(text) if name == README else [Said(name, "", text)]
+    return said

@@ -1,0 +1,35 @@
+"""Words of a file as a trace quotes them: on one line, harmless, not too long."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from loraudit.findings.finding import Severity
+from loraudit.metadata.judge import Trace
+from loraudit.text import clean
+
+__all__ = ["EMPTY", "LONGEST_QUOTE", "masked", "quoted"]
+
+EMPTY: Final = frozenset({"", "None", "null", "{}", "[]"})
+"""What trainers write where there is nothing; kohya writes Python's None as the word."""
+LONGEST_QUOTE: Final = 120
+
+
+def quoted(rule: str, severity: Severity, place: str, *texts: str) -> Iterator[Trace]:
+    """A trace that quotes those of `texts` that say something; none if none does."""
+    quotes = [bare for text in texts if (bare := text.strip()) not in EMPTY]
+    if quotes:
+        # Most are short, printable and on one line, and there are hundreds: all are looked at together first.
+        whole = "".join(quotes)
+        harmless = whole.isprintable() and "  " not in whole and clean(whole, len(whole)) == whole
+        if not harmless or max(map(len, quotes)) > LONGEST_QUOTE:
+            quotes = [_quote(text) for text in quotes]
+        yield Trace(rule, severity, place, quotes[0], more=tuple(quotes[1:]))
+
+
+def _quote(text: str) -> str:
+    return clean(" ".join(text[:1000].split()), LONGEST_QUOTE)
+
+
+def masked(secret: str) -> str:
+    """Enough to find it by, and no more: a report must not be the next leak."""
+    return clean(secret.strip()[:6]) + "…"

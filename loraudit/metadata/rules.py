@@ -1,0 +1,287 @@
+"""The rules of the metadata audit, a family after the other: an exposure in, traces out."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loraudit.findings.finding import Confidence, Severity
+from loraudit.metadata import patterns
+from loraudit.metadata.beside import CAPTION, PICTURE, README, Said, bundled
+from loraudit.metadata.exposure import Exposure
+from loraudit.metadata.judge import Trace
+from loraudit.metadata.names import instance, is_generic, is_person, subject
+from loraudit.metadata.nested import Members, NotReadError, members, parse, texts
+from loraudit.metadata.quotes import EMPTY, LONGEST_QUOTE, masked, quoted
+from loraudit.metadata.run import run_traces
+from loraudit.metadata.side import side_traces
+from loraudit.text import clean
+
+__all__ = ["traces"]
+
+_FOLDERS: Final = ("ss_dataset_dirs", "ss_reg_dataset_dirs")
+_TAGS: Final = "ss_tag_frequency"
+_DATASETS: Final = "ss_datasets"
+_JSON: Final = frozenset(
+    {*_FOLDERS, _TAGS, _DATASETS, "ot_config", "lora_adapter_metadata", "ssmd_cover_images"}
+)
+_TITLES: Final = ("ss_output_name", "modelspec.title", "modelspec.merged_from", "ssmd_display_name", "name")
+_TRIGGERS: Final = (
+    "modelspec.trigger_phrase", "modelspec.usage_hint", "modelspec.tags", "trained_words", "ssmd_keywords",
+    "ssmd_tags", "instance_prompt",
+)  # fmt: skip
+_NOTES: Final = ("ss_training_comment", "modelspec.comment", "modelspec.description", "ssmd_description")
+_THUMBNAILS: Final = ("modelspec.thumbnail", "ssmd_cover_images")
+_AUTHORS: Final = ("modelspec.author", "ssmd_author", "ssmd_source")
+_PLACES: Final = frozenset(
+    {*_JSON, *_TITLES, *_TRIGGERS, *_NOTES, *_THUMBNAILS, *_AUTHORS}
+    | {"ss_sd_model_name", "ss_vae_name", "ss_network_args", "ss_optimizer"}
+)
+"""Keys that may stand in a report: any other is the file's own word."""
+_SECRET_KEYS: Final = re.compile(
+    r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
+)
+_RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
+"""What kohya's `resize_lora.py` puts before a comment."""
+_PLAIN_NAME: Final = re.compile(r"[\w.]*")
+_PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
+_CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
+_SEARCHED: Final = 8_000_000
+"""Characters that are searched for patterns, altogether."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """One text with what it is made of."""
+
+    said: Said
+    place: str
+    parsed: Any
+    """The JSON in it; None where there is none."""
+    texts: tuple[tuple[str, str], ...]
+    """Key and text of every text in the JSON, or the text as a whole."""
+    pictures: frozenset[str]
+    """Those of `texts` that are pictures."""
+
+
+def traces(exposure: Exposure) -> Iterator[Trace]:
+    """Every trace in `exposure`, an unreadable value and a hidden one included."""
+    beside = {said.place for said in exposure.said} - {"header"}
+    for trace in _traces(exposure):
+        yield trace._replace(beside=True) if trace.place in beside else trace
+
+
+def _traces(exposure: Exposure) -> Iterator[Trace]:
+    values = []
+    for said in exposure.said:
+        if said.text.strip() not in EMPTY:
+            value = _value(said)
+            if value.parsed is None and _is_json(said):
+                yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
+            values.append(value)
+    names = [*_folder_names(values), *_embeddings(exposure)]
+    yield from names
+    yield from _titles(values, exposure, {trace.quote.lower() for trace in names})
+    yield from _captions(values)
+    yield from _pictures(values)
+    yield from side_traces(exposure)
+    yield from _spelled(values, exposure)
+    yield from _hidden(values, exposure)
+    yield from run_traces(
+        {value.said.key: value.said.text for value in values if value.said.place == "header"}
+    )
+
+
+def _value(said: Said) -> _Value:
+    if said.place == "header":
+        place = said.key if said.key in _PLACES else "a key of its own"
+    else:
+        place = said.place
+    parsed = None
+    if said.text.lstrip()[:1] in {"{", "["}:
+        try:
+            parsed = parse(said.text)
+        except NotReadError:
+            parsed = None
+    whole = ((said.key, said.text),) if parsed is None else tuple(texts(parsed))
+    pictures = frozenset(text for _, text in whole if patterns.picture_type(text) is not None)
+    return _Value(said, place, parsed, whole, pictures)
+
+
+def _is_json(said: Said) -> bool:
+    return said.key in _JSON if said.place == "header" else said.place.endswith(".json")
+
+
+def _folder_names(values: list[_Value]) -> Iterator[Trace]:
+    for value in values:
+        folders: list[str] = []
+        if value.said.key in (*_FOLDERS, _TAGS):
+            folders = [name for name, _ in members(value.parsed)]
+        elif value.said.key in (_DATASETS, "ot_config"):
+            wanted = {"image_dir", "class_tokens", "image_directory"}
+            folders = [text for key, text in value.texts if key in wanted]
+            folders += [
+                name for _, tags in _members_called(value.parsed, "tag_frequency") for name, _ in tags
+            ]
+            folders += [text for concept in _concepts(value.parsed) for key, text in concept if key == "name"]
+        for folder in folders:
+            yield from _named(value.place, instance(str(folder)))
+
+
+def _named(place: str, name: str) -> Iterator[Trace]:
+    if subject(name):
+        person = is_person(name)
+        severity, confidence = (
+            (Severity.HIGH, Confidence.HIGH) if person else (Severity.MEDIUM, Confidence.MEDIUM)
+        )
+        yield Trace("LA-NAME-001", severity, place, clean(name, LONGEST_QUOTE), confidence)
+
+
+def _embeddings(exposure: Exposure) -> Iterator[Trace]:
+    for word in bundled(exposure.tensors):
+        yield from _named("the tensor names", word)
+        if not subject(word):
+            yield Trace("LA-CAPTION-002", Severity.LOW, "the tensor names", clean(word, LONGEST_QUOTE))
+
+
+def _titles(values: list[_Value], exposure: Exposure, known: set[str]) -> Iterator[Trace]:
+    titled = [value for value in values if value.said.key in _TITLES and value.said.place == "header"]
+    words = {word.lower() for name in known for word in subject(name)}
+    for value in titled:
+        found = subject(value.said.text)
+        if found:
+            words |= {word.lower() for word in found}
+            quote = clean(value.said.text, LONGEST_QUOTE)
+            yield Trace("LA-NAME-002", Severity.MEDIUM, value.place, quote, Confidence.LOW)
+    for name in exposure.names:
+        found = subject(name)
+        # One word may be anything; two, or one that the file itself uses, rather a name.
+        if len(found) > 1 or any(word.lower() in words for word in found):
+            quote = clean(name, LONGEST_QUOTE)
+            yield Trace("LA-NAME-002", Severity.LOW, "the file name", quote, Confidence.LOW)
+
+
+def _captions(values: list[_Value]) -> Iterator[Trace]:
+    for value in values:
+        key, place = value.said.key, value.place
+        tables = [value.parsed] if key == _TAGS else []
+        tables += [table for _, table in _members_called(value.parsed, "tag_frequency")]
+        for folder, tags in (pair for table in tables for pair in members(table)):
+            yield from _tagged(place, instance(folder).lower(), members(tags))
+        for inner, text in value.texts if value.parsed is not None else ():
+            if inner in _CAPTION_KEYS or (key == "ot_config" and inner == "prompt"):
+                yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, text)
+        in_readme = value.said.place == README and key in {"instance_prompt", "text", "prompt"}
+        in_header = value.said.place == "header" and key in (*_TRIGGERS, *_NOTES)
+        if (in_readme or in_header) and patterns.picture_type(value.said.text) is None:
+            yield from quoted("LA-CAPTION-002", Severity.LOW, place, _RESIZED.sub("", value.said.text))
+
+
+def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
+    ordered = sorted(tags, key=lambda tag: -tag[1] if isinstance(tag[1], int) else 0)
+    # A picture without a caption counts under the words of its folder.
+    captions = [tag for tag, _ in ordered if tag.strip().lower() != folder]
+    yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, *captions)
+    if len(captions) < len(ordered):
+        alone = (tag for tag, _ in ordered if tag.strip().lower() == folder and not is_generic(tag))
+        yield from quoted("LA-CAPTION-002", Severity.LOW, place, *alone)
+
+
+def _pictures(values: list[_Value]) -> Iterator[Trace]:
+    count = size = 0
+    found: dict[str, None] = {}
+    for value in values:
+        shown = value.said.key in _THUMBNAILS and value.said.place == "header"
+        for _, text in value.texts if shown or value.pictures else ():
+            if text in value.pictures or (shown and text.startswith("data:")):
+                count, size = count + 1, size + len(text) * 3 // 4
+                found[value.place] = None
+    for place in found:
+        numbers = {"pictures": count, "bytes": size}
+        yield Trace("LA-IMAGE-001", Severity.HIGH, place, numbers=numbers)
+
+
+def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
+    """Paths, addresses and secrets, wherever they stand."""
+    # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
+    other = "".join(exposure.tensors).encode("utf-8", "replace").translate(None, _PLAIN)
+    odd = [] if not other else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
+    searched = [
+        (value.place, [text for _, text in value.texts if text not in value.pictures]) for value in values
+    ]
+    hidden = [item.text for item in exposure.hidden]
+    for place, pieces in (("the tensor names", odd), ("text that no program shows", hidden)):
+        searched.append((place, [text for text in pieces if patterns.picture_type(text) is None]))
+    left = _SEARCHED
+    for place, pieces in searched:
+        joined = "\n".join(pieces)
+        if len(joined) > left:
+            yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
+        yield from _patterns(place, joined[:left])
+        left = max(0, left - len(joined))
+    for value in values:
+        if value.said.place == "header" and value.said.key in _AUTHORS:
+            yield from quoted("LA-CONTACT-001", Severity.LOW, value.place, value.said.text)
+        for key, text in value.texts:
+            if (
+                key
+                and text.strip() not in EMPTY
+                and _SECRET_KEYS.fullmatch(key[:80])
+                and " " not in text.strip()
+            ):
+                yield Trace("LA-SECRET-001", Severity.CRITICAL, value.place, masked(text), Confidence.MEDIUM)
+
+
+def _patterns(place: str, text: str) -> Iterator[Trace]:
+    for path in dict.fromkeys(patterns.paths(text)):
+        severity = Severity.MEDIUM if patterns.is_home(path) else Severity.LOW
+        yield Trace("LA-PATH-001", severity, place, clean(path, LONGEST_QUOTE))
+    for address in dict.fromkeys(patterns.addresses(text)):
+        yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, clean(address, LONGEST_QUOTE))
+    for secret in dict.fromkeys(patterns.secrets(text)):
+        yield Trace("LA-SECRET-001", Severity.CRITICAL, place, masked(secret))
+
+
+def _hidden(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
+    for item in exposure.hidden:
+        quote = clean(item.text, LONGEST_QUOTE)
+        yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], quote)
+    for value in (value for value in values if value.said.place not in {PICTURE, CAPTION}):
+        repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in _objects(value.parsed))
+        if repeated:
+            yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (a name given twice)")
+        long = [text for _, text in value.texts if len(text) >= patterns.OPAQUE]
+        if any(patterns.is_opaque(text) and text not in value.pictures for text in long):
+            yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (an opaque block)")
+
+
+_HIDDEN_PLACES: Final = {
+    "metadata key": "a metadata key given twice",
+    "tensor name": "a tensor given twice",
+    "tensor field": "an unknown field of a tensor",
+    "padding": "white space around the header",
+}
+
+
+def _objects(value: object) -> Iterator[Members]:
+    """Every object in a parsed value."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Members):
+            yield item
+            waiting += [inner for _, inner in item if isinstance(inner, list)]
+        elif isinstance(item, list):
+            waiting += item
+
+
+def _members_called(value: object, name: str) -> Iterator[tuple[str, Members]]:
+    for inner in _objects(value):
+        yield from ((key, members(table)) for key, table in inner if key == name)
+
+
+def _concepts(value: object) -> Iterator[Members]:
+    """OneTrainer's `concepts`: a list of objects, each a folder of pictures."""
+    for key, concepts in members(value):
+        if key == "concepts" and isinstance(concepts, list):
+            yield from (members(concept) for concept in concepts)

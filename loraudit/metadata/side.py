@@ -1,0 +1,72 @@
+"""The rules for what lies beside a LoRA: pictures, their words, and captions."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from loraudit.findings.finding import Confidence, Severity
+from loraudit.metadata.beside import CAPTION, PICTURE
+from loraudit.metadata.exposure import Exposure
+from loraudit.metadata.judge import Trace
+from loraudit.metadata.nested import NotReadError, parse, texts
+from loraudit.metadata.quotes import LONGEST_QUOTE, quoted
+from loraudit.text import clean
+
+__all__ = ["side_traces"]
+
+_AUTHORS: Final = frozenset({"Artist", "Author", "CameraOwnerName", "Copyright", "XPAuthor", "creator"})
+"""Keys of a picture's texts, as `pictures` has them, that name somebody."""
+_SERIALS: Final = frozenset({"BodySerialNumber", "LensSerialNumber"})
+_PROMPTS: Final = frozenset(
+    {
+        "Comment", "Description", "ImageDescription", "Title", "UserComment", "XPComment", "XPKeywords",
+        "XPSubject", "XPTitle", "description", "parameters", "prompt", "title", "workflow",
+    }
+)  # fmt: skip
+"""Keys under which captions, notes and the prompts of AUTOMATIC1111, ComfyUI and others stand."""
+_SETTINGS: Final = re.compile(r"\n(?:Negative prompt|Steps):")
+"""What follows the prompt in `parameters` of AUTOMATIC1111."""
+_PROGRAMS: Final = re.compile(
+    r"CREATOR: gd-jpeg|Created with |Lavc|File (?:written|source)|LEAD Technologies|Optimized |Software:|"
+    r"Screenshot$|[A-Z ]{0,20}(?:DIGITAL CAMERA|DSC)$"
+)
+"""What programs and cameras write as a comment or description of every picture."""
+
+
+def side_traces(exposure: Exposure) -> Iterator[Trace]:
+    """Every trace in pictures and captions that their patterns alone do not tell."""
+    for said in exposure.said:
+        if said.place == CAPTION:
+            yield from quoted("LA-CAPTION-001", Severity.MEDIUM, CAPTION, said.text)
+        elif said.place == PICTURE:
+            yield from _picture(said.key, said.text)
+    beside = exposure.beside
+    for name in beside.pictures:
+        quote = clean(name, LONGEST_QUOTE)
+        yield Trace("LA-IMAGE-002", Severity.LOW, "the folder", quote, Confidence.LOW)
+    if beside.located:
+        # Where it is stays untold: a report must not be the next leak.
+        yield Trace("LA-IMAGE-003", Severity.MEDIUM, PICTURE, numbers={"pictures": beside.located})
+    for place in beside.unread:
+        yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
+
+
+def _picture(key: str, text: str) -> Iterator[Trace]:
+    if key in _AUTHORS:
+        yield from quoted("LA-CONTACT-001", Severity.LOW, PICTURE, text)
+    elif key in _SERIALS:
+        yield from quoted("LA-LINK-001", Severity.LOW, PICTURE, text)
+    elif key in _PROMPTS and not _PROGRAMS.match(text):
+        for prompt in _prompts(text):
+            yield from quoted("LA-CAPTION-002", Severity.LOW, PICTURE, prompt)
+
+
+def _prompts(text: str) -> list[str]:
+    """The prompts in AUTOMATIC1111's parameters or ComfyUI's graph; of any other text all."""
+    if text.lstrip()[:1] in {"{", "["}:
+        try:
+            graph = parse(text)
+        except NotReadError:
+            return [text]
+        return [inner for key, inner in texts(graph) if key in {"text", "prompt"}]
+    return [_SETTINGS.split(text, maxsplit=1)[0]]

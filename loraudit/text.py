@@ -1,0 +1,119 @@
+"""Text out of a hostile file: harmless to show, strict to parse."""
+
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from loraudit.errors import NotScannable
+
+__all__ = ["JsonObject", "clean", "decode", "parse_json", "plain", "twice"]
+
+
+# Controls, bidirectional and zero-width formats, surrogates, private use, line and paragraph separators.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+# At the start of a line these are commands to GitHub's build runner.
+_COMMANDS = {"::": r":\x3a", "##[": r"#\x23["}
+
+
+def plain(text: str, limit: int | None = None) -> str:
+    """`text` with every character that is not plain print as a visible escape, cut to `limit` characters.
+
+    Text that `loraudit.text.clean` has been through stays as it is; a report does not rely on it.
+    """
+    shown = text = text if limit is None else text[: limit + 1]
+    if not text.isprintable():
+        shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
+    for command, harmless in _COMMANDS.items():
+        shown = shown.replace(command, harmless)
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def clean(text: str, limit: int = 120) -> str:
+    r"""`text` made harmless for a terminal, a log and a one-line message, at most `limit` characters.
+
+    Control characters (ANSI escapes, new lines, C1), format characters (bidirectional overrides, zero width),
+    line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and `\u202e`, and
+    so does what a build server would take for a command at the start of a line.
+    """
+    text = text[: limit + 1]
+    if text.isprintable() and "::" not in text and "##[" not in text:  # most are; a header holds thousands
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+    out = ""
+    # Long lines are folded, so that any place may come to be the start of one.
+    for char in text.replace("::", r":\x3a").replace("##[", r"#\x23["):
+        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+            code = ord(char)
+            out += (
+                f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+            )
+        else:
+            out += char
+    return out if len(out) <= limit else out[: limit - 1] + "…"
+
+
+def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401
+    """JSON from a file, strictly: UTF-8, no equal keys, no NaN, no lone surrogates, no bottomless nesting.
+
+    `what` names the source in the message. Raises `NotScannable`.
+    """
+    return decode(data, what, _unique_keys)
+
+
+def decode(data: bytes | str, what: str, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:  # noqa: ANN401
+    """JSON from a file with what `hook` makes of each object's members. Raises `NotScannable`."""
+    try:
+        # json.loads would take bytes in UTF-16 and UTF-32 too, and surrogates in UTF-8; no loader does.
+        text = data.decode() if isinstance(data, bytes) else data
+        value = json.loads(text, object_pairs_hook=hook, parse_constant=_no_constant)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except _DuplicateKeyError as error:
+        raise twice(what, str(error)) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise NotScannable(
+            f"{what} is not valid JSON: {clean(str(error))}", "download or export it again"
+        ) from None
+
+
+def twice(what: str, key: str) -> NotScannable:
+    """`what` names `key` twice where that means nothing sound."""
+    return NotScannable(f"{what} holds the key '{clean(key)}' twice", "the file was tampered with or broken")
+
+
+class JsonObject(dict[str, Any]):
+    """A JSON object in which the last of equal keys wins, as in the reference parser."""
+
+    __slots__ = ("passed_over",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.passed_over: list[tuple[str, Any]] = []
+        """Members that a later one of the same name replaced, in order."""
+        if len(self) < len(pairs):
+            last = {key: at for at, (key, _) in enumerate(pairs)}
+            self.passed_over = [pair for at, pair in enumerate(pairs) if last[pair[0]] != at]
+
+
+class _DuplicateKeyError(Exception):
+    """A JSON object names one key twice."""
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise _DuplicateKeyError(key)
+        table[key] = value
+    return table
+
+
+def _no_constant(token: str) -> NoReturn:
+    raise ValueError(f"{token} is not allowed")

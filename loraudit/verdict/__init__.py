@@ -1,0 +1,1 @@
+"""The verdict: evidence to findings, by a written policy."""

@@ -1,0 +1,227 @@
+"""Every rule explained: what is looked at, which level when, what follows, what to do.
+
+The words that a report uses are those of `rules` and `metadata`; the numbers of the levels are the policy's.
+`loraudit rules` and docs/rules.md are made of this.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from loraudit.findings.finding import Severity
+from loraudit.metadata.judge import METADATA_RULES
+from loraudit.verdict.policy import Policy
+from loraudit.verdict.rules import ACCEPTED, AGREEMENT, COPIES, LIKELIHOOD, TOO_FEW_FACES, Rule
+
+__all__ = ["Explained", "catalogue"]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One rule, in plain words."""
+
+    id: str
+    title: str
+    """That of its gravest finding."""
+    looks_at: str
+    levels: Mapping[Severity, str]
+    """The severities that it can have, gravest first, and when; the text is empty if there is only one."""
+    meaning: str
+    """What follows for the people concerned."""
+    remedy: str
+
+
+_LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
+    "LA-NAME-001": (
+        "Folder names such as '10_jane doe person', which kohya copies into ss_dataset_dirs, "
+        "ss_tag_frequency and ss_datasets, OneTrainer's concepts in ot_config, and the names of bundled "
+        "embeddings. Words of trainers, numbers and well-known placeholders (sks, ohwx) are no names.",
+        {
+            Severity.HIGH: "the name stands beside a class word such as person or woman",
+            Severity.MEDIUM: "otherwise: 'jane doe' may be a person, 'red car' is none, and no list tells "
+            "them apart",
+        },
+    ),
+    "LA-NAME-002": (
+        "ss_output_name, modelspec.title, modelspec.merged_from and the name of the file.",
+        {
+            Severity.MEDIUM: "in the metadata, with low confidence",
+            Severity.LOW: "in the name of the file: two words that mean nothing to a trainer, or one that "
+            "the file itself uses",
+        },
+    ),
+    "LA-CAPTION-001": (
+        "ss_tag_frequency, tag_frequency and caption prefixes in ss_datasets, prompts in ot_config; beside "
+        "the file, captions of pictures of the same name. A caption without a comma is there as a whole "
+        "sentence.",
+        {Severity.MEDIUM: ""},
+    ),
+    "LA-CAPTION-002": (
+        "modelspec.trigger_phrase, usage_hint, tags, description and comment, trained_words, "
+        "ss_training_comment, ssmd_keywords, instance_prompt and widget prompts of the README, a folder's "
+        "own words where a picture had no caption, and what pictures beside the file say: prompts of "
+        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions. What programs and cameras write into "
+        "every picture does not count. The attack tries these words too.",
+        {Severity.LOW: ""},
+    ),
+    "LA-IMAGE-001": (
+        "modelspec.thumbnail, ssmd_cover_images, and any value that starts as a picture does. The type is "
+        "told from the first characters; no picture is decoded or shown.",
+        {Severity.HIGH: ""},
+    ),
+    "LA-IMAGE-002": (
+        "Pictures in the folder, or, of a single file, its previews. What they say in words has rules of its "
+        "own.",
+        {Severity.LOW: ""},
+    ),
+    "LA-IMAGE-003": (
+        "Coordinates in Exif and XMP of pictures beside the file. Zeros, which programs leave that take the "
+        "place away, do not count.",
+        {Severity.MEDIUM: ""},
+    ),
+    "LA-PATH-001": (
+        "Absolute paths, of Windows and of Unix, in any text.",
+        {
+            Severity.MEDIUM: r"one names an account or another computer: /home/jane/…, C:\Users\jane\…, "
+            r"\\nas\…",
+            Severity.LOW: "otherwise",
+        },
+    ),
+    "LA-CONTACT-001": (
+        "E-mail addresses, telephone numbers and profiles on social networks in any text; the author or "
+        "source that a trainer was told; the artist or owner of the camera in a picture beside the file. A "
+        "telephone number is one with +, a country code and separators, or one that a word such as 'tel:' "
+        "announces; other digits are seeds, hashes and dates.",
+        {Severity.MEDIUM: "an address, number or profile", Severity.LOW: "an author, source or owner"},
+    ),
+    "LA-SECRET-001": (
+        "Hugging Face, OpenAI, GitHub, GitLab, AWS, Google and Slack tokens by their shape, private keys, "
+        "links with a password, values under names such as api_key. Only the first six characters are ever "
+        "shown.",
+        {Severity.CRITICAL: ""},
+    ),
+    "LA-LINK-001": (
+        "ss_session_id, ss_seed, start and end of training, sshs_* and modelspec.hash_sha256, "
+        "modelspec.date; the serial number of a camera or lens in a picture beside the file. Hashes of a "
+        "public base model, which thousands of files share, do not count. Once scrubbed, AUTOMATIC1111 and "
+        "Civitai no longer find the file by its embedded hash.",
+        {Severity.LOW: ""},
+    ),
+    "LA-LINK-002": (
+        "modelspec.date, which kohya writes in local time, and ss_training_finished_at, the same second in "
+        "UTC. An offset of zero is none, as rented machines run on UTC.",
+        {Severity.LOW: ""},
+    ),
+    "LA-DATASET-001": (
+        "Counts of pictures, repeats and epochs.",
+        {Severity.LOW: ""},
+    ),
+    "LA-HIDDEN-001": (
+        "A metadata key or tensor named twice (loaders take the last), fields of a tensor that mean "
+        "nothing, white space around the header, a key named twice in nested JSON, a block of 1,024 "
+        "characters or more that spells nothing. The other rules read this text too.",
+        {Severity.MEDIUM: ""},
+    ),
+    "LA-HIDDEN-002": (
+        "JSON that is broken, nested without end or too long; texts of a picture that break off or are "
+        "longer than a megabyte; more than 1,000 pictures.",
+        {Severity.INCONCLUSIVE: ""},
+    ),
+}
+"""Of each metadata rule, what it looks at and which level when."""
+
+
+def catalogue() -> tuple[Explained, ...]:
+    """Every rule, those of the words first, each group in the order of the ids."""
+    words = (
+        Explained(rule.id, rule.title, *_LOOKS_AT[rule.id], rule.meaning, rule.remedy)
+        for rule in METADATA_RULES.values()
+    )
+    return (*sorted(words, key=lambda rule: rule.id), *_weights(Policy()))
+
+
+def _weights(policy: Policy) -> Iterator[Explained]:
+    conformal = (
+        f"also needs p <= {policy.high_p:g} among control LoRAs, medium p <= {policy.medium_p:g} and low "
+        f"p <= {policy.low_p:g}, where calibration data fit the scan."
+    )
+    yield _identity(
+        AGREEMENT,
+        "Do reconstructions of different seeds agree on one person, more than those of the base model and "
+        "of a scrambled copy of the LoRA do? No reference photos are needed. The number is the share of "
+        f"pairs of pictures that show one face; chance must explain it with p <= {policy.alpha:g} at most, "
+        "corrected for the number of attacks where there are no calibration data. The level high "
+        f"{conformal}",
+        {
+            Severity.HIGH: f"a share of {policy.high_agreement:.2f} or more, and a 95 % interval above both "
+            "controls",
+            Severity.MEDIUM: f"a share of {policy.medium_agreement:.2f} or more",
+            Severity.LOW: f"a share of {policy.low_agreement:.2f} or more",
+            Severity.INCONCLUSIVE: "a control agrees about as much, or the controls disagree and p <= "
+            f"{policy.low_p:g}; or the file changes the model in more directions than LoRAs of one person do "
+            f"(p <= {policy.high_p:g}), as several LoRAs merged do",
+            Severity.NONE: "otherwise",
+        },
+        "The person can be drawn by anybody who has the file, whatever was cut from its metadata.",
+    )
+    yield _identity(
+        ACCEPTED,
+        "With --reference: how many reconstructions pass as the person in the photos, at the face model's "
+        f"stated rate of false accepts, against those of the controls? p is that of "
+        f"their mean cosine to the photos. A level of high or critical {conformal}",
+        {
+            Severity.CRITICAL: f"two pictures or more, and a 95 % interval that begins at "
+            f"{policy.critical_low:.2f} or above, and above both controls",
+            Severity.HIGH: f"the same, beginning at {policy.high_low:.2f} or above",
+            Severity.MEDIUM: "two pictures or more, and a 95 % interval above both controls; or, where "
+            "calibration data fit, the likeness: a mean cosine beyond chance of both controls, with p <= "
+            f"{policy.high_p:g} among LoRAs of other people",
+            Severity.LOW: "a larger share than that of both controls; or the likeness with p <= "
+            f"{policy.medium_p:g}",
+            Severity.INCONCLUSIVE: "some pictures pass, with calibration data "
+            f"{policy.least_accepted(calibrated=True)} or more, but a control comes as close",
+            Severity.NONE: "otherwise",
+        },
+        f"The file is a likeness of that person. {ACCEPTED.caveat}",
+    )
+    yield _identity(
+        LIKELIHOOD,
+        "With --reference, where photos of other people are at hand to compare with: does the file make the "
+        "owner's photos more probable than theirs? The number is the fall of the denoising loss that the "
+        "file brings about, the p-value the place of the owner's photos among those of the others.",
+        {
+            Severity.MEDIUM: f"p <= {policy.high_p:g}",
+            Severity.LOW: f"p <= {policy.medium_p:g}",
+            Severity.NONE: "otherwise",
+        },
+        f"Whoever has a photo can confirm that the file is of that person. {LIKELIHOOD.caveat}",
+    )
+    yield _identity(
+        COPIES,
+        "With --reference: is a picture not only of the person, but one of the photos? The number is the "
+        "share of pictures that are nearer to a photo, tile by tile, than every picture of the base model "
+        "and of a scrambled copy of the LoRA is, by the margin that the finding states. Another photo of the "
+        "same person does not count. Copies that are mirrored, cut otherwise or shifted are missed. Where no "
+        "photo came back there is no finding; the score copies has the number.",
+        {
+            Severity.CRITICAL: f"two pictures or more, and a 95 % interval that begins at "
+            f"{policy.critical_low:.2f} or above",
+            Severity.HIGH: "two pictures or more",
+            Severity.MEDIUM: "one picture",
+            Severity.INCONCLUSIVE: "there are no pictures to compare",
+        },
+        "Whoever has the file has that photo, with all that is on it: who else, where, in what clothes.",
+    )
+    yield Explained(
+        TOO_FEW_FACES.id,
+        TOO_FEW_FACES.words[Severity.INCONCLUSIVE].title,
+        f"Whether the face model finds a face in at least {policy.min_faces} of an attack's pictures.",
+        {Severity.INCONCLUSIVE: ""},
+        TOO_FEW_FACES.caveat,
+        TOO_FEW_FACES.next_step,
+    )
+
+
+def _identity(rule: Rule, looks_at: str, levels: Mapping[Severity, str], meaning: str) -> Explained:
+    worst = max(rule.words)
+    remedy = f"{rule.remedy} {rule.without_photos}".rstrip()
+    return Explained(rule.id, rule.words[worst].title, looks_at, levels, meaning, remedy)

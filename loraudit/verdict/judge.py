@@ -1,0 +1,157 @@
+"""From evidence to findings: the strongest claim to each question, in words and numbers."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from loraudit.evidence.faces import AttackEvidence
+from loraudit.evidence.null import Null
+from loraudit.findings.finding import Confidence, Finding, Severity
+from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim, strongest
+from loraudit.verdict.policy import Policy
+from loraudit.verdict.rules import ACCEPTED, AGREEMENT, ALIKE, TOO_FEW_FACES, Doubt, Rule
+
+__all__ = ["judge"]
+
+_POLICY: Final = Policy()
+
+
+def judge(
+    evidence: Sequence[AttackEvidence],
+    policy: Policy = _POLICY,
+    null: Null | None = None,
+    planned: int | None = None,
+) -> tuple[Finding, ...]:
+    """Findings under the table in `Policy`, worst first. No evidence at all is an inconclusive finding.
+
+    `null` is calibration data, `planned` the number of attacks that were to run, None: those that did.
+    """
+    attacks = planned or len(evidence)
+    findings = [*_too_few_faces(evidence, policy)]
+    agreement = [
+        agreement_claim(e, policy, attacks, null)
+        for e in evidence
+        if e.tuned.found >= policy.min_faces and not e.likeness_only
+    ]
+    accepted = [one for e in evidence if (one := accepted_claim(e, policy, null)) is not None]
+    if claim := strongest(agreement, policy):
+        findings.append(_finding(AGREEMENT, claim, policy, attacks, null))
+    if claim := strongest(accepted, policy):
+        findings.append(_finding(ACCEPTED, claim, policy, attacks, null))
+    return tuple(sorted(findings, key=lambda finding: finding.severity, reverse=True))
+
+
+def _confidence(claim: Claim, policy: Policy, attacks: int) -> Confidence:
+    if claim.severity is Severity.NONE:
+        return Confidence.LOW if claim.conformal is None else Confidence.MEDIUM
+    if claim.severity is Severity.INCONCLUSIVE or claim.evidence.base.found < policy.min_faces:
+        return Confidence.LOW
+    calibrated = claim.conformal is not None and claim.conformal <= policy.high_p
+    strong = claim.chance * (attacks if claim.conformal is None else 1) <= policy.strong_alpha
+    if calibrated and strong:
+        return Confidence.HIGH
+    return Confidence.MEDIUM if calibrated or strong else Confidence.LOW
+
+
+def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null | None) -> Finding:
+    words = rule.doubts[claim.doubt] if claim.doubt else rule.words[claim.severity]
+    if claim.by_likeness:
+        words = ALIKE
+    leak = claim.severity > Severity.INCONCLUSIVE
+    tuned, base, scrambled, evidence = claim.share, claim.base, claim.scrambled, claim.evidence
+    controls = f"base model alone: {base.k} of {base.n}"
+    sets = {"": evidence.tuned, "base model ": evidence.base}
+    if scrambled and evidence.scrambled:
+        controls += f", scrambled copy: {scrambled.k} of {scrambled.n}"
+        sets["scrambled copy "] = evidence.scrambled
+    faceless = [
+        f"{name}{found.found} of {found.pictures}"
+        for name, found in sets.items()
+        if found.found < found.pictures
+    ]
+    faces = f"Faces found in {', '.join(faceless)} pictures. " if faceless else ""
+    detail = (
+        f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen} (cosine {evidence.threshold:.2f} or "
+        f"more, as 1 in {round(1 / evidence.far)} strangers); {controls}. "
+        f"{faces}{_calibrated(rule, claim, null)}{rule.caveat}"
+    ).rstrip()
+    to_do = rule.remedy if leak else words.next_step or rule.next_step
+    if evidence.tuned.to_reference is None and not words.next_step:
+        to_do = f"{to_do} {rule.without_photos}".rstrip()
+    return Finding(
+        rule.id,
+        claim.severity,
+        _confidence(claim, policy, attacks),
+        words.title,
+        detail,
+        to_do,
+        words.summary,
+        _numbers(claim, policy, attacks, null),
+        evidence.quotes,
+    )
+
+
+def _calibrated(rule: Rule, claim: Claim, null: Null | None) -> str:
+    if null is None or claim.conformal is None:
+        return "No calibration data were used. "
+    controls = len(null.likeness if rule is ACCEPTED else null.agreement)
+    as_much = round(claim.conformal * (controls + 1)) - 1
+    return f"{as_much} of {controls} {rule.controls} reach as much. "
+
+
+def _too_few_faces(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Finding, ...]:
+    short = [e for e in evidence if e.tuned.found < policy.min_faces]
+    failed = [e for e in short if e.aims_at_face]
+    if len(short) < len(evidence) and not failed:
+        return ()
+    told = failed or short
+    seen = "; ".join(f"{e.attack}: {e.tuned.found} of {e.tuned.pictures}" for e in told) or "no attack ran"
+    words = TOO_FEW_FACES.words[Severity.INCONCLUSIVE]
+    return (
+        Finding(
+            TOO_FEW_FACES.id,
+            Severity.INCONCLUSIVE,
+            Confidence.HIGH,
+            words.title,
+            f"Faces found in the reconstructions: {seen}. At least {policy.min_faces} are needed. "
+            f"{TOO_FEW_FACES.caveat}",
+            TOO_FEW_FACES.next_step,
+            words.summary,
+            {
+                "faces": sum(e.tuned.found for e in told),
+                "pictures": sum(e.tuned.pictures for e in told),
+                "min_faces": policy.min_faces,
+                "policy": policy.version,
+            },
+        ),
+    )
+
+
+def _numbers(
+    claim: Claim, policy: Policy, attacks: int, null: Null | None
+) -> dict[str, float | int | str | None]:
+    evidence, share, base = claim.evidence, claim.share, claim.base
+    worse = max(claim.tests, key=lambda test: test.p_value)
+    numbers: dict[str, float | int | str | None] = {
+        "attack": evidence.attack,
+        "attacks": attacks,
+        "value": share.value,
+        "k": share.k,
+        "n": share.n,
+        "low": share.low,
+        "high": share.high,
+        "base_value": base.value,
+        "base_k": base.k,
+        "base_n": base.n,
+        "null_p95": worse.null_p95,
+        "p_value": worse.p_value,
+        "threshold": evidence.threshold,
+        "far": evidence.far,
+        "policy": policy.version,
+    }
+    if claim.scrambled:
+        numbers["scrambled_value"] = claim.scrambled.value
+    if null is not None and claim.conformal is not None:
+        numbers["calibrated_p"] = claim.conformal
+    if null is not None and claim.doubt is Doubt.MERGED:
+        numbers["one_person_p"] = null.one_person
+    return numbers

@@ -1,0 +1,248 @@
+"""The rules: stable ids, and what each severity of each rule says in plain words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from loraudit.findings.finding import Severity
+
+__all__ = [
+    "ACCEPTED",
+    "AGREEMENT",
+    "ALIKE",
+    "COPIES",
+    "LIKELIHOOD",
+    "TOO_FEW_FACES",
+    "Doubt",
+    "Rule",
+    "Words",
+]
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a finding of one severity is put."""
+
+    title: str
+    summary: str
+    """The sentence of the verdict."""
+    next_step: str = ""
+    """What to do instead of the rule's `next_step`, where that would not help."""
+
+
+class Doubt(Enum):
+    """What keeps a scan from telling: a control that comes as close, or a file that may be several."""
+
+    BASE = "base model"
+    SCRAMBLED = "scrambled LoRA"
+    CONTROLS = "control LoRAs"
+    MERGED = "several LoRAs merged"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One question that a scan asks."""
+
+    id: str
+    """Stable; never reused for another question."""
+    words: Mapping[Severity, Words]
+    seen: str
+    """Goes on with "Attack X: k of n"."""
+    caveat: str
+    """What the number does not show."""
+    remedy: str
+    """What to do when something came back."""
+    next_step: str
+    """What to do when nothing did, or when the scan cannot tell."""
+    doubts: Mapping[Doubt, Words] = field(default_factory=dict)
+    """How an inconclusive finding is put, by the control that keeps it from being more."""
+    without_photos: str = ""
+    """Added to what to do where there were no reference photos."""
+    controls: str = ""
+    """Whose scores the calibration data hold."""
+
+
+AGREEMENT = Rule(
+    id="LA-IDENTITY-001",
+    words={
+        Severity.HIGH: Words(
+            "One consistent person comes back from the weights",
+            "An adversary with this file and the public base model gets back one consistent person.",
+        ),
+        Severity.MEDIUM: Words(
+            "Many reconstructions agree on one person",
+            "An adversary with this file and the public base model often gets back the same person.",
+        ),
+        Severity.LOW: Words(
+            "Reconstructions lean towards one person",
+            "An adversary with this file and the public base model gets back faint hints of one person.",
+        ),
+        Severity.NONE: Words(
+            "No consistent person came back",
+            "These attacks, at this budget, got no consistent person back.",
+        ),
+    },
+    seen="pairs of pictures from different seeds show one face",
+    caveat="",
+    remedy=("Share the file only where you would share its training photos; scrubbing takes nobody out."),
+    next_step="Before you rely on this, scan again with --budget deep.",
+    without_photos="--reference PHOTOS asks about one person.",
+    doubts={
+        Doubt.BASE: Words(
+            "Reconstructions agree, but not clearly more than the base model's",
+            "One person comes back, but the base model alone may do as much: this scan cannot tell.",
+        ),
+        Doubt.SCRAMBLED: Words(
+            "The controls disagree: a scrambled copy of the LoRA agrees with itself about as much",
+            "Reconstructions agree more than the base model's, but not clearly more than those of a "
+            "scrambled copy of the LoRA, which holds nobody: this scan cannot tell.",
+        ),
+        Doubt.CONTROLS: Words(
+            "Reconstructions agree, but those of LoRAs that hold no single person do as well",
+            "Reconstructions agree on one face, but so do those of control LoRAs that hold no single person: "
+            "this scan cannot tell.",
+        ),
+        Doubt.MERGED: Words(
+            "One face comes back, but the file looks like several LoRAs merged",
+            "One face comes back, but the file changes the model in more directions than LoRAs of one person "
+            "do: it may be a blend of several.",
+            "Scan it with --reference PHOTOS, or its parts before they are merged: a deeper scan is no help.",
+        ),
+    },
+    controls="control LoRAs that hold no single person",
+)
+
+ACCEPTED = Rule(
+    id="LA-IDENTITY-002",
+    words={
+        Severity.CRITICAL: Words(
+            "The person in the reference photos comes back",
+            "An adversary with this file and the public base model gets back the person in your photos.",
+        ),
+        Severity.HIGH: Words(
+            "Some reconstructions are the person in the reference photos",
+            "An adversary with this file and the public base model gets back the person in your photos "
+            "in some of the pictures.",
+        ),
+        Severity.MEDIUM: Words(
+            "A few reconstructions are the person in the reference photos",
+            "An adversary with this file and the public base model gets back the person in your photos "
+            "in a few of the pictures.",
+        ),
+        Severity.LOW: Words(
+            "A reconstruction resembles the person in the reference photos",
+            "An adversary with this file and the public base model gets a faint likeness of the person "
+            "in your photos.",
+        ),
+        Severity.NONE: Words(
+            "The person in the reference photos did not come back",
+            "These attacks, at this budget, did not get back the person in your photos.",
+        ),
+    },
+    seen="pictures pass as the person in the photos",
+    caveat="Relatives and look-alikes pass more easily than strangers.",
+    remedy=(
+        "Do not share this file without that person's consent, and take it down where it is public: every "
+        "copy is a likeness, with or without metadata."
+    ),
+    next_step=(
+        "Before you rely on this, scan again with --budget deep and with more reference photos, in other "
+        "light and poses."
+    ),
+    doubts={
+        Doubt.BASE: Words(
+            "The base model alone comes as close to the reference photos",
+            "Pictures resemble your photos, but so do the base model's: this scan cannot tell.",
+        ),
+        Doubt.SCRAMBLED: Words(
+            "The controls disagree: a scrambled copy of the LoRA comes as close to the reference photos",
+            "Pictures resemble your photos, but so do those of a scrambled copy of the LoRA, which holds "
+            "nobody: this scan cannot tell.",
+        ),
+        Doubt.CONTROLS: Words(
+            "LoRAs of other people come as close to the reference photos",
+            "Pictures resemble your photos, but so do those of LoRAs of other people: this scan cannot tell.",
+        ),
+    },
+    controls="LoRAs of other people",
+)
+
+LIKELIHOOD = Rule(
+    id="LA-IDENTITY-004",
+    words={
+        Severity.MEDIUM: Words(
+            "The file may know the person in the reference photos",
+            "The weights make the photos you gave more probable than those of other people.",
+        ),
+        Severity.LOW: Words(
+            "The file leans towards the person in the reference photos",
+            "The weights make the photos you gave more probable than those of most other people.",
+        ),
+        Severity.NONE: Words(
+            "The file knows the reference photos no better than others",
+            "The weights make the photos you gave no more probable than those of other people.",
+        ),
+    },
+    seen="other people, by the loss of denoising them with and without it. No picture was generated.",
+    caveat="Relatives and look-alikes profit as well.",
+    remedy=(
+        "Treat the file as one of that person, whether or not a reconstruction shows them: somebody with a "
+        "photo can confirm who it was trained on."
+    ),
+    next_step="Before you rely on this, give more reference photos, in other light and poses.",
+)
+
+ALIKE = Words(
+    "Reconstructions resemble the person in the reference photos",
+    "An adversary with this file and the public base model gets pictures that resemble the person in your "
+    "photos more than those of other LoRAs do.",
+)
+"""Of `ACCEPTED`, where the likeness speaks and hardly a picture passes."""
+
+COPIES = Rule(
+    id="LA-COPY-001",
+    words={
+        Severity.CRITICAL: Words(
+            "A reference photo itself comes back",
+            "An adversary with this file and the public base model gets back a photo of yours, nearly as "
+            "it is.",
+        ),
+        Severity.HIGH: Words(
+            "Some pictures nearly copy a reference photo",
+            "An adversary with this file and the public base model gets near-copies of a photo of yours in "
+            "some of the pictures.",
+        ),
+        Severity.MEDIUM: Words(
+            "One picture nearly copies a reference photo",
+            "An adversary with this file and the public base model gets a near-copy of a photo of yours.",
+        ),
+        Severity.INCONCLUSIVE: Words(
+            "Near-copies of the photos could not be looked for",
+            "Whether a photo of yours came back cannot be told.",
+        ),
+    },
+    seen="pictures nearly copy a reference photo, at most",
+    caveat="There are no pictures of the file, or none of the controls, to compare.",
+    remedy=(
+        "Do not share this file: it holds the photo, and with it all that the photo shows. Train again with "
+        "more photos, fewer steps and a lower rank, without any photo that must not get out."
+    ),
+    next_step="Scan again, with other settings: the pictures were broken.",
+)
+
+TOO_FEW_FACES = Rule(
+    id="LA-IDENTITY-003",
+    words={
+        Severity.INCONCLUSIVE: Words(
+            "Too few faces to compare",
+            "Too few reconstructions show a face: this scan cannot tell what the file gives away.",
+        ),
+    },
+    seen="reconstructions show a face",
+    caveat="A picture without a face says nothing about the person in the file.",
+    remedy="",
+    next_step=(
+        "Scan again with more pictures (--budget deep) or steps (--steps), look at them with --save-images "
+        "DIR, and check that the base model is the one the file was trained on (--base)."
+    ),
+)

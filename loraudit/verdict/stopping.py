@@ -1,0 +1,199 @@
+"""When to stop: an attack whose outcome more pictures would hardly change, a scan that can find no more.
+
+A question is settled early in one of two ways.
+
+- *Found*: the verdict stands at its highest level already, with the tests against both controls held to
+  `EARLY_ALPHA`; a boundary that strict leaves the error of the last look as it is (Haybittle 1971, British
+  Journal of Radiology 44; Peto and others 1976, British Journal of Cancer 34). And the chance that the full
+  number of pictures would bring it below that level is at most `ERROR`.
+- *Futile*: nothing has been shown, and the chance that the full number would show anything is at most
+  `ERROR`.
+
+The chances are predictive: of `K` pictures of one person among `n`, under Jeffreys' prior, so many more of
+the `most - n` still to come show that person too (a beta-binomial number). Futility asks for the fewest that
+any level could take: enough pairs for the lowest share, and enough for the tests with controls that match
+nothing.
+
+An attack of which too few pictures show a face is inconclusive; it is settled, too, once the chance of enough
+faces is at most `ERROR`, with photos only where there are calibration data of the likeness. Whom the photos
+show is settled by cosines: those of the pictures to come are predicted by Student's t from those seen. Futile
+is where they will hardly reach the face model's threshold often enough, nor their mean the likeness of a
+finding; found, where the mean will hardly fall to what LoRAs of other people reach.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean, stdev
+from typing import Final
+
+from loraudit.evidence.faces import AttackEvidence
+from loraudit.evidence.intervals import quantile, t_tail, wilson_interval
+from loraudit.evidence.null import Null, conformal_p
+from loraudit.evidence.statistics import of_pictures
+from loraudit.findings.finding import Severity
+from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim
+from loraudit.verdict.judge import judge
+from loraudit.verdict.policy import Policy
+from loraudit.verdict.rules import Doubt
+
+__all__ = ["EARLY_ALPHA", "ERROR", "enough", "settled"]
+
+ERROR: Final = 0.05
+"""Chance that an attack stopped early would have ended otherwise."""
+EARLY_ALPHA: Final = 0.001
+_LEAST_SPREAD: Final = 1e-6
+"""Of cosines that are all the same."""
+_EARLY_CONFIDENCE: Final = 1 - 2 * EARLY_ALPHA
+"""Of a two-sided interval whose lower end is held to `EARLY_ALPHA`."""
+
+
+def settled(
+    evidence: AttackEvidence, most: int, planned: int, policy: Policy, null: Null | None = None
+) -> bool:
+    """Whether more pictures, `most` at the end, would hardly change what one of `planned` attacks says."""
+    accepted = accepted_claim(evidence, policy, null)
+    if accepted is None:
+        return _agreement_settled(evidence, most, planned, policy, null)
+    if evidence.tuned.found < policy.min_faces:
+        return _faceless(evidence, most, policy, null)
+    if accepted.severity is Severity.NONE:
+        return _hardly_alike(evidence, most, policy, null) and _agreement_settled(
+            evidence, most, planned, policy, null
+        )
+    return _surely_critical(accepted, most, policy, null)
+
+
+def _agreement_settled(
+    evidence: AttackEvidence, most: int, planned: int, policy: Policy, null: Null | None
+) -> bool:
+    tuned = evidence.tuned
+    if evidence.likeness_only:
+        return True
+    if tuned.found < policy.min_faces:
+        return _reach(tuned.found, tuned.pictures, most - tuned.pictures, policy.min_faces) <= ERROR
+    if null is not None:
+        # What would be a level stays in doubt where the file looks like several LoRAs: settled when that is.
+        null = replace(null, one_person=1.0)
+    claim = agreement_claim(evidence, policy, planned, null)
+    if claim.severity is Severity.NONE:
+        return _more(claim, most, _fewest(most, planned, policy, null)) <= ERROR
+    times = planned if claim.conformal is None else 1
+    if claim.severity < Severity.HIGH or claim.chance * times > EARLY_ALPHA:
+        return False
+    return _more(claim, most, _fewest_high(most, policy, null)) >= 1 - ERROR
+
+
+def _fewest_high(most: int, policy: Policy, null: Null | None) -> int:
+    """Pictures of one person among `most` from which the level is high, as far as shares decide it."""
+    for k in range(2, most + 1):
+        share = _pairs(k) / _pairs(most)
+        rare = null is None or conformal_p(share, null.agreement) <= policy.high_p
+        if share >= policy.high_agreement and rare:
+            return k
+    return most
+
+
+def enough(
+    evidence: Sequence[AttackEvidence], planned: int, policy: Policy, null: Null | None = None
+) -> bool:
+    """Whether the verdict stands at the level that no further attack of `planned` can raise."""
+    alone = evidence[0].tuned.to_reference is None
+    if alone and any(agreement_claim(one, policy, planned, null).doubt is Doubt.MERGED for one in evidence):
+        # One face of several LoRAs merged is inconclusive, whatever else shows it.
+        return True
+    top = Severity.HIGH if alone else Severity.CRITICAL
+    return any(finding.severity >= top for finding in judge(evidence, policy, null, planned))
+
+
+def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
+    """Whether faces will hardly be enough for more, with photos, than that there are too few."""
+    if null is None or not null.likeness or not evidence.aims_at_face:
+        # One picture accepted later is a finding, and any face may be that.
+        return False
+    tuned = evidence.tuned
+    # A level takes a mean over all pictures that few others reach, and no face adds more than a cosine of 1.
+    alike = math.ceil(quantile(null.likeness, 1 - policy.low_p) * most)
+    return _reach(tuned.found, tuned.pictures, most - tuned.pictures, min(alike, policy.min_faces)) <= ERROR
+
+
+def _hardly_alike(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
+    """Whether too few pictures to come will pass as the person in the photos, nor resemble them more."""
+    cosines = evidence.tuned.to_reference or ()
+    n, more = len(cosines), most - evidence.tuned.pictures
+    mean, spread = fmean(cosines), max(stdev(cosines), _LEAST_SPREAD)
+    calibrated = null is not None and bool(null.likeness)
+    pass_by = t_tail((evidence.threshold - mean) / (spread * math.sqrt(1 + 1 / n)), n - 1)
+    passed = sum(cosine >= evidence.threshold for cosine in cosines)
+    needed = policy.least_accepted(calibrated) - passed
+    chance = 1 - math.fsum(
+        math.comb(more, k) * pass_by**k * (1 - pass_by) ** (more - k) for k in range(min(needed, more + 1))
+    )
+    if null is not None and null.likeness:
+        chance += _mean_passes(cosines, quantile(null.likeness, 1 - policy.medium_p), more)
+    return chance <= ERROR
+
+
+def _mean_passes(seen: Sequence[float], bar: float, more: int) -> float:
+    """Chance that the mean of all is above `bar` once `more` of the same kind have joined those `seen`."""
+    n, mean, spread = len(seen), fmean(seen), max(stdev(seen), _LEAST_SPREAD)
+    # The mean of all is `mean` plus `more / (n + more)` of what the new ones differ by.
+    differ = (bar - mean) * (n + more) / more
+    return t_tail(differ / (spread * math.sqrt(1 / more + 1 / n)), n - 1)
+
+
+def _surely_critical(claim: Claim, most: int, policy: Policy, null: Null | None) -> bool:
+    share = claim.share
+    low, _ = wilson_interval(share.k, share.n, _EARLY_CONFIDENCE)
+    if claim.severity < Severity.CRITICAL or low < policy.critical_low or low <= claim.control:
+        return False
+    fewest = next(k for k in range(most + 1) if wilson_interval(k, most)[0] >= policy.critical_low)
+    chance = 1 - _reach(share.k, share.n, most - share.n, fewest)
+    if null is not None and null.likeness:
+        seen = of_pictures(claim.evidence.tuned)
+        chance += _mean_passes([-cosine for cosine in seen], -max(null.likeness), most - share.n)
+    return chance <= ERROR
+
+
+def _more(claim: Claim, most: int, fewest: int) -> float:
+    """Chance that `fewest` of `most` pictures show one person, given the matching pairs of the claim."""
+    n = claim.evidence.tuned.pictures
+    # As many pictures of one person as make up that many pairs; without a pair, none or one.
+    one_person = next(k for k in range(1, n + 1) if _pairs(k) >= min(claim.share.k, _pairs(n)))
+    possible = (0, 1) if one_person == 1 else (one_person,)
+    weights = [_beta_binomial(k, n, 0.5, 0.5) for k in possible]
+    reach = [_reach(k, n, most - n, fewest) for k in possible]
+    return math.fsum(w * r for w, r in zip(weights, reach, strict=True)) / math.fsum(weights)
+
+
+def _fewest(most: int, planned: int, policy: Policy, null: Null | None) -> int:
+    """Pictures of one person among `most` below which no level is reached, whatever the controls show."""
+    lowest = policy.low_agreement
+    if null is not None and conformal_p(0.0, null.agreement) > policy.low_p:
+        # The score that a share `low_p` of the controls reaches; less is no finding.
+        lowest = max(lowest, quantile(null.agreement, 1 - policy.low_p))
+    times = planned if null is None else 1
+    for k in range(2, most + 1):
+        chance = math.comb(2 * most - k, most - k) / math.comb(2 * most, most)
+        if _pairs(k) >= lowest * _pairs(most) and chance * times <= policy.alpha:
+            return k
+    return most
+
+
+def _pairs(pictures: int) -> int:
+    return math.comb(pictures, 2)
+
+
+def _reach(k: int, n: int, more: int, fewest: int) -> float:
+    """Chance of at least `fewest` in `n + more` draws after `k` in `n`, under Jeffreys' prior."""
+    still = range(max(0, fewest - k), more + 1)
+    return math.fsum(_beta_binomial(j, more, k + 0.5, n - k + 0.5) for j in still)
+
+
+def _beta_binomial(k: int, n: int, a: float, b: float) -> float:
+    """Chance of `k` in `n` draws whose common chance is drawn from Beta(a, b)."""
+    return math.comb(n, k) * math.exp(_log_beta(a + k, b + n - k) - _log_beta(a, b))
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
