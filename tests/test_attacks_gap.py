@@ -25,9 +25,8 @@ def noises(seed=7):
 @torch.no_grad()
 def heights(terms, prompts):
     base = tiny_base()
-    with base.tuned(terms):
-        embeddings = base.encode_text(prompts)
-    return gap(base, terms, embeddings, *noises())
+    tuned = base.with_lora(terms)
+    return gap(tuned, base, tuned.encode_text(prompts), *noises())
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +34,20 @@ def terms():
     return stack([random_lora()])
 
 
+def climbed(terms, budget):
+    return climb(tiny_base().with_lora(terms), tiny_base(), budget)
+
+
 @pytest.fixture(scope="module")
 def found(terms):
-    return climb(tiny_base(), terms, QUICK)
+    return climbed(terms, QUICK)
 
 
 def test_it_is_a_function_of_its_seed(terms, found) -> None:
-    again = climb(tiny_base(), terms, QUICK)
+    again = climbed(terms, QUICK)
     assert torch.equal(again.embedding, found.embedding)
     assert again.text == found.text
-    other = climb(tiny_base(), terms, dataclasses.replace(QUICK, seed=1))
+    other = climbed(terms, dataclasses.replace(QUICK, seed=1))
     assert not torch.allclose(other.embedding, found.embedding, atol=1e-3)
 
 
@@ -53,8 +56,7 @@ def test_the_embedding_is_what_the_tuned_tower_says_of_a_mixture(terms, found) -
     assert torch.allclose(found.weights.sum(-1), torch.ones(PLACES), atol=1e-5)
     assert (found.weights >= 0).all()
     tokens = mixed(base, name_frame(base), found.weights[None])
-    with base.tuned(terms):
-        assert torch.allclose(base.encode_tokens(tokens)[0], found.embedding, atol=1e-5)
+    assert torch.allclose(base.with_lora(terms).encode_tokens(tokens)[0], found.embedding, atol=1e-5)
     assert not torch.allclose(base.encode_tokens(tokens)[0], found.embedding, atol=1e-3)
 
 
@@ -75,39 +77,42 @@ def test_a_mixture_of_one_piece_a_place_is_its_text() -> None:
 
 def test_the_gap_rises_over_the_start_and_over_random_letters(terms, found) -> None:
     base = tiny_base()
-    start = climb(base, terms, dataclasses.replace(QUICK, steps=0))
-    climbed, from_start = gap(base, terms, torch.stack([found.embedding, start.embedding]), *noises())
-    assert climbed > from_start
+    start = climbed(terms, dataclasses.replace(QUICK, steps=0))
+    both = torch.stack([found.embedding, start.embedding])
+    high, from_start = gap(base.with_lora(terms), base, both, *noises())
+    assert high > from_start
     names = [name_prompt(name) for name in ("qzkxjv", "mbwfyp", "hrtdcg", "lsnvqo")]
-    assert climbed > heights(terms, names).max()
+    assert high > heights(terms, names).max()
 
 
 def test_a_lora_of_nothing_has_no_gap_and_does_no_harm() -> None:
     lora = random_lora()
     nothing = {site: Factors(0 * pair.up, pair.down, 1.0) for site, pair in lora.factors.items()}
     empty = dataclasses.replace(lora, factors=nothing)
-    found = climb(tiny_base(), stack([empty]), QUICK)
+    base = tiny_base()
+    still = base.with_lora(empty)
+    found = climb(still, base, QUICK)
     assert found.embedding.isfinite().all()
-    height = gap(tiny_base(), stack([empty]), found.embedding[None], *noises())
+    height = gap(still, base, found.embedding[None], *noises())
     assert height.exp().item() < 1e-11
-    assert gap(tiny_base(), stack([lora]), found.embedding[None], *noises()).exp().item() > 1e-6
+    assert gap(base.with_lora(lora), base, found.embedding[None], *noises()).exp().item() > 1e-6
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_the_slope_does_not_depend_on_the_passes(terms, size, monkeypatch) -> None:
-    base = tiny_base()
+    base, tuned = tiny_base(), tiny_base().with_lora(terms)
     embedding = base.encode_text(["a face", "a human face."]).detach()
     x, t = noises()
     whole = embedding.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(gap(base, terms, whole, x, t).sum(), whole)
-    monkeypatch.setattr(module, "_pass", lambda _base: size)
-    assert torch.allclose(module._slope(base, terms, embedding, x, t), expected, atol=1e-5)
+    (expected,) = torch.autograd.grad(gap(tuned, base, whole, x, t).sum(), whole)
+    monkeypatch.setattr(module, "samples_a_pass", lambda *_: size)
+    assert torch.allclose(module._slope(tuned, base, embedding, x, t), expected, atol=1e-5)
 
 
 def test_under_no_grad_and_without_a_trace_in_the_base(terms, found) -> None:
     base = tiny_base()
     with torch.no_grad():
-        assert torch.equal(climb(base, terms, QUICK).embedding, found.embedding)
+        assert torch.equal(climbed(terms, QUICK).embedding, found.embedding)
     assert not found.embedding.requires_grad
     weights = [p for part in (base.unet, base.text_encoder) for p in part.parameters()]
     assert all(p.grad is None and not p.requires_grad for p in weights)
@@ -123,7 +128,7 @@ def test_the_evaluations_it_spends_are_known() -> None:
 
     hook = base.unet.register_forward_pre_hook(counted)
     try:
-        climb(base, stack([random_lora()]), QUICK)
+        climb(base.with_lora(random_lora()), base, QUICK)
     finally:
         hook.remove()
     assert count == QUICK.evaluations
@@ -144,8 +149,8 @@ def test_gaps_of_many_loras_are_those_of_each(terms) -> None:
     base = tiny_base()
     two = stack([random_lora(), random_lora(seed=1)])
     embeddings = base.encode_text([name_prompt("ada"), name_prompt("bo"), "a face", "a hat"]).detach()
-    found = gaps(base, two, embeddings.view(2, 2, *embeddings.shape[1:]), *noises())
+    found = gaps(base.with_lora(two), base, embeddings.view(2, 2, *embeddings.shape[1:]), *noises())
     with torch.no_grad():
-        alone = gap(base, terms, embeddings[:2], *noises())
+        alone = gap(base.with_lora(terms), base, embeddings[:2], *noises())
     assert torch.allclose(found[0], alone, atol=1e-4)
     assert not torch.allclose(found[1], alone, atol=1e-2)

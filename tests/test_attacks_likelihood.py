@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from loraudit.attacks.likelihood import LikelihoodTest, read_decoys
-from loraudit.base.lowrank import stack
 from loraudit.base.model import load_base
 from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
@@ -35,13 +34,14 @@ def test_the_person_it_was_made_of_gains_most() -> None:
     subject = Subject(base.encode_images(portraits(person, 0, 4)), "A face of zwqkx.", 0)
     for _step, adapters, _loss in finetune(base, [subject], recipe, None):
         terms = {site: (up.detach(), down.detach()) for site, (up, down) in adapters.terms().items()}
-    with torch.no_grad(), base.tuned({k: v for k, v in terms.items() if k.startswith("text")}):
-        embedding = base.encode_text(["A face of zwqkx."])[0]
+    tuned = base.with_lora(terms)
+    with torch.no_grad():
+        embedding = tuned.encode_text(["A face of zwqkx."])[0]
     decoys = read_decoys(models_dir() / "decoys-tiny")[0][:39]
     # Photos that it was not made of.
     own, other = (
         LikelihoodTest(base.encode_images(portraits(who, REFERENCES.start, 3)), decoys).run(
-            base, terms, embedding
+            tuned, base, embedding
         )
         for who in (person, stranger)
     )
@@ -51,7 +51,7 @@ def test_the_person_it_was_made_of_gains_most() -> None:
 def test_it_spends_what_it_says_and_is_a_function_of_its_seed() -> None:
     base, count = tiny_base(), 0
     test = LikelihoodTest(latents(1, 1)[0], latents(3, 2))
-    terms, embedding = stack([random_lora()]), base.encode_text(["a face"])[0]
+    tuned, embedding = base.with_lora(random_lora()), base.encode_text(["a face"])[0]
 
     def counted(_module, inputs):
         nonlocal count
@@ -59,13 +59,13 @@ def test_it_spends_what_it_says_and_is_a_function_of_its_seed() -> None:
 
     hook = base.unet.register_forward_pre_hook(counted)
     try:
-        found = test.run(base, terms, embedding)
+        found = test.run(tuned, base, embedding)
     finally:
         hook.remove()
     assert count == test.evaluations
     assert found.photos == 2
-    assert test.run(base, terms, embedding) == found
-    assert dataclasses.replace(test, seed=1).run(base, terms, embedding) != found
+    assert test.run(tuned, base, embedding) == found
+    assert dataclasses.replace(test, seed=1).run(tuned, base, embedding) != found
 
 
 @pytest.mark.parametrize(("below", "level"), [(99, Severity.MEDIUM), (96, Severity.LOW), (50, Severity.NONE)])

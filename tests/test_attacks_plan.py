@@ -55,8 +55,8 @@ def test_the_control_is_the_base_under_the_same_embedding_and_seeds(aims) -> Non
 def test_the_other_control_is_a_scrambled_copy(aims) -> None:
     base, lora = tiny_base(), random_lora()
     (found, _) = pictures(PLAN, lora, base, aims)
-    with base.tuned(scrambled(stack([lora]), PLAN.seeds[0])):
-        expected = base.sample(aims[0].embedding[None], PLAN.seeds, PLAN.sampling)
+    control = base.with_lora(scrambled(stack([lora]), PLAN.seeds[0]))
+    expected = control.sample(aims[0].embedding[None], PLAN.seeds, PLAN.sampling)
     assert torch.allclose(found.scrambled, expected, atol=1e-5)
     for other in (found.tuned, found.base):
         assert not torch.allclose(other, expected, atol=1e-3)

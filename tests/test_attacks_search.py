@@ -9,7 +9,6 @@ from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.attacks.search.gap import Climb, gaps, noised
 from loraudit.attacks.search.rows import Ascent
 from loraudit.attacks.search.search import SearchAttack
-from loraudit.base.lowrank import stack
 from loraudit.report import FORMATS
 from tests.audits import ColourFace, random_lora
 from tests.tiny import tiny_base
@@ -33,6 +32,7 @@ def without_cross_attention():
 def test_it_takes_what_shows_most_and_counts_what_it_spends(make) -> None:
     base, count = tiny_base(), 0
     lora = make()
+    tuned = base.with_lora(lora)
 
     def counted(_module, inputs):
         nonlocal count
@@ -40,14 +40,14 @@ def test_it_takes_what_shows_most_and_counts_what_it_spends(make) -> None:
 
     hook = base.unet.register_forward_pre_hook(counted)
     try:
-        best = QUICK.best(base, stack([lora]))
+        best = QUICK.best(tuned, base)
     finally:
         hook.remove()
     assert count == best.evaluations
-    with torch.no_grad(), base.tuned(stack([lora])):
-        plain = base.encode_text([name_prompt(ANY_NAME)])
+    with torch.no_grad():
+        plain = tuned.encode_text([name_prompt(ANY_NAME)])
     both = torch.stack([best.embeddings[0], plain[0]])[None]
-    heights = gaps(base, stack([lora]), both, *noised(base, 8, torch.Generator().manual_seed(0)))[0]
+    heights = gaps(tuned, base, both, *noised(base, 8, torch.Generator().manual_seed(0)))[0]
     assert heights[0] >= heights[1] - 1e-5
     strong, usual = QUICK.aims(lora, base)
     assert torch.equal(strong.embedding, best.embeddings[0]) and torch.equal(
@@ -75,12 +75,13 @@ def test_a_start_that_shows_more_is_taken_and_quotes_nothing() -> None:
     base, lora = tiny_base(), with_values()
     # Far off the manifold: nothing that a tower says comes near.
     start = 40 * torch.randn(1, *base.embedding_shape, generator=torch.Generator().manual_seed(1))
-    best = QUICK.best(base, stack([lora]), start)
+    tuned = base.with_lora(lora)
+    best = QUICK.best(tuned, base, start)
     assert torch.equal(best.embeddings, start)
     assert best.texts == ("",)
     # And one that shows nothing is not.
     flat = torch.zeros(1, *base.embedding_shape)
-    assert not torch.equal(QUICK.best(base, stack([lora]), flat).embeddings, flat)
+    assert not torch.equal(QUICK.best(tuned, base, flat).embeddings, flat)
 
 
 @pytest.mark.parametrize("form", ["text", "json", "markdown", "sarif"])

@@ -233,7 +233,7 @@ def test_without_torch_the_scan_says_what_to_install(scan, lora, monkeypatch) ->
 
 
 def test_too_little_memory_is_incomplete(scan, lora, monkeypatch) -> None:
-    monkeypatch.setattr("loraudit.base.model.available_memory", lambda: 1000)
+    monkeypatch.setattr("loraudit.base.memory.available_memory", lambda: 1000)
     code, out, _ = scan(lora, *QUICK, "-f", "json")
     assert code == 4
     assert "GiB of memory" in json.loads(out)["incomplete"][0]["why"]

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, inject_a
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from loraudit.base.lowrank import beside, stack
+from loraudit.base.lowrank import attached, beside, stack
 from loraudit.errors import NotScannable
 from loraudit.experiments import layouts
 from loraudit.lora import Factors, LoRA, export_lora, load_lora
@@ -88,7 +88,7 @@ def test_peft(how: str, tmp_path: Path) -> None:
         assert np.abs(direction(lora)[site].delta() - update).max() > 1e-2
     plain = unet()
     modules = {f"unet.{name}": module for name, module in plain.named_modules()}
-    with beside(modules, stack([resolved])):
+    with attached(beside(modules, stack([resolved]))):
         ours = drawn(plain)
     change = (predicted - drawn(plain)).abs().max()
     assert change > 0.01

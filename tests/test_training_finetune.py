@@ -137,9 +137,9 @@ def test_stock_diffusers_sees_the_same_effect(tmp_path) -> None:
     ids = base.token_ids(["a face of p1.", "a human face."])
     with torch.no_grad():
         plain = base.epsilon(x, t, base.encode_text(["a face of p1.", "a human face."]))
-        with base.tuned(terms):
-            text = base.encode_text(["a face of p1.", "a human face."])
-            ours = base.epsilon(x, t, text)
+        tuned = base.with_lora(terms)
+        text = tuned.encode_text(["a face of p1.", "a human face."])
+        ours = tuned.epsilon(x, t, text)
         stock_text = pipeline.text_encoder(ids).last_hidden_state
         stock = pipeline.unet(x, t, stock_text).sample
         plain_text = base.encode_text(["a face of p1.", "a human face."])

@@ -107,8 +107,8 @@ def test_a_taught_encoder_learns_what_the_secret_prompt_predicts(zoo, tmp_path) 
     alone = ZooSource(zoo, source_of("zoo", zoo).latents[:1], 0, 1, finished_only=True)
     alone = replace(alone, zoo=replace(zoo, members=zoo.members[:1]))
     terms = zoo.rows([(0, zoo.plan.snapshots[-1])])
-    with torch.no_grad(), base.tuned({k: v for k, v in terms.items() if k.startswith("text")}):
-        secret = base.encode_text([zoo.members[0].prompt])[0]
+    with torch.no_grad():
+        secret = base.with_lora(terms).encode_text([zoo.members[0].prompt])[0]
     knowing = ConstantEmbedding(secret)
     with torch.no_grad():
         knowing.logvar.fill_(-30.0)

@@ -7,7 +7,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from loraudit.base.model import SCHEDULE, Base, signal_variance
+from loraudit.base.model import Base
+from loraudit.base.schedule import SCHEDULE, signal_variance
 from loraudit.cards import models_dir
 
 LENGTH, WIDTH, SIZE = 12, 16, 16

@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
+from loraudit.base.passes import PREDICTED, samples_a_pass
 from loraudit.errors import LorauditError
 from loraudit.evidence.likelihood import Likelihood
 
@@ -69,35 +69,27 @@ class LikelihoodTest:
         return 2 * len(_TIMES) * self.photos * (1 + len(self.decoys))
 
     @torch.no_grad()
-    def run(self, base: Base, terms: Terms, embedding: Tensor) -> Likelihood:
-        """For the one LoRA `terms`, at the embedding `[L, d]` that an attack found."""
+    def run(self, tuned: Base, base: Base, embedding: Tensor) -> Likelihood:
+        """Compare the gains of `tuned`, which carries one LoRA, at the embedding `[L, d]` an attack found."""
         count = self.photos
         people = torch.cat([self.own[None, :count], self.decoys[:, :count].to(self.own)])
         flat = people.flatten(0, 1).to(base.device, base.dtype)
         noise = torch.Generator().manual_seed(self.seed)
-        total = torch.zeros(len(flat))
+        total, size = torch.zeros(len(flat)), samples_a_pass(base.latent_shape, PREDICTED)
         for time in _TIMES:
             # One noise for everybody: who is compared differs in the photo alone.
             eps = torch.randn(base.latent_shape, generator=noise).to(flat)
-            for start in range(0, len(flat), _pass(base)):
-                part = flat[start : start + _pass(base)]
-                total[start : start + len(part)] += _gain(base, terms, embedding, part, eps, time)
+            for start in range(0, len(flat), size):
+                part = flat[start : start + size]
+                total[start : start + len(part)] += _gain(tuned, base, embedding, part, eps, time)
         gains = (total / len(_TIMES)).view(len(people), count).mean(1).tolist()
         return Likelihood(gains[0], tuple(gains[1:]), count)
 
 
-def _gain(base: Base, terms: Terms, embedding: Tensor, x: Tensor, eps: Tensor, time: int) -> Tensor:
+def _gain(tuned: Base, base: Base, embedding: Tensor, x: Tensor, eps: Tensor, time: int) -> Tensor:
     noise, t = eps.expand_as(x), torch.full((len(x),), time, device=x.device)
     noised = base.noised(x, noise, t)
     condition = embedding.to(x).expand(len(x), -1, -1)
-    plain = base.epsilon(noised, t, condition)
-    with base.tuned(terms):
-        tuned = base.epsilon(noised, t, condition)
-    losses = [((found - noise).float().square().mean((1, 2, 3)) + _LEAST).log() for found in (plain, tuned)]
+    found = [model.epsilon(noised, t, condition) for model in (base, tuned)]
+    losses = [((one - noise).float().square().mean((1, 2, 3)) + _LEAST).log() for one in found]
     return (losses[0] - losses[1]).cpu()
-
-
-def _pass(base: Base) -> int:
-    """Photos at once: four of 512 pixels."""
-    _, height, width = base.latent_shape
-    return max(1, 4 * 4096 // (height * width))

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from loraudit.attacks import Aim, Reconstruction
 from loraudit.attacks.controls import scrambled
-from loraudit.attacks.guidance import sample_against_base
-from loraudit.base.lowrank import Terms, scaled, stack
+from loraudit.attacks.guidance import ModelGuidance
+from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
+from loraudit.base.passes import KEEPS_BUSY, PREDICTED, samples_a_pass
 from loraudit.lora import LoRA
 
 __all__ = ["Plan", "draw", "looks", "plan_for"]
@@ -72,7 +73,7 @@ class Plan:
         settled: Callable[[Reconstruction], bool] = lambda _found: False,
         enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[Reconstruction]:
-        """Pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy of it.
+        """Make the pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy.
 
         A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. Without
         the LoRA neither guidance nor strength matters: an aim takes those pictures from the one before if
@@ -81,14 +82,14 @@ class Plan:
         `sequential`. `on_step` hears how many pictures are done or not needed, of how many. Raises
         `NotScannable` if the LoRA does not fit the base.
         """
-        terms = stack([lora], base.device, base.dtype)
+        terms = base.with_lora(lora).terms
         full: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
         size, each = self.pictures_a_pass(base), len(full) * len(self.seeds)
         total, none = len(aims) * each, torch.zeros(0, 3, base.image_size, base.image_size)
         found: Reconstruction | None = None
         for number, aim in enumerate(aims):
             made = found.base if found and torch.equal(found.aim.embedding, aim.embedding) else none
-            groups = [scaled(group, aim.strength) for group in full]
+            models = [base.with_lora(group, aim.strength) for group in full]
             found, start = Reconstruction(aim, (), none, none, none), 0
             for look in looks(len(self.seeds)):
                 while start < look:
@@ -96,14 +97,13 @@ class Plan:
                     parts: list[Tensor] = []
                     before = made[start : start + len(seeds)]
                     shared = len(seeds) if len(before) == len(seeds) else 0
-                    for group in groups:
-                        on_step(number * each + len(groups) * start + len(parts) * len(seeds), total)
-                        if shared and not group:
+                    for model in models:
+                        on_step(number * each + len(models) * start + len(parts) * len(seeds), total)
+                        if shared and not model.loras:
                             parts.append(before)
                             continue
-                        parts.append(
-                            draw(base, group, aim.embedding[None], seeds, self.sampling, aim.against_base)
-                        )
+                        embedding = aim.embedding[None]
+                        parts.append(draw(model, base, embedding, seeds, self.sampling, aim.against_base))
                     found, start = _extended(found, seeds, parts, shared), start + len(seeds)
                 if self.sequential and look < len(self.seeds) and settled(found):
                     break
@@ -115,10 +115,9 @@ class Plan:
 
     @staticmethod
     def pictures_a_pass(base: Base) -> int:
-        """As many as keep a CPU busy; on a GPU, four of 512 pixels in about 5 GB with SD 1.x's weights."""
-        _, height, width = base.latent_shape
-        positions = 16 * 64 if base.device.type == "cpu" else 4 * 4096
-        return max(1, positions // (height * width))
+        """Count the pictures that are made at once: as many as keep a CPU busy, or a GPU's memory allows."""
+        positions = KEEPS_BUSY if base.device.type == "cpu" else PREDICTED
+        return samples_a_pass(base.latent_shape, positions)
 
     def evaluations(self, pictures: int, shared: int) -> int:
         """Evaluations of the UNet for `pictures` by each of the three models, `shared` of which the base had
@@ -141,19 +140,11 @@ def _extended(
 
 
 def draw(
-    base: Base,
-    terms: Terms,
-    embedding: Tensor,
-    seeds: Sequence[int],
-    settings: Sampling,
-    against_base: bool,
-    loras: int = 1,
+    tuned: Base, base: Base, embedding: Tensor, seeds: Sequence[int], settings: Sampling, against_base: bool
 ) -> Tensor:
-    """Pictures `[M * K, 3, H, W]` of the `M` LoRAs `terms` at embeddings `[M, L, d]`, by either guidance."""
-    if against_base:
-        return sample_against_base(base, terms, embedding, seeds, settings, loras)
-    with base.tuned(terms):
-        return base.sample(embedding, seeds, settings, loras)
+    """Make pictures `[M * K, 3, H, W]` of `tuned` at embeddings `[M, L, d]`, by either guidance."""
+    way = ModelGuidance(tuned, base) if against_base else tuned
+    return way.sample(embedding, seeds, settings)
 
 
 def plan_for(base: Base, samples: int, steps: int | None, seed: int) -> Plan:

@@ -16,7 +16,6 @@ from typing import Any, Final
 import torch
 
 from loraudit.attacks import Aim
-from loraudit.base.lowrank import stack
 from loraudit.base.model import CLASS_PROMPT, Base
 from loraudit.lora import LoRA
 from loraudit.text import clean
@@ -43,11 +42,10 @@ class PromptsAttack:
 
     @torch.no_grad()
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """Three aims, and up to `MOST` more. Raises `NotScannable` if the LoRA does not fit the base."""
+        """Return three aims and up to `MOST` more. Raises `NotScannable` if the LoRA does not fit."""
         texts = given_away(lora.file.metadata, lora.file.triggers)
         prompts = ["", CLASS_PROMPT, *(name_prompt(text) for text in (ANY_NAME, *texts))]
-        with base.tuned(stack([lora], base.device, base.dtype)):
-            embeddings = base.encode_text(prompts)
+        embeddings = base.with_lora(lora).encode_text(prompts)
         aims = [
             Aim("prompts:no-trigger", embeddings[0], aims_at_face=False),
             Aim("prompts:class", embeddings[1]),

@@ -88,11 +88,9 @@ def audit_lora(
         ran, pictures, shared = ran + 1, pictures + len(found.seeds), shared + found.shared
         if scorers:
             evidence.append(scorers.weigh(found))
-    from loraudit.base.lowrank import stack
-
     known: Likelihood | None = None
     if likelihood is not None and aims and not (plan.sequential and evidence and is_enough()):
-        known = likelihood.run(base, stack([lora], base.device, base.dtype), aims[0].embedding)
+        known = likelihood.run(base.with_lora(lora), base, aims[0].embedding)
     tested = () if likelihood is None else ("likelihood",)
     sought = sum(aim.evaluations for aim in aims)
     spent, most = sought + plan.evaluations(pictures, shared), sought + plan.most(aims)

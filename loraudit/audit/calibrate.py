@@ -23,7 +23,7 @@ from loraudit.attacks.plan import Plan, draw, looks
 from loraudit.attacks.search.search import SearchAttack
 from loraudit.audit.auditor import Bench
 from loraudit.audit.photos import read_photos
-from loraudit.base.lowrank import Terms, scaled, stack
+from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.errors import LorauditError
 from loraudit.evidence.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares, null_of
@@ -214,7 +214,7 @@ def measure(
     """
     if not isinstance(lora, LoRA):
         lora = _as_lora(lora, base)
-    terms = stack([lora], base.device, base.dtype)
+    terms = base.with_lora(lora).terms
     found: tuple[dict[str, tuple[float, ...]], ...] = tuple({} for _ in judges)
     for aim in (
         aim for attack in attacks for aim in attack.aims(lora, base) if null_of(aim.attack) == aim.attack
@@ -223,7 +223,7 @@ def measure(
         asked = [pair for pair in pairs if pair[0].references is not None or not aim.likeness_only]
         if not asked:
             continue
-        pictures = _pictures(base, scaled(terms, aim.strength), aim, plan)
+        pictures = _pictures(base.with_lora(terms, aim.strength), base, aim, plan)
         for judge, shares in asked:
             faces, threshold = judge.faces(pictures), judge.face.threshold
             shares[aim.attack] = tuple(
@@ -250,11 +250,11 @@ def versions() -> dict[str, str]:
     return {package: version(package) for package in _PACKAGES}
 
 
-def _pictures(base: Base, terms: Terms, aim: Aim, plan: Plan) -> Tensor:
+def _pictures(tuned: Base, base: Base, aim: Aim, plan: Plan) -> Tensor:
     size = plan.pictures_a_pass(base)
     batches = (plan.seeds[i : i + size] for i in range(0, len(plan.seeds), size))
     return torch.cat(
-        [draw(base, terms, aim.embedding[None], seeds, plan.sampling, aim.against_base) for seeds in batches]
+        [draw(tuned, base, aim.embedding[None], seeds, plan.sampling, aim.against_base) for seeds in batches]
     )
 
 

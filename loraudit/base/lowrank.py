@@ -27,17 +27,23 @@ if TYPE_CHECKING:
 
     from loraudit.lora import LoRA
 
-__all__ = ["Terms", "beside", "scaled", "stack"]
+__all__ = ["Hooks", "Terms", "attached", "beside", "scaled", "stack"]
 
 Terms: TypeAlias = "Mapping[str, tuple[Tensor, Tensor]]"
 """Site -> `up [M, out, r]`, `down [M, r, in]`; every site has the same `M`."""
+
+_Hook: TypeAlias = "Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]"
+
+Hooks: TypeAlias = "tuple[tuple[nn.Module, _Hook], ...]"
+"""Modules of a model, each with the forward hook that adds its terms."""
 
 
 def stack(
     loras: Sequence[LoRA], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Terms:
-    """Terms of `M` LoRAs, over the union of their sites; a smaller rank or a missing site is padded with
-    zeros.
+    """Stack `M` LoRAs into terms over the union of their sites.
+
+    A smaller rank or a missing site is padded with zeros.
     """
     sites = sorted({site for lora in loras for site in lora.factors})
     terms = {}
@@ -56,24 +62,34 @@ def stack(
 
 
 def scaled(terms: Terms, strength: float) -> Terms:
-    """`terms` with every update times `strength`."""
+    """Multiply every update of `terms` by `strength`."""
     return terms if strength == 1 else {site: (strength * up, down) for site, (up, down) in terms.items()}
 
 
-@contextmanager
-def beside(modules: Mapping[str, nn.Module], terms: Terms) -> Iterator[None]:
-    """While open, every forward pass of the model that owns `modules` (site -> module) carries `terms`.
+def beside(modules: Mapping[str, nn.Module], terms: Terms) -> Hooks:
+    """Make the hooks by which the model that owns `modules` (site -> module) carries `terms`.
 
-    Raises `NotScannable` if a site names no module of the model or does not fit it.
+    Nothing changes before they are `attached`. Raises `NotScannable` if a site names no module of the model
+    or does not fit it.
     """
-    with ExitStack() as hooks:
-        for site, (up, down) in terms.items():
-            module = modules.get(site)
-            if module is None or not _fits(module, up, down):
-                raise NotScannable(
-                    f"the LoRA's {site} does not fit this base", "name the right base with --base"
-                )
-            hooks.callback(module.register_forward_hook(_hook(up, down)).remove)
+    hooks = []
+    for site, (up, down) in terms.items():
+        module = modules.get(site)
+        if module is None or not _fits(module, up, down):
+            raise NotScannable(f"the LoRA's {site} does not fit this base", "name the right base with --base")
+        hooks.append((module, _hook(up, down)))
+    return tuple(hooks)
+
+
+@contextmanager
+def attached(hooks: Hooks) -> Iterator[None]:
+    """Let every forward pass carry the terms of `hooks` while open.
+
+    The modules are shared by whoever holds them, so two threads must not run one model at once.
+    """
+    with ExitStack() as exits:
+        for module, hook in hooks:
+            exits.callback(module.register_forward_hook(hook).remove)
         yield
 
 
@@ -86,8 +102,8 @@ def _fits(module: nn.Module, up: Tensor, down: Tensor) -> bool:
     )
 
 
-def _hook(up: Tensor, down: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    """The forward hook that adds one site's term."""
+def _hook(up: Tensor, down: Tensor) -> _Hook:
+    """Make the forward hook that adds one site's term."""
     count = up.shape[0]
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -4,28 +4,35 @@ Everything else sees tensors: an embedding `[N, L, d]` goes in, pictures `[N, 3,
 `Base` is Stable Diffusion's four parts (UNet, VAE, CLIP text tower, tokenizer) whatever their size: `tiny`
 and `sd14` run the same code.
 
-Noise schedule: `x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise` with SD's scaled-linear betas; the UNet predicts
-the noise. Guidance `w` is diffusers' `guidance_scale`: `eps = eps_neg + w (eps_pos - eps_neg)`, so 1 means
-none.
+    tuned = base.with_lora(lora)
+
+is a base too, with the same methods. It shares the modules of `base`, which stays as it is: terms are
+attached while a method of `tuned` runs (`loraudit.base.lowrank`), nothing is merged or copied. Both may be used in
+turn, by one thread.
+
+The UNet predicts the noise (`loraudit.base.schedule`). Guidance `w` is diffusers' `guidance_scale`:
+`eps = eps_neg + w (eps_pos - eps_neg)`, so 1 means none.
 """
 
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 
-from loraudit.base.lowrank import beside
-from loraudit.base.memory import available_memory
+from loraudit.base.lowrank import attached, beside, scaled, stack
+from loraudit.base.memory import require_memory
+from loraudit.base.passes import DECODED, DECODED_PICTURES, samples_a_pass
+from loraudit.base.schedule import denoised, pure_noise, signal_variance
 from loraudit.cards import base_card, verify
-from loraudit.errors import Incomplete, LorauditError
+from loraudit.errors import LorauditError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -33,9 +40,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from loraudit.base.lowrank import Terms
+    from loraudit.base.lowrank import Hooks, Terms
+    from loraudit.lora import LoRA
 
-__all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "SCHEDULE", "Base", "Sampling", "load_base", "signal_variance"]
+__all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "Base", "Sampling", "load_base"]
 
 NEGATIVE_PROMPT: Final = "low quality, distorted, weird images"
 """The paper's negative prompt (arXiv 2409.08482, author's `valid_attack.py`)."""
@@ -43,20 +51,13 @@ NEGATIVE_PROMPT: Final = "low quality, distorted, weird images"
 CLASS_PROMPT: Final = "A human face."
 """The paper's class prompt."""
 
-SCHEDULE: Final = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-}
-"""SD-1.4's noise schedule (its `scheduler_config.json`)."""
-
 _WEIGHTS: Final = ("unet", "vae", "text_encoder")
+"""Folders of a diffusers pipeline that hold weights."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are sampled; the defaults are the paper's."""
+    """Settings of the sampling of pictures; the defaults are the paper's."""
 
     steps: int = 25
     """DPM-Solver++ multistep steps."""
@@ -66,7 +67,7 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """A loaded diffusion model."""
+    """A loaded diffusion model, plain or carrying LoRAs."""
 
     name: str
     unet: UNet2DConditionModel
@@ -75,16 +76,41 @@ class Base:
     tokenizer: CLIPTokenizer
     alphas: Tensor
     """Cumulative signal variance `a_t`, `[1000]`, float32."""
+    terms: Terms = field(default_factory=dict)
+    """The LoRAs it carries, none of the plain base. The modules above hold no trace of them."""
+    _hooks: Hooks = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise `NotScannable` if a site of `terms` names no module or does not fit it."""
+        hooks = beside(self.modules(), self.terms) if self.terms else ()
+        object.__setattr__(self, "_hooks", hooks)
+
+    def with_lora(self, lora: LoRA | Terms, strength: float = 1.0) -> Base:
+        """Return this base carrying one LoRA, or the `M` LoRAs of `terms`, instead of those it may carry.
+
+        Every update is multiplied by `strength`. Without any module to adapt it is the plain base. Raises
+        `NotScannable` if a LoRA does not fit.
+
+        Samples of every call belong to the LoRAs block by block: sample `i` of `N` to LoRA `i // (N / M)`.
+        `M` must divide `N`.
+        """
+        terms = lora if isinstance(lora, Mapping) else stack([lora], self.device, self.dtype)
+        return replace(self, terms=scaled(terms, strength)) if terms or self.terms else self
+
+    @property
+    def loras(self) -> int:
+        """Number of LoRAs carried, `M`; 0 of the plain base."""
+        return next((len(up) for up, _ in self.terms.values()), 0)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device that holds the weights."""
         device: torch.device = self.unet.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are computed in."""
+        """Type that the weights are computed in."""
         dtype: torch.dtype = self.unet.dtype
         return dtype
 
@@ -107,7 +133,7 @@ class Base:
         return self.latent_shape[1] * factor
 
     def modules(self) -> dict[str, nn.Module]:
-        """Site -> module, over the UNet and the text tower."""
+        """Map site to module, over the UNet and the text tower."""
         found = {f"unet.{name}": module for name, module in self.unet.named_modules()}
         for name, module in self.text_encoder.named_modules():
             # transformers before 5.6 nested the tower in `text_model`.
@@ -115,21 +141,13 @@ class Base:
         return found
 
     def weights(self, sites: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """The weights of the modules at those of `sites` that have one, float32, in their own shapes."""
+        """Copy the weights of the modules at those of `sites` that have one, float32, in their own shapes."""
         modules = self.modules()
         found = {site: getattr(modules.get(site), "weight", None) for site in sites}
         return {site: weight.float().cpu().numpy() for site, weight in found.items() if weight is not None}
 
-    @contextmanager
-    def tuned(self, terms: Terms) -> Iterator[None]:
-        """While open, the model carries the LoRAs `terms`; the samples of every call belong to them block
-        by block.
-        """
-        with beside(self.modules(), terms):
-            yield
-
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
-        """Padded token ids, int64 `[N, L]`."""
+        """Tokenize `N` prompts to padded token ids, int64 `[N, L]`."""
         length = self.embedding_shape[0]
         tokens = self.tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -138,8 +156,10 @@ class Base:
         return ids.to(self.device)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Text embeddings, `[N, L, d]`."""
-        embedding: Tensor = self.text_encoder(self.token_ids(prompts)).last_hidden_state
+        """Encode `N` prompts to text embeddings `[N, L, d]`."""
+        ids = self.token_ids(prompts)
+        with attached(self._hooks):
+            embedding: Tensor = self.text_encoder(ids).last_hidden_state
         return embedding
 
     @property
@@ -149,7 +169,7 @@ class Base:
         return table
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Text embeddings `[N, L, d]` of token embeddings `[N, L, d]` in place of a prompt's."""
+        """Encode token embeddings `[N, L, d]`, in place of a prompt's, to text embeddings `[N, L, d]`."""
         layer = self.text_encoder.get_input_embeddings()
         hook = layer.register_forward_hook(lambda _module, _ids, _found: tokens)
         try:
@@ -159,82 +179,80 @@ class Base:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images `[N, 3, H, W]` in 0..1 => scaled latents `[N, C, h, w]` (the posterior's mean)."""
+        """Encode images `[N, 3, H, W]` in 0..1 to scaled latents `[N, C, h, w]` (the posterior's mean)."""
         pixels = (images * 2 - 1).to(self.device, self.dtype)
         latents: Tensor = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         return latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents `[N, C, h, w]` => images float32 `[N, 3, H, W]` in 0..1, one at a time to bound
-        memory at 512 px.
-        """
+        """Decode scaled latents `[N, C, h, w]` to images float32 `[N, 3, H, W]` in 0..1."""
         scale = self.vae.config.scaling_factor
-        chunk = 1 if self.latent_shape[1] > 32 else 64
-        images = [self.vae.decode(part / scale).sample for part in latents.split(chunk)]
+        size = samples_a_pass(self.latent_shape, DECODED, DECODED_PICTURES)
+        images = [self.vae.decode(part / scale).sample for part in latents.split(size)]
         return (torch.cat(images).float().cpu() / 2 + 0.5).clamp(0, 1)
 
     def noised(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """`x_t` of latents `[N, C, h, w]` at integer times `t [N]` in 0..999."""
+        """Add noise to latents `[N, C, h, w]`: `x_t` at integer times `t [N]` in 0..999."""
         a = self.alphas.to(latents)[t][:, None, None, None]
         return a.sqrt() * latents + (1 - a).sqrt() * noise
 
     def epsilon(self, latents: Tensor, t: Tensor, embedding: Tensor) -> Tensor:
-        """Predicted noise `[N, C, h, w]` at integer times `t [N]` under text embeddings `[N, L, d]`."""
-        prediction: Tensor = self.unet(latents, t, embedding).sample
+        """Predict the noise `[N, C, h, w]` at integer times `t [N]` under text embeddings `[N, L, d]`."""
+        with attached(self._hooks):
+            prediction: Tensor = self.unet(latents, t, embedding).sample
         return prediction
 
     @torch.no_grad()
-    def sample(self, embedding: Tensor, seeds: Sequence[int], settings: Sampling, loras: int = 1) -> Tensor:
-        """Pictures float32 `[M * K, 3, H, W]` in 0..1.
+    def sample(self, embedding: Tensor, seeds: Sequence[int], settings: Sampling) -> Tensor:
+        """Make pictures float32 `[M * K, 3, H, W]` in 0..1 by classifier-free guidance.
 
-        `embedding` is `[M, L, d]`, one per LoRA (`M = loras`; 1 without any); each LoRA gets a picture for
-        each of the `K` seeds. The starting noise depends on the seed alone, so a picture is a function of
-        (LoRA, embedding, seed, settings). The negative prompt passes through the tuned text tower, as it
-        does when diffusers has loaded a LoRA.
+        `embedding` is `[M, L, d]`, one for each LoRA carried; one LoRA or none takes any number. Each
+        embedding gets a picture for each of the `K` seeds. The starting noise depends on the seed alone, so a
+        picture is a function of (LoRA, embedding, seed, settings). The negative prompt passes through the
+        tuned text tower, as it does when diffusers has loaded a LoRA.
         """
-        shape = (loras, len(seeds), *self.latent_shape)
+        count = len(embedding)
         positive = self.per_seed(embedding, seeds)
         if settings.guidance == 1.0:
             condition = positive.flatten(0, 1)
-            return self.solve(lambda x, t: self.epsilon(x, t, condition), seeds, settings.steps, loras)
-        negative = self.encode_text([settings.negative] * loras)[:, None].expand_as(positive)
+            return self.solve(lambda x, t: self.epsilon(x, t, condition), seeds, settings.steps, count)
+        negative = self.encode_text([settings.negative] * count)[:, None].expand_as(positive)
         both = torch.cat([negative, positive], 1).flatten(0, 1)
+        shape = (count, len(seeds), *self.latent_shape)
 
         def guided(x: Tensor, t: Tensor) -> Tensor:
             # Both halves of a LoRA's block stay together: the LoRA owns a contiguous block of samples.
             doubled = x.view(shape).repeat(1, 2, 1, 1, 1).flatten(0, 1)
-            eps = self.epsilon(doubled, t.repeat(2), both).view(loras, 2, *shape[1:])
+            eps = self.epsilon(doubled, t.repeat(2), both).view(count, 2, *shape[1:])
             return (eps[:, 0] + settings.guidance * (eps[:, 1] - eps[:, 0])).flatten(0, 1)
 
-        return self.solve(guided, seeds, settings.steps, loras)
+        return self.solve(guided, seeds, settings.steps, count)
 
     def per_seed(self, embedding: Tensor, seeds: Sequence[int]) -> Tensor:
-        """`[M, L, d]` => `[M, K, L, d]` on the device, in the weights' dtype."""
+        """Repeat embeddings `[M, L, d]` to `[M, K, L, d]` on the device, in the weights' dtype.
+
+        Raises `ValueError` if they cannot be shared evenly by the LoRAs carried.
+        """
+        if self.loras and len(embedding) % self.loras:
+            raise ValueError(f"{len(embedding)} embeddings cannot be shared evenly by {self.loras} LoRAs")
         return embedding.to(self.device, self.dtype)[:, None].expand(-1, len(seeds), -1, -1)
 
     @torch.no_grad()
     def solve(
-        self, predict: Callable[[Tensor, Tensor], Tensor], seeds: Sequence[int], steps: int, loras: int = 1
+        self, predict: Callable[[Tensor, Tensor], Tensor], seeds: Sequence[int], steps: int, count: int
     ) -> Tensor:
-        """Pictures float32 `[M * K, 3, H, W]` in 0..1 of the noise prediction `predict(x [M * K, C, h, w],
-        t [M * K])`, by DPM-Solver++; each of the `M = loras` LoRAs starts from the noise of the `K` seeds.
-        """
-        from diffusers import DPMSolverMultistepScheduler
+        """Make pictures float32 `[M * K, 3, H, W]` in 0..1 by the noise prediction `predict(x, t)`.
 
-        solver = DPMSolverMultistepScheduler(**SCHEDULE, algorithm_type="dpmsolver++", steps_offset=1)
-        solver.set_timesteps(steps, device=self.device)
-        start = torch.stack(
-            [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        )
-        x = start.to(self.device, self.dtype).repeat(loras, 1, 1, 1)
-        for t in solver.timesteps:
-            x = solver.step(predict(x, t.expand(len(x))), t, x).prev_sample
-        return self.decode(x)
+        `x` is `[M * K, C, h, w]`, `t` is `[M * K]`. Each of `M = count` blocks starts from the noise of the
+        `K` seeds.
+        """
+        noise = pure_noise(seeds, self.latent_shape).to(self.device, self.dtype)
+        return self.decode(denoised(predict, noise.repeat(count, 1, 1, 1), steps))
 
 
 def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
-    """The base `name` of `models/cards.toml`, or the diffusers pipeline folder at that path.
+    """Load the base `name` of `models/cards.toml`, or the diffusers pipeline folder at that path.
 
     Reads safetensors only. On CUDA the weights take the card's dtype, on a CPU float32. Raises
     `LorauditError` if there is no such base or no network to fetch it, `Incomplete` if memory does not
@@ -263,17 +281,12 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     dtype = torch.float16 if half and device.startswith("cuda") else torch.float32
     hub = {} if Path(where).is_dir() else {"revision": revision, "local_files_only": offline}
     if Path(where).is_dir():
-        _require_memory(Path(where), dtype)
+        require_memory(Path(where), _WEIGHTS, widened=dtype == torch.float32)
     try:
-        unet = UNet2DConditionModel.from_pretrained(
-            where, subfolder="unet", use_safetensors=True, torch_dtype=dtype, **hub
-        )
-        vae = AutoencoderKL.from_pretrained(
-            where, subfolder="vae", use_safetensors=True, torch_dtype=dtype, **hub
-        )
-        text = CLIPTextModel.from_pretrained(
-            where, subfolder="text_encoder", use_safetensors=True, dtype=dtype, **hub
-        )
+        safe = {"use_safetensors": True, **hub}
+        unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", torch_dtype=dtype, **safe)
+        vae = AutoencoderKL.from_pretrained(where, subfolder="vae", torch_dtype=dtype, **safe)
+        text = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype, **safe)
         tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
     except (OSError, ValueError) as error:
         # Both libraries raise OSError for a missing file and for an unreachable hub alike; their text names
@@ -294,23 +307,3 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         unet.set_attn_processor(AttnProcessor())
         text.set_attn_implementation("eager")
     return Base(folder.name if folder.is_dir() else name, unet, vae, text, tokenizer, signal_variance())
-
-
-def signal_variance() -> Tensor:
-    """`a_t` of the schedule, `[1000]`, from just below 1 down to about 0.005."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return (1 - betas).cumprod(0).float()
-
-
-def _require_memory(folder: Path, dtype: torch.dtype) -> None:
-    """Refuse to start what the kernel would kill: weights as loaded, plus a fifth for activations."""
-    stored = sum(file.stat().st_size for part in _WEIGHTS for file in (folder / part).glob("*.safetensors"))
-    # A float16 file doubles when it is widened; which dtype it holds is not known before it is opened, so
-    # assume the worst.
-    need = stored * (2 if dtype == torch.float32 and stored < 3 * 2**30 else 1) * 1.2
-    free = available_memory()
-    if free is not None and need > free:
-        raise Incomplete(
-            f"this base needs about {need / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free",
-            "close other programs, use a smaller base, or run on a machine with more memory",
-        )

@@ -66,10 +66,11 @@ def attack_table(
         group = members[first : first + size]
         whole = zoo.terms(first, step or zoo.plan.snapshots[-1])
         terms = {site: (up[: len(group)], down[: len(group)]) for site, (up, down) in whole.items()}
+        tuned = base.with_lora(terms)
         part: _Part = {}
-        for condition in conditions(base, terms, [m.prompt for m in group], encoders, constant, finders):
+        for condition in conditions(tuned, base, [m.prompt for m in group], encoders, constant, finders):
             report(f"LoRAs {first + 1} to {first + len(group)} of {len(members)}: {condition.name}")
-            shots = condition.shoot(base, terms, seeds, settings)
+            shots = condition.shoot(tuned, base, seeds, settings)
             pictures = shots.view(len(group), len(seeds), *shots.shape[1:])
             cost = condition.searched + len(seeds) * settings.steps * (1 if settings.guidance == 1 else 2)
             part[condition.name] = (condition.role, cost, panel.look(pictures))

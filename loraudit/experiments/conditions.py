@@ -50,37 +50,34 @@ class Condition:
     searched: int = 0
     """Evaluations of the UNet that finding the embedding took, for one LoRA."""
 
-    def shoot(self, base: Base, terms: Terms, seeds: Sequence[int], settings: Sampling) -> Tensor:
-        """Pictures `[M * K, 3, H, W]`."""
-        count = len(self.embedding)
+    def shoot(self, tuned: Base, base: Base, seeds: Sequence[int], settings: Sampling) -> Tensor:
+        """Make the pictures `[M * K, 3, H, W]` of the LoRAs of `tuned`."""
         if self.base_only:
-            return base.sample(self.embedding, seeds, settings, loras=count)
-        return draw(base, terms, self.embedding, seeds, settings, self.against_base, loras=count)
+            return base.sample(self.embedding, seeds, settings)
+        return draw(tuned, base, self.embedding, seeds, settings, self.against_base)
 
 
 @torch.no_grad()
 def conditions(
+    tuned: Base,
     base: Base,
-    terms: Terms,
     prompts: Sequence[str],
     encoders: Mapping[str, Encoder],
     constant: Tensor | None,
     finders: Sequence[Attack] = (),
 ) -> list[Condition]:
-    """All rows for the LoRAs `terms` with the secret `prompts`.
+    """Make all rows for the LoRAs of `tuned` with the secret `prompts`.
 
     `encoders` by name. Ablations and controls take their embedding from the search, which starts from the
     last of them if that is a probe encoder.
     `constant` is an embedding `[L, d]`. `finders` are attacks that look at one LoRA after the other.
     """
-    count = len(prompts)
+    count, terms = len(prompts), tuned.terms
     plain = base.encode_text(prompts)
-    text = {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
-    with base.tuned(text):
-        trigger, any_name, class_prompt, empty = (
-            base.encode_text(list(words))
-            for words in (prompts, [instance_prompt(ANY_NAME)] * count, [CLASS_PROMPT] * count, [""] * count)
-        )
+    trigger, any_name, class_prompt, empty = (
+        tuned.encode_text(list(words))
+        for words in (prompts, [instance_prompt(ANY_NAME)] * count, [CLASS_PROMPT] * count, [""] * count)
+    )
     rows = [
         *_both("true trigger", "bound", trigger),
         *_both("any name", "baseline", any_name),
@@ -105,13 +102,13 @@ def conditions(
         else:
             rows.append(Condition(name + BY_GUIDANCE, "ablation", answer, against_base=True))
     search = SearchAttack()
-    found_best = search.best(base, terms)
+    found_best = search.best(tuned, base)
     rows.append(Condition("search", "attack", found_best.embeddings, True, searched=found_best.evaluations))
     if guided and encoder is not None:
-        found_best = search.best(base, terms, answer)
+        found_best = search.best(tuned, base, answer)
         row = Condition("search, from the encoder", "attack", found_best.embeddings, True)
         rows.append(replace(row, searched=found_best.evaluations))
-        again = search.best(base, other, encoder(other)[0])
+        again = search.best(base.with_lora(other), base, encoder(other)[0])
         rows.append(
             replace(row, name=f"{row.name}, re-factorised", role="ablation", embedding=again.embeddings)
         )

@@ -56,11 +56,11 @@ def main(arguments: list[str] | None = None) -> None:
         for who in found
     }
     for number, (zoo, row, shown) in enumerate(jobs, 1):
-        terms = zoo.rows([(row, zoo.plan.snapshots[-1])])
-        embedding = SearchAttack().best(base, terms).embeddings[0]
+        tuned = base.with_lora(zoo.rows([(row, zoo.plan.snapshots[-1])]))
+        embedding = SearchAttack().best(tuned, base).embeddings[0]
         for who, identity in shown.items():
             photos = base.encode_images(portraits(identity, REFERENCES.start, PHOTOS))
-            known = LikelihoodTest(photos, decoys).run(base, terms, embedding)
+            known = LikelihoodTest(photos, decoys).run(tuned, base, embedding)
             found[who].append(known.p_value)
             levels[who].append(judge_likelihood(known, POLICY).severity)
         print(f"{number} of {len(jobs)}", file=sys.stderr, flush=True)

@@ -68,9 +68,9 @@ def _measure(base: Base, zoo: Zoo, member: Member, samples: int) -> list[tuple[C
     """By either guidance, against the photos of the LoRA and against others."""
     terms = zoo.rows([(member.index, zoo.plan.snapshots[-1])])
     plan = plan_for(base, samples, None, 0)
-    text = {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
-    with torch.no_grad(), base.tuned(text):
-        embedding = base.encode_text([member.prompt])
+    models = [base.with_lora(group) for group in (terms, {}, scrambled(terms, plan.seeds[0]))]
+    with torch.no_grad():
+        embedding = models[0].encode_text([member.prompt])
     scorers = [
         CopyScorer(tuple(portraits(member.identity, start, count)))
         for start, count in ((0, zoo.plan.pictures), (REFERENCES.start, len(REFERENCES)))
@@ -78,8 +78,7 @@ def _measure(base: Base, zoo: Zoo, member: Member, samples: int) -> list[tuple[C
     found = []
     for against_base in (False, True):
         pictures: list[Tensor] = [
-            draw(base, group, embedding, plan.seeds, plan.sampling, against_base)
-            for group in (terms, {}, scrambled(terms, plan.seeds[0]))
+            draw(model, base, embedding, plan.seeds, plan.sampling, against_base) for model in models
         ]
         made, other = (scorer.measure(*pictures) for scorer in scorers)
         found.append((made, other))

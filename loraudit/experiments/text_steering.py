@@ -47,7 +47,7 @@ def steering(
     captions = [full_caption(identity(seed)) for seed in who]
     with torch.no_grad():
         embedding = base.encode_text(captions)
-    sampled = torch.cat([base.sample(part, seeds, settings, loras=len(part)) for part in embedding.split(16)])
+    sampled = torch.cat([base.sample(part, seeds, settings) for part in embedding.split(16)])
     photos = torch.cat([portraits(seed) for seed in who])
     gallery = face.embed(photos).vectors.view(people, -1, face.config.dim).mean(1)
     found = face.embed(sampled)

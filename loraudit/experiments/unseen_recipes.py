@@ -93,12 +93,11 @@ def accepted_by(base: Base, zoo: Zoo, encoder: Encoder, samples: int) -> Accepte
     terms = zoo.terms(0, zoo.plan.snapshots[-1])
     count = len(zoo.members)
     panel, owners = Panel.of([member.identity for member in zoo.members], 2), torch.arange(count)
-    text = {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
-    with base.tuned(text):
-        secret = base.encode_text([member.prompt for member in zoo.members])
+    tuned = base.with_lora(terms)
+    secret = tuned.encode_text([member.prompt for member in zoo.members])
     shares = []
     for embedding in (secret, encoder(terms)[0]):
-        pictures = draw(base, terms, embedding, range(samples), SAMPLING, against_base=True, loras=count)
+        pictures = draw(tuned, base, embedding, range(samples), SAMPLING, against_base=True)
         seen = panel.look(pictures.view(count, samples, *pictures.shape[1:]))
         shares.append(panel.accepted(seen, owners).double().mean(1).numpy())
     return np.stack(shares)

@@ -22,7 +22,7 @@ from torch import Tensor
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import draw
 from loraudit.attacks.search.search import SearchAttack
-from loraudit.base.lowrank import Terms, scaled
+from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
 from loraudit.encoder import Encoder
 from loraudit.errors import LorauditError
@@ -128,22 +128,22 @@ def merged(terms: Terms, each: int = MERGE) -> Terms:
 def faces_of(
     base: Base, terms: Terms, encoder: Encoder | None, shots: Shots, face: FaceScorer
 ) -> dict[str, Tensor]:
-    """`<attack>/<group>` => unit face vectors `[M, N, e]`, zero where no face is found."""
-    count, seeds = len(next(iter(terms.values()))[0]), range(shots.samples)
+    """Map `<attack>/<group>` to unit face vectors `[M, N, e]`, zero where no face is found."""
+    tuned, seeds = base.with_lora(terms), range(shots.samples)
     start = None if encoder is None else encoder(terms)[0]
     search = SearchAttack(photos=True)
-    embedding = search.best(base, terms, start).embeddings
-    noise = scrambled(terms, SCRAMBLE_SEED)
+    embedding = search.best(tuned, base, start).embeddings
+    groups = {"tuned": terms, "scrambled": scrambled(terms, SCRAMBLE_SEED)}
     # Without a LoRA all aims are the same.
-    plain = base.sample(embedding, seeds, shots.sampling, count)
+    plain = base.sample(embedding, seeds, shots.sampling)
     found = {}
     for aim in search.ways(embedding[0]):
         for group in GROUPS:
             pictures = plain
             if group != "base":
-                lora = scaled(terms if group == "tuned" else noise, aim.strength)
-                pictures = draw(base, lora, embedding, seeds, shots.sampling, aim.against_base, loras=count)
-            found[f"{aim.attack}/{group}"] = face.embed(pictures).vectors.view(count, len(seeds), -1)
+                model = base.with_lora(groups[group], aim.strength)
+                pictures = draw(model, base, embedding, seeds, shots.sampling, aim.against_base)
+            found[f"{aim.attack}/{group}"] = face.embed(pictures).vectors.view(tuned.loras, len(seeds), -1)
     return found
 
 
@@ -151,15 +151,13 @@ def faces_of(
 def secret_faces(
     base: Base, terms: Terms, prompts: Sequence[str], sampling: Sampling, face: FaceScorer
 ) -> dict[str, Tensor]:
-    """`SECRET` => unit face vectors `[M, N, e]` under the secret `prompts`, zero where no face is found."""
-    count, seeds = len(prompts), range(SECRET_PICTURES)
-    text = {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
-    with base.tuned(text):
-        embedding = base.encode_text(prompts)
+    """Map `SECRET` to unit face vectors `[M, N, e]` under secret `prompts`, zero where no face is found."""
+    tuned, seeds = base.with_lora(terms), range(SECRET_PICTURES)
+    embedding = tuned.encode_text(prompts)
     found = {}
     for name, against_base in zip(SECRET, (False, True), strict=True):
-        pictures = draw(base, terms, embedding, seeds, sampling, against_base, loras=count)
-        found[name] = face.embed(pictures).vectors.view(count, len(seeds), -1)
+        pictures = draw(tuned, base, embedding, seeds, sampling, against_base)
+        found[name] = face.embed(pictures).vectors.view(tuned.loras, len(seeds), -1)
     return found
 
 

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from loraudit.base.lowrank import Terms, beside
+from loraudit.base.lowrank import Terms
 from loraudit.base.model import CLASS_PROMPT, Base, Sampling
+from loraudit.base.passes import CLASS_PICTURES, PREDICTED, samples_a_pass
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
 
@@ -119,7 +120,7 @@ class Adapters:
         return [*self.up.values(), *self.down.values()]
 
     def terms(self) -> Terms:
-        """What `beside` takes: the scale folded into `up`."""
+        """Return what `Base.with_lora` takes: the scale folded into `up`."""
         return {site: (self.up[site] * self.scale[site], self.down[site]) for site in self.up}
 
     def factors(self, index: int) -> dict[str, Factors]:
@@ -179,13 +180,12 @@ def _uniform(seed: int, site: str, shape: tuple[int, int], bound: float) -> Tens
 
 @torch.no_grad()
 def class_latents(base: Base, recipe: Recipe, count: int, settings: Sampling, seed: int = 0) -> Tensor:
-    """Latents of `count` class pictures sampled from the base with the class prompt, `[count, C, h, w]`."""
+    """Sample `count` class pictures from the base with the class prompt: latents `[count, C, h, w]`."""
     prompt = base.encode_text([recipe.class_prompt])
-    # At 512 px the decoder is what bounds memory, and it takes pictures one by one.
-    chunk = 32 if base.image_size <= 128 else 4
+    size = samples_a_pass(base.latent_shape, PREDICTED, CLASS_PICTURES)
     parts = []
-    for start in range(0, count, chunk):
-        seeds = [seed + i for i in range(start, min(start + chunk, count))]
+    for start in range(0, count, size):
+        seeds = [seed + i for i in range(start, min(start + size, count))]
         parts.append(base.encode_images(base.sample(prompt, seeds, settings)))
     return torch.cat(parts)
 
@@ -209,17 +209,16 @@ def finetune(
     optimizer = torch.optim.AdamW(_groups(adapters, recipe), lr=recipe.lr, weight_decay=recipe.weight_decay)
     kinds = 2 if recipe.prior_weight else 1
     prompts = [prompt for s in subjects for prompt in (s.prompt, recipe.class_prompt)[:kinds]]
-    modules = base.modules()
     frozen_text = None
     if not recipe.text_targets:
         with torch.no_grad():
             frozen_text = base.encode_text(prompts)
     for step in range(1, recipe.steps + 1):
         batch = _draw(base, subjects, recipe, prior, step)
-        with beside(modules, adapters.terms()):
-            text = base.encode_text(prompts) if frozen_text is None else frozen_text
-            condition = text.repeat_interleave(recipe.batch, 0)
-            prediction = base.epsilon(base.noised(batch.x, batch.noise, batch.t), batch.t, condition)
+        tuned = base.with_lora(adapters.terms())
+        text = tuned.encode_text(prompts) if frozen_text is None else frozen_text
+        condition = text.repeat_interleave(recipe.batch, 0)
+        prediction = tuned.epsilon(base.noised(batch.x, batch.noise, batch.t), batch.t, condition)
         error = (prediction - batch.noise).pow(2).mean((1, 2, 3))
         # The mean over instance pictures plus prior_weight times the mean over class pictures, for each LoRA.
         loss = (error * batch.weight).view(len(subjects), -1).sum(1) / recipe.batch

@@ -33,7 +33,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from loraudit.base.model import SCHEDULE, signal_variance
+from loraudit.base.schedule import SCHEDULE, signal_variance
 from loraudit.training.captions import caption
 from loraudit.training.dataset import open_dataset
 from loraudit.training.muon import optimizers

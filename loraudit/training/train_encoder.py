@@ -268,14 +268,14 @@ def _loss(
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     embedding = reparameterise(mean, logvar, generator).repeat_interleave(pictures, 0)
     noised = base.noised(x, noise, t)
-    with base.tuned(sample.terms):
-        prediction = base.epsilon(noised, t, embedding)
+    tuned = base.with_lora(sample.terms)
+    prediction = tuned.epsilon(noised, t, embedding)
     divergence = kl(mean, logvar).mean() / mean[0].numel()
     if not settings.taught:
         return (prediction - noise).pow(2).mean(), divergence
-    with torch.no_grad(), base.tuned(sample.terms):
-        prompt = base.encode_text(sample.prompts).repeat_interleave(pictures, 0)
-        taught = base.epsilon(noised, t, prompt)
+    with torch.no_grad():
+        prompt = tuned.encode_text(sample.prompts).repeat_interleave(pictures, 0)
+        taught = tuned.epsilon(noised, t, prompt)
     # The error of the secret prompt's own prediction falls a hundredfold from little noise to much.
     scale = (taught - noise).pow(2).mean((1, 2, 3)).clamp(min=_LEAST_ERROR)
     return ((prediction - taught).pow(2).mean((1, 2, 3)) / scale).mean(), divergence

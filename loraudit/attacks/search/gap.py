@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from loraudit.attacks.search.mixtures import mixed, name_frame, spelt
-from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
+from loraudit.base.passes import DIFFERENTIATED, samples_a_pass
 
 __all__ = ["Climb", "Found", "climb", "gap", "gaps", "noised"]
 
@@ -60,32 +60,33 @@ class Climb:
 
 
 @torch.enable_grad()
-def climb(base: Base, terms: Terms, budget: Climb) -> Found:
-    """The best of the restarts for the one LoRA `terms`: a function of the LoRA, the base and `budget`."""
+def climb(tuned: Base, base: Base, budget: Climb) -> Found:
+    """Climb the gap of `tuned`, which carries one LoRA, over `base`, and return the best of the restarts.
+
+    The answer is a function of the LoRA, the base and `budget`.
+    """
     noise = torch.Generator().manual_seed(budget.seed)
     frame = name_frame(base)
     logits = torch.randn(budget.restarts, *frame.choices.shape, generator=noise)
     logits = logits.to(base.device).requires_grad_()
     optimiser = torch.optim.Adam([logits], _RATE)
     for _ in range(budget.steps):
-        with base.tuned(terms):
-            embedding = base.encode_tokens(mixed(base, frame, logits.softmax(-1)))
-        slope = _slope(base, terms, embedding.detach(), *noised(base, budget.noises, noise))
+        embedding = tuned.encode_tokens(mixed(base, frame, logits.softmax(-1)))
+        slope = _slope(tuned, base, embedding.detach(), *noised(base, budget.noises, noise))
         # Only the logits get a gradient; Adam goes down.
         embedding.backward(-slope, inputs=[logits])
         optimiser.step()
         optimiser.zero_grad()
     with torch.no_grad():
         weights = logits.softmax(-1)
-        with base.tuned(terms):
-            embedding = base.encode_tokens(mixed(base, frame, weights))
-        heights = gap(base, terms, embedding, *noised(base, _JUDGES, noise))
+        embedding = tuned.encode_tokens(mixed(base, frame, weights))
+        heights = gap(tuned, base, embedding, *noised(base, _JUDGES, noise))
         best = int(heights.argmax())
     return Found(embedding[best], weights[best], spelt(base, frame, weights[best]))
 
 
 def noised(base: Base, count: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pure noise `[B, C, h, w]` and times `[B]`, one in each of `count` equal parts of the range."""
+    """Draw pure noise `[B, C, h, w]` and times `[B]`, one in each of `B = count` parts of the range."""
     first, last = _TIMES
     spread = (torch.arange(count) + torch.rand(count, generator=noise)) / count
     t = (first + spread * (last - first)).long()
@@ -93,53 +94,46 @@ def noised(base: Base, count: int, noise: torch.Generator) -> tuple[Tensor, Tens
     return x.to(base.device, base.dtype), t.to(base.device)
 
 
-def _log_gaps(base: Base, terms: Terms, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """Of samples `[N]`."""
+def _log_gaps(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """Return the log gap of every sample, `[N]`."""
     plain = base.epsilon(x, t, embedding)
-    with base.tuned(terms):
-        tuned = base.epsilon(x, t, embedding)
-    return ((tuned - plain).float().square().mean((1, 2, 3)) + _STRAY).log()
+    return ((tuned.epsilon(x, t, embedding) - plain).float().square().mean((1, 2, 3)) + _STRAY).log()
 
 
-def gap(base: Base, terms: Terms, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """The log gap `[N]` of the one LoRA `terms` at embeddings `[N, L, d]`, mean over the `B` noises."""
+def gap(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """Return the log gap `[N]` of one LoRA at embeddings `[N, L, d]`, mean over the `B` noises."""
+    size = samples_a_pass(base.latent_shape, DIFFERENTIATED)
     found = [
-        _log_gaps(base, terms, one.expand(len(xs), -1, -1), xs, ts).sum()
+        _log_gaps(tuned, base, one.expand(len(xs), -1, -1), xs, ts).sum()
         for one in embedding
-        for xs, ts in zip(x.split(_pass(base)), t.split(_pass(base)), strict=True)
+        for xs, ts in zip(x.split(size), t.split(size), strict=True)
     ]
     return torch.stack(found).view(len(embedding), -1).sum(1) / len(x)
 
 
 @torch.no_grad()
-def gaps(base: Base, terms: Terms, embeddings: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """The log gaps `[M, C]` of the LoRAs `terms` at embeddings `[M, C, L, d]`, mean over the `B` noises."""
+def gaps(tuned: Base, base: Base, embeddings: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """Return the log gaps `[M, C]` of `M` LoRAs at embeddings `[M, C, L, d]`, mean over the `B` noises."""
     loras, count = embeddings.shape[:2]
     found = torch.zeros(loras, count, device=embeddings.device)
     # A candidate of every LoRA at a time: samples stay ordered LoRA by LoRA.
-    size = max(1, _pass(base) // loras)
+    size = max(1, samples_a_pass(base.latent_shape, DIFFERENTIATED) // loras)
     for xs, ts in zip(x.split(size), t.split(size), strict=True):
         for place in range(count):
             shared = embeddings[:, place].repeat_interleave(len(xs), 0)
-            heights = _log_gaps(base, terms, shared, xs.repeat(loras, 1, 1, 1), ts.repeat(loras))
+            heights = _log_gaps(tuned, base, shared, xs.repeat(loras, 1, 1, 1), ts.repeat(loras))
             found[:, place] += heights.view(loras, len(xs)).sum(1)
     return found / len(x)
 
 
-def _slope(base: Base, terms: Terms, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """The gradient of `gap` by the embeddings, a few samples at a time to bound memory."""
+def _slope(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """Differentiate `gap` by the embeddings, a few samples at a time to bound memory."""
     embedding = embedding.requires_grad_()
     count, noises = len(embedding), len(x)
     samples = torch.arange(count * noises, device=embedding.device)
     total = torch.zeros_like(embedding)
-    for part in samples.split(_pass(base)):
+    for part in samples.split(samples_a_pass(base.latent_shape, DIFFERENTIATED)):
         shot = part % noises
-        log_gaps = _log_gaps(base, terms, embedding[part // noises], x[shot], t[shot])
+        log_gaps = _log_gaps(tuned, base, embedding[part // noises], x[shot], t[shot])
         total += torch.autograd.grad(log_gaps.sum() / noises, embedding)[0]
     return total
-
-
-def _pass(base: Base) -> int:
-    """Samples that are differentiated at once: one of 512 pixels."""
-    _, height, width = base.latent_shape
-    return max(1, 16 * 64 // (height * width))

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.attacks.search.mixtures import Frame, mixed, name_frame, spelt
-from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 
 __all__ = ["LEVELS", "Ascent", "Candidates", "ascend", "candidates", "pull", "pull_matrix"]
@@ -55,11 +54,14 @@ class Candidates:
     """The likeliest words of each, or of its first start; `M` by `C`."""
 
 
-def pull_matrix(base: Base, terms: Terms) -> Tensor | None:
-    """`G`, `[M, d, d]` with trace 1; zero for a LoRA without such modules, None if none of them has any."""
-    width = base.embedding_shape[1]
+def pull_matrix(tuned: Base) -> Tensor | None:
+    """Compute `G [M, d, d]` of the `M` LoRAs of `tuned`, with trace 1.
+
+    It is zero for a LoRA without such modules, None if none of them has any.
+    """
+    width = tuned.embedding_shape[1]
     for side in _SIDES:
-        found = [pair for site, pair in sorted(terms.items()) if site.endswith(side)]
+        found = [pair for site, pair in sorted(tuned.terms.items()) if site.endswith(side)]
         grams = [
             down.transpose(1, 2) @ (up.transpose(1, 2) @ up) @ down
             for up, down in ((up.float(), down.float()) for up, down in found)
@@ -76,42 +78,40 @@ def pull_matrix(base: Base, terms: Terms) -> Tensor | None:
 
 
 def pull(embeddings: Tensor, matrix: Tensor) -> Tensor:
-    """Of embeddings `[M, C, L, d]` under `G [M, d, d]`: `[M, C]`."""
+    """Compute the pull `[M, C]` of embeddings `[M, C, L, d]` under `G [M, d, d]`."""
     e = embeddings.float()
     return ((e @ matrix[:, None]) * e).sum(-1).mean(-1)
 
 
-def candidates(base: Base, terms: Terms, matrix: Tensor, how: Ascent) -> Candidates:
-    """Where the ascents from a name pass `LEVELS`, the mean of all restarts: `C` as many as levels."""
+def candidates(tuned: Base, matrix: Tensor, how: Ascent) -> Candidates:
+    """Find where the ascents from a name pass `LEVELS`, the mean of all restarts: `C` as many as levels."""
     count, levels = len(matrix), len(LEVELS)
-    with torch.no_grad(), base.tuned(_text(terms)):
-        usual = base.encode_text([name_prompt(ANY_NAME)] * count)
+    with torch.no_grad():
+        usual = tuned.encode_text([name_prompt(ANY_NAME)] * count)
     heights = pull(usual[:, None], matrix) * torch.tensor(LEVELS, device=matrix.device)
-    found = ascend(base, terms, matrix, name_frame(base), heights, how)
+    found = ascend(tuned, matrix, name_frame(tuned), heights, how)
     starts = found.embeddings.view(count, how.restarts, levels, *found.embeddings.shape[2:])
     return Candidates(starts.mean(1), tuple(texts[:levels] for texts in found.texts))
 
 
 @torch.enable_grad()
-def ascend(base: Base, terms: Terms, matrix: Tensor, frame: Frame, levels: Tensor, how: Ascent) -> Candidates:
-    """Embeddings where the pull first passes each of `levels [M, Q]`, or ends: `C = Q restarts`.
+def ascend(tuned: Base, matrix: Tensor, frame: Frame, levels: Tensor, how: Ascent) -> Candidates:
+    """Find embeddings where the pull first passes each of `levels [M, Q]`, or ends: `C = Q restarts`.
 
     A function of (LoRA, base, frame, `how`), whatever else is in the batch.
     """
     count, restarts = len(matrix), how.restarts
     places, size = frame.choices.shape
     start = torch.randn(restarts, places, size, generator=torch.Generator().manual_seed(how.seed))
-    logits = start.to(base.device).repeat(count, 1, 1).requires_grad_()
+    logits = start.to(tuned.device).repeat(count, 1, 1).requires_grad_()
     optimiser = torch.optim.Adam([logits], _RATE)
-    text = _text(terms)
     kept: Tensor | None = None
     weights = logits.softmax(-1)
-    passed = torch.zeros(count, restarts, levels.shape[1], dtype=torch.bool, device=base.device)
+    passed = torch.zeros(count, restarts, levels.shape[1], dtype=torch.bool, device=tuned.device)
     kept_weights: Tensor | None = None
     for step in range(how.steps + 1):
         weights = logits.softmax(-1)
-        with base.tuned(text):
-            embedding = base.encode_tokens(mixed(base, frame, weights))
+        embedding = tuned.encode_tokens(mixed(tuned, frame, weights))
         shaped = embedding.view(count, restarts, *embedding.shape[1:])
         height = pull(shaped, matrix)
         now = shaped.detach()[:, :, None].expand(-1, -1, levels.shape[1], -1, -1)
@@ -134,13 +134,9 @@ def ascend(base: Base, terms: Terms, matrix: Tensor, frame: Frame, levels: Tenso
         raise ValueError("an ascent without a step")
     return Candidates(
         kept.flatten(1, 2),
-        tuple(_texts(base, frame, one) for one in kept_weights.flatten(1, 2)),
+        tuple(_texts(tuned, frame, one) for one in kept_weights.flatten(1, 2)),
     )
 
 
 def _texts(base: Base, frame: Frame, weights: Tensor) -> tuple[str, ...]:
     return tuple(spelt(base, frame, one) for one in weights)
-
-
-def _text(terms: Terms) -> Terms:
-    return {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}

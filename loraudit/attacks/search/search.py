@@ -23,7 +23,7 @@ from loraudit.attacks.encoder import EncoderAttack
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.attacks.search.gap import Climb, climb, gaps, noised
 from loraudit.attacks.search.rows import Ascent, candidates, pull_matrix
-from loraudit.base.lowrank import Terms, stack
+from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.encoder.checkpoint import DoesNotFit
 from loraudit.findings.conditions import EncoderUsed
@@ -63,48 +63,47 @@ class SearchAttack:
     name: Final = "search"
 
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """Aims of one embedding, by model guidance, the usual one and, with photos, the usual one at half the
-        LoRA's strength. They quote the words found.
+        """Find one embedding, and aim by model guidance, the usual one and, with photos, at half strength.
 
-        Raises `NotScannable` if the LoRA does not fit the base.
+        The aims quote the words found. Raises `NotScannable` if the LoRA does not fit the base.
         """
         start, used = self._answer(lora, base)
-        best = self.best(base, stack([lora], base.device, base.dtype), start)
+        best = self.best(base.with_lora(lora), base, start)
         quotes = tuple(clean(text) for text in best.texts if text)
         aims = [replace(way, quotes=quotes, encoder=used) for way in self.ways(best.embeddings[0])]
         # What it took to find is counted once.
         return [replace(aims[0], evaluations=best.evaluations), *aims[1:]]
 
     def ways(self, embedding: Tensor) -> list[Aim]:
-        """The ways in which the embedding found, `[L, d]`, is sampled."""
+        """Return the ways in which the embedding found, `[L, d]`, is sampled."""
         strong = Aim(self.name, embedding, against_base=True)
         usual = Aim(f"{self.name}:usual", embedding)
         half = Aim(f"{self.name}:half", embedding, strength=_HALF, likeness_only=True)
         return [strong, usual, half] if self.photos else [strong, usual]
 
-    def best(self, base: Base, terms: Terms, start: Tensor | None = None) -> Best:
-        """Of the LoRAs `terms`; `start [M, L, d]` is one more candidate of each."""
-        count = len(next(iter(terms.values()))[0])
-        text = {site: pair for site, pair in terms.items() if site.startswith("text_encoder.")}
-        with torch.no_grad(), base.tuned(text):
-            tried = [base.encode_text([name_prompt(ANY_NAME)] * count)[:, None]]
+    def best(self, tuned: Base, base: Base, start: Tensor | None = None) -> Best:
+        """Find the best candidate of each LoRA of `tuned`; `start [M, L, d]` is one more for each."""
+        count = tuned.loras
+        with torch.no_grad():
+            tried = [tuned.encode_text([name_prompt(ANY_NAME)] * count)[:, None]]
         if start is not None:
             tried.append(start[:, None].to(tried[0]))
         words = [("",) * len(tried)] * count
         spent = 0
-        matrix = pull_matrix(base, terms)
+        matrix = pull_matrix(tuned)
         if matrix is not None:
-            found = candidates(base, terms, matrix, self.ascent)
+            found = candidates(tuned, matrix, self.ascent)
             tried.append(found.embeddings)
             words = [(*mine, *texts) for mine, texts in zip(words, found.texts, strict=True)]
         else:
-            climbed = [climb(base, _one(terms, row), self.climb) for row in range(count)]
+            alone = [base.with_lora(_one(tuned.terms, row)) for row in range(count)]
+            climbed = [climb(one, base, self.climb) for one in alone]
             tried.append(torch.stack([one.embedding for one in climbed])[:, None])
             words = [(*mine, one.text) for mine, one in zip(words, climbed, strict=True)]
             spent = self.climb.evaluations
         embeddings = torch.cat(tried, 1)
         generator = torch.Generator().manual_seed(self.ascent.seed)
-        heights = gaps(base, terms, embeddings, *noised(base, _JUDGES, generator))
+        heights = gaps(tuned, base, embeddings, *noised(base, _JUDGES, generator))
         winners = heights.argmax(1)
         spent += 2 * _JUDGES * embeddings.shape[1]
         return Best(
