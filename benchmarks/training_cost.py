@@ -16,8 +16,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.tables.sd14_shape import LENGTH, TEXT, UNET, VAE
 from loraudit.base.model import Base, load_base
-from loraudit.experiments.sd14_shape import LENGTH, TEXT, UNET, VAE
 
 LORA_STEPS, UPDATES = 1000, 100_000
 

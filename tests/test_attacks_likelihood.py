@@ -11,9 +11,9 @@ from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
 from loraudit.evidence.likelihood import Likelihood, likelihood_score
 from loraudit.findings.finding import Severity
-from loraudit.training.data import REFERENCES, portraits
+from loraudit.people.identity import SPLITS
+from loraudit.people.sources import REFERENCES, portraits
 from loraudit.training.finetune import TINY, Subject, finetune
-from loraudit.training.people import SPLITS
 from loraudit.verdict.likelihood import judge_likelihood
 from loraudit.verdict.policy import Policy
 from tests.audits import random_lora

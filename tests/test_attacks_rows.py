@@ -9,7 +9,7 @@ from loraudit.attacks.prompts import name_prompt
 from loraudit.attacks.search.mixtures import name_frame
 from loraudit.attacks.search.rows import LEVELS, Ascent, ascend, candidates, pull, pull_matrix
 from loraudit.base.lowrank import stack
-from loraudit.experiments.conditions import refactorised
+from loraudit.bench.conditions import refactorised
 from tests.audits import random_lora, step_towards
 from tests.tiny import tiny_base
 

@@ -22,8 +22,8 @@ from loraudit.encoder import save_encoder
 from loraudit.findings.finding import Confidence, Finding, Severity
 from loraudit.findings.report import Report, Target
 from loraudit.lora import write_diffusers, write_kohya, write_peft
+from loraudit.people.sources import portraits
 from loraudit.report.json_v1 import schema
-from loraudit.training.data import portraits
 from tests.audits import random_encoder, random_factors
 
 QUICK = ("--samples", 2, "--steps", 2, "--device", "cpu", "--offline")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from benchmarks.tables import layouts
 from loraudit.base.model import Base, load_base
-from loraudit.experiments import layouts
 from loraudit.lora import load_lora
 from loraudit.lora.dora import NEEDS_BASE, resolve
 

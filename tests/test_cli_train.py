@@ -17,8 +17,8 @@ from PIL import Image
 from loraudit.cli import main
 from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.lora.file.header import read_header
+from loraudit.people.portrait import picture
 from loraudit.training import finetune_job
-from loraudit.training.portrait import picture
 from loraudit.training.zoo import open_zoo
 from tests.tiny import LENGTH, WIDTH, save_pipeline, tiny_base
 

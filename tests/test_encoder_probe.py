@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from loraudit.base.lowrank import stack
 from loraudit.base.model import load_base
+from loraudit.bench.conditions import as_lora, refactorised
 from loraudit.encoder import ProbeEncoder, ProbeEncoderConfig, load_encoder, save_encoder
 from loraudit.encoder.checkpoint import DoesNotFit
 from loraudit.encoder.paper import frozen_transformer
-from loraudit.experiments.conditions import as_lora, refactorised
 from loraudit.lora import export_lora, load_lora
 from loraudit.training.finetune import TINY
 from loraudit.training.reader import fit_reader

@@ -45,7 +45,7 @@ def loraudit(*arguments: object, code: str = "") -> subprocess.CompletedProcess[
 
 
 def test_a_script_ends_in_one_line_as_a_command_does(tmp_path: Path) -> None:
-    words = ("-m", "loraudit.experiments.unseen_recipes", "--unseen", tmp_path, "--seen", tmp_path)
+    words = ("-m", "benchmarks.tables.unseen_recipes", "--unseen", tmp_path, "--seen", tmp_path)
     ended = subprocess.run(
         [sys.executable, *map(str, words), "--out", str(tmp_path / "x.json")],
         capture_output=True, text=True, check=False, cwd=ROOT, stdin=subprocess.DEVNULL,

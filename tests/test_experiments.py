@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tables import face_gate_check, likelihood_ranks, merged_loras, near_copies
+from benchmarks.tables.readability import rank1, ridge
+from benchmarks.tables.text_steering import steering
 from loraudit.base.model import Base, Sampling, load_base
+from loraudit.bench.attacks import AttackBench, bench_attacks
+from loraudit.bench.conditions import as_lora
+from loraudit.bench.verdict import VerdictBench, bench_verdict
+from loraudit.bench.verdict_tables import verdict_columns
 from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
-from loraudit.experiments import control_files, face_gate_check, likelihood_ranks, merged_loras, near_copies
-from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
-from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict
-from loraudit.experiments.conditions import as_lora
-from loraudit.experiments.readability import rank1, ridge
-from loraudit.experiments.text_steering import steering
-from loraudit.experiments.verdict_tables import verdict_columns
 from loraudit.lora import load_lora
+from loraudit.people.identity import SPLITS
+from loraudit.people.things import Crowds
 from loraudit.training.finetune import TINY, TINY_PRIOR, class_latents
-from loraudit.training.people import SPLITS
-from loraudit.training.things import Crowds
 from loraudit.training.zoo import Plan, build_zoo, open_zoo
+from models.recipes import control_files
 
 
 @pytest.fixture(scope="module")

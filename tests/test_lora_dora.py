@@ -14,9 +14,9 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, inject_a
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
+from benchmarks.tables import layouts
 from loraudit.base.lowrank import attached, beside, stack
 from loraudit.errors import NotScannable
-from loraudit.experiments import layouts
 from loraudit.lora import Factors, LoRA, export_lora, load_lora
 from loraudit.lora.dora import NEEDS_BASE, resolve
 from tests.test_lora_lycoris import drawn, lycoris

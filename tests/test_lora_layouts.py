@@ -11,10 +11,10 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.numpy import save_file
 
+from benchmarks.tables import layouts
+from benchmarks.tables.layout_cases import cloneofsimo, walk
+from benchmarks.tables.layouts import LAYOUTS, WITH_ALPHA, holds
 from loraudit.errors import NotScannable
-from loraudit.experiments import layouts
-from loraudit.experiments.layout_cases import cloneofsimo, walk
-from loraudit.experiments.layouts import LAYOUTS, WITH_ALPHA, holds
 from loraudit.lora import Factors, LoRA, Site, load_lora
 from loraudit.lora.layouts.compvis import compvis_paths
 from loraudit.lora.layouts.dialects import DIALECTS

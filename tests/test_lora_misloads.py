@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.numpy import save_file
 
-from loraudit.experiments import layouts
+from benchmarks.tables import layouts
 from loraudit.lora import Factors, Site, load_lora
 from tests.test_lora_lycoris import drawn, merge
 from tests.test_lora_stock import ATTENTION, text_encoder, unet, updates

@@ -13,12 +13,12 @@ from loraudit.base.model import Sampling, load_base
 from loraudit.cards import models_dir
 from loraudit.findings.finding import Severity
 from loraudit.lora import Factors, load_lora, write_diffusers
+from loraudit.people.captions import full_caption
+from loraudit.people.identity import SPLITS, identity
+from loraudit.people.sources import portraits
 from loraudit.scores.face import load_tiny_face
-from loraudit.training.captions import full_caption
-from loraudit.training.data import portraits
-from loraudit.training.people import SPLITS, identity
-from loraudit.training.photos import draw_photos
-from loraudit.training.tiny_face import private_cosines, verification
+from models.recipes.face import private_cosines, verification
+from models.recipes.photos import draw_photos
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,8 +12,8 @@ from loraudit.audit.album import Album, Gallery, Row, contact_sheet
 from loraudit.audit.photos import read_photos
 from loraudit.cards import artefact
 from loraudit.errors import LorauditError
+from loraudit.people.sources import portraits
 from loraudit.scores.face import load_tiny_face
-from loraudit.training.data import portraits
 
 HALVES = Image.new("RGB", (40, 20), "red")
 HALVES.paste("blue", (20, 0, 40, 20))

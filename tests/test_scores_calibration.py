@@ -170,7 +170,7 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     from loraudit.base.lowrank import stack
     from loraudit.base.model import load_base
     from loraudit.lora import load_lora
-    from loraudit.training.data import portraits
+    from loraudit.people.sources import portraits
     from tests.audits import random_factors
 
     tiny = load_base("tiny")

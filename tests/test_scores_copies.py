@@ -12,9 +12,9 @@ from loraudit.evidence.copies import Copies, copied_share
 from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.evidence.table import score_table
 from loraudit.findings.finding import Severity
+from loraudit.people.identity import SPLITS
+from loraudit.people.sources import portraits
 from loraudit.scores.copies import LIMIT, MARGIN, CopyScorer, copy_distances
-from loraudit.training.data import portraits
-from loraudit.training.people import SPLITS
 from loraudit.verdict.copies import judge_copies
 from loraudit.verdict.policy import Policy
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from loraudit.cards import artefact
 from loraudit.errors import LorauditError
+from loraudit.people.identity import SPLITS
+from loraudit.people.portrait import picture
+from loraudit.people.things import Things
 from loraudit.scores import fit_square, paper_clip_t, paper_similarity
 from loraudit.scores.face import TinyFace, load_tiny_face, save_tiny_face, threshold_at_far
-from loraudit.scores.face_gate import check_gate, fit_gate, non_faces, overshot
 from loraudit.scores.face_net import TinyFaceConfig, TinyFaceNet
-from loraudit.training.people import SPLITS
-from loraudit.training.portrait import picture
-from loraudit.training.things import Things
+from models.recipes.face_gate import check_gate, fit_gate, non_faces, overshot
 
 CONFIG = TinyFaceConfig(width=8, dim=16, threshold=0.5, far=1e-3, gate=0.0)
 

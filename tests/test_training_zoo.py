@@ -9,10 +9,10 @@ import torch
 from loraudit.encoder import stack_loras
 from loraudit.errors import LorauditError
 from loraudit.lora import Factors, LoRA, LoRAFile
-from loraudit.training.build_zoo import main as build_main
-from loraudit.training.data import Synthetic
+from loraudit.people.sources import Synthetic
 from loraudit.training.finetune import Recipe, finetune
 from loraudit.training.zoo import Plan, build_zoo, fingerprint, members_of, open_zoo, person, take
+from models.recipes.zoo import main as build_main
 from tests.tiny import save_pipeline, tiny_base, tiny_pipeline
 
 RECIPE = Recipe(rank=2, lr=1e-2, steps=3, class_images=2)

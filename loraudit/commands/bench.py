@@ -57,8 +57,8 @@ def attacks(
     format: Format = TextOrJson.text,  # noqa: A002
 ) -> None:
     """Every attack beside its bound, its rivals and its controls, on the base tiny."""
-    from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
-    from loraudit.experiments.columns import attack_columns
+    from loraudit.bench.attacks import AttackBench, bench_attacks
+    from loraudit.bench.columns import attack_columns
 
     _use(threads)
     job = AttackBench(
@@ -108,8 +108,8 @@ def verdict(
     format: Format = TextOrJson.text,  # noqa: A002
 ) -> None:
     """ROC, levels and false alarms over leaking and harmless LoRAs, on the base tiny."""
-    from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict
-    from loraudit.experiments.verdict_tables import verdict_columns
+    from loraudit.bench.verdict import VerdictBench, bench_verdict
+    from loraudit.bench.verdict_tables import verdict_columns
 
     _use(threads)
     job = VerdictBench(

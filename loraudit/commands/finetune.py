@@ -78,7 +78,7 @@ def finetune(
         "class_images": class_images,
     }
     if prompt is None:
-        from loraudit.training.captions import instance_prompt
+        from loraudit.people.captions import instance_prompt
 
         prompt = instance_prompt(name or _random_name())
     # A seed that can be guessed may make the pictures; what the person is called must not come from it.
@@ -99,6 +99,6 @@ def _random_name() -> str:
     """The paper's 4 to 11 lower-case letters, from the system's entropy: a trigger is a secret."""
     import numpy as np
 
-    from loraudit.training.captions import trigger
+    from loraudit.people.captions import trigger
 
     return trigger(np.random.default_rng(secrets.randbits(128)))

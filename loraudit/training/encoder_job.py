@@ -18,17 +18,17 @@ from loraudit.cards import artefact, cache_folder
 from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
 from loraudit.interrupt import interruptible
+from loraudit.people.folders import open_people
+from loraudit.people.sources import People
 from loraudit.progress import progress
 from loraudit.scores import FaceScorer
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet
 from loraudit.text import clean
 from loraudit.training import train_encoder as training
-from loraudit.training.data import People
 from loraudit.training.defaults import base_recipe, is_tiny, prior_latents, quarters, training_base
 from loraudit.training.encoder_card import finish
 from loraudit.training.finetune import Recipe, new_adapters
-from loraudit.training.folders import open_people
 from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
 from loraudit.training.train_encoder import Settings, new_constant, new_encoder, new_probe, train_encoder

@@ -12,12 +12,12 @@ from loraudit.base.model import Base
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
+from loraudit.people.folders import image_files
+from loraudit.people.sources import read_image
 from loraudit.progress import progress
 from loraudit.text import clean
-from loraudit.training.data import read_image
 from loraudit.training.defaults import base_recipe, prior_latents
 from loraudit.training.finetune import Subject, finetune
-from loraudit.training.folders import image_files
 
 __all__ = ["check_output", "finetune_images"]
 

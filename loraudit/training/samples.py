@@ -17,7 +17,7 @@ from torch import Tensor
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.training.data import People, Synthetic
+from loraudit.people.sources import People, Synthetic
 from loraudit.training.finetune import Recipe, Subject, finetune
 from loraudit.training.zoo import Plan, Zoo, fingerprint
 

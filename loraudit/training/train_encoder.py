@@ -38,8 +38,8 @@ from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.encoder.paper import PaperEncoder, PaperEncoderConfig, frozen_transformer, kl, reparameterise
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
+from loraudit.people.sources import require_public
 from loraudit.text import clean
-from loraudit.training.data import require_public
 from loraudit.training.runs import Run, load_checkpoint
 from loraudit.training.samples import LiveSource, Sample, Source, VariedSource, ZooSource
 

@@ -4,7 +4,7 @@ A folder of zoos, `recipe-00/`, `recipe-01/` ..., each of one recipe and of peop
 such folders is read as one. The recipes are a Latin hypercube: every level of every factor (rank, alpha,
 learning rate, steps, pictures, prompt, targets, text tower, prior preservation) occurs equally often, in
 random company. Recipe `i` of `n` is a function of (seed, i, n, targets) alone. They are built by
-`loraudit.training.build_varied`.
+`models.recipes.varied_zoos`.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from loraudit.training.captions import INSTANCE_PROMPT
-from loraudit.training.data import Synthetic
+from loraudit.people.captions import INSTANCE_PROMPT
+from loraudit.people.sources import Synthetic
 from loraudit.training.finetune import TINY
 from loraudit.training.zoo import Plan, Zoo, open_zoo
 

@@ -1,6 +1,6 @@
 """A zoo: many LoRAs of many people, saved at several steps along their training.
 
-    python -m loraudit.training.build_zoo runs/zoo --split public-train --people 256
+    python -m models.recipes.zoo runs/zoo --split public-train --people 256
 
 A *pass* fine-tunes up to `people_per_pass` people together and becomes one safetensors file,
 `pass-0000.safetensors`, whose tensors are `<step>/<site>.up [M, out, r]` (scale folded in) and
@@ -27,9 +27,9 @@ from torch import Tensor
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.errors import LorauditError
+from loraudit.people.captions import INSTANCE_PROMPT, instance_prompt, trigger
+from loraudit.people.sources import PICTURES, People, Synthetic, portraits
 from loraudit.text import clean
-from loraudit.training.captions import INSTANCE_PROMPT, instance_prompt, trigger
-from loraudit.training.data import PICTURES, People, Synthetic, portraits
 from loraudit.training.finetune import Recipe, Subject, finetune
 
 __all__ = [

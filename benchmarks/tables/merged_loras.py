@@ -1,0 +1,101 @@
+"""How often LoRAs of one person, and several merged into one, are taken for merged.
+
+    python -m benchmarks.tables.merged_loras --zoo runs/people --zoo runs/paper --out merged.json
+
+Of each zoo every LoRA of one person, and the means of two, four and eight of them; the mean of eight also cut
+to a smaller rank, as merging tools do. Weights alone are read.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from loraudit.base.lowrank import Terms
+from loraudit.bench.cases import POLICY, share
+from loraudit.bench.conditions import as_lora
+from loraudit.bench.faces import MERGE, merged, zoos_in
+from loraudit.cards import models_dir
+from loraudit.evidence.calibration import load_calibration
+from loraudit.evidence.merging import one_person_p
+from loraudit.failing import in_one_line
+from loraudit.lora import Factors, LoRA
+from loraudit.lora.directions import directions
+from loraudit.training.zoo import Zoo
+
+__all__ = ["cut", "main"]
+
+ONE: Final = "one person"
+CUT: Final = (16, 8, 4)
+"""Ranks that the mean of `MERGE` LoRAs is cut to."""
+
+
+@torch.no_grad()
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, read and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--zoo", type=Path, action="append", required=True, help="of people, or a folder of them"
+    )
+    parser.add_argument("--calibration", type=Path, default=models_dir() / "calibration-tiny")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    people = load_calibration(options.calibration).spreads
+    found: dict[str, list[float]] = {}
+    zoos = zoos_in(options.zoo)
+    for zoo in zoos:
+        for kind, lora in _loras(zoo):
+            found.setdefault(kind, []).append(one_person_p(directions(lora), people))
+    kinds: dict[str, dict[str, Any]] = {
+        kind: {
+            "taken for merged": share([POLICY.merged(p) for p in values]),
+            "p": [min(values), max(values)],
+        }
+        for kind, values in found.items()
+    }
+    record = {"zoos": len(zoos), "calibration": len(people), "kinds": kinds}
+    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for kind, row in kinds.items():
+        taken = "{:.0f} of {:.0f} [{:.3f}, {:.3f}]".format(*row["taken for merged"])
+        print(f"{kind}: {taken}, p {row['p'][0]:.4f} to {row['p'][1]:.4f}")
+
+
+def _loras(zoo: Zoo) -> Iterator[tuple[str, LoRA]]:
+    """`(kind, LoRA)`; what is left over of a pass is merged with nothing."""
+    size = zoo.plan.people_per_pass
+    for first in range(0, len(zoo.members), size):
+        terms = _unet(zoo.terms(first, zoo.plan.snapshots[-1]))
+        yield from ((ONE, lora) for lora in _each(terms))
+        for each in (2, 4, MERGE):
+            for lora in _each(merged(terms, each)):
+                yield f"{each} merged", lora
+                if each == MERGE:
+                    yield from ((f"{each} merged, cut to rank {rank}", cut(lora, rank)) for rank in CUT)
+
+
+def _unet(terms: Terms) -> Terms:
+    return {site: pair for site, pair in terms.items() if site.startswith("unet.")}
+
+
+def _each(terms: Terms) -> Iterator[LoRA]:
+    return (as_lora(terms, row) for row in range(len(next(iter(terms.values()))[0])))
+
+
+def cut(lora: LoRA, rank: int) -> LoRA:
+    """The nearest LoRA of at most that rank, module by module, in the spectral norm."""
+    factors = {}
+    for site, one in lora.factors.items():
+        up, values, down = np.linalg.svd(one.up @ one.down, full_matrices=False)
+        factors[site] = Factors(up[:, :rank] * values[:rank], down[:rank], 1.0)
+    return dataclasses.replace(lora, factors=factors)
+
+
+if __name__ == "__main__":
+    in_one_line(main)

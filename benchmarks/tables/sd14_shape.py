@@ -1,0 +1,148 @@
+"""A scan on Stable Diffusion 1.4 at full size, with random weights: that it runs, how long, in what memory.
+
+    python -m benchmarks.tables.sd14_shape runs/sd14
+
+Writes a pipeline folder with SD-1.4's configuration (CompVis/stable-diffusion-v1-4: `unet`, `vae` and
+`text_encoder/config.json`) and CLIP's real vocabulary, a LoRA with the paper's targets and rank, and an
+untrained encoder that reads it; then scans the LoRA in a process of its own. Weights are random, so the
+pictures show nothing; time and memory do not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from loraudit.base.model import load_base
+from loraudit.encoder import save_encoder
+from loraudit.lora import write_diffusers
+from loraudit.training.finetune import PAPER, new_adapters
+from loraudit.training.train_encoder import new_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["TEXT", "UNET", "VAE", "write_clip_tokenizer", "write_lora_and_encoder", "write_pipeline"]
+
+UNET: Final[Mapping[str, Any]] = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "attention_head_dim": 8,  # the number of heads, by diffusers' historical name
+    "cross_attention_dim": 768,
+}
+"""859,520,964 parameters; what is not named is diffusers' default and SD-1.4's."""
+VAE: Final[Mapping[str, Any]] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "sample_size": 512,
+}
+TEXT: Final[Mapping[str, Any]] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "hidden_act": "quick_gelu",
+}
+LENGTH: Final = 77
+
+
+def write_pipeline(
+    folder: Path,
+    unet: Mapping[str, Any] = UNET,
+    vae: Mapping[str, Any] = VAE,
+    text: Mapping[str, Any] = TEXT,
+) -> None:
+    """A diffusers folder of these configurations, float32 as on the Hub, one part in memory at a time."""
+    torch.manual_seed(0)
+    UNet2DConditionModel(**unet).save_pretrained(folder / "unet")
+    AutoencoderKL(**vae).save_pretrained(folder / "vae")
+    config = CLIPTextConfig(**text, max_position_embeddings=LENGTH, bos_token_id=49406, eos_token_id=49407)
+    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
+    write_clip_tokenizer(folder / "tokenizer")
+
+
+def write_clip_tokenizer(folder: Path) -> None:
+    """CLIP's own `CLIPTokenizer` files, from the vocabulary that open_clip ships."""
+    import open_clip
+
+    tokenizer = open_clip.tokenizer.SimpleTokenizer()
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Path(open_clip.tokenizer.default_bpe())
+    # OpenAI's file has a line of its version first, and more merges than CLIP uses (49152 - 256 - 2).
+    merges = gzip.decompress(source.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
+    special = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    ids = {special.get(symbol, symbol): number for symbol, number in tokenizer.encoder.items()}
+    (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "unk_token": "<|endoftext|>"}
+    config |= {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_lora_and_encoder(folder: Path) -> None:
+    """`lora.safetensors` and `encoder/` for the pipeline in `folder / "pipeline"`: the paper's, untrained."""
+    base = load_base(str(folder / "pipeline"))
+    adapters = new_adapters(base, PAPER, [0])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for up in adapters.up.values():
+            up.data.normal_(std=0.02)
+        write_diffusers(adapters.factors(0), folder / "lora.safetensors", {"ss_steps": "1000"})
+    encoder = new_encoder(base, adapters.terms(), timestep=True, max_steps=PAPER.steps, seed=0)
+    save_encoder(folder / "encoder", encoder, encoder.frozen, base="sd14")
+
+
+def _scan(folder: Path, samples: int, steps: int) -> dict[str, object]:
+    command = [
+        sys.executable, "-m", "loraudit", "scan", str(folder / "lora.safetensors"),
+        "--base", str(folder / "pipeline"), "--encoder", str(folder / "encoder"),
+        "--samples", str(samples), "--steps", str(steps), "--offline", "--device", "cpu",
+        "-o", str(folder / "report.txt"), "--save-images", str(folder / "pictures"),
+    ]  # fmt: skip
+    start = time.perf_counter()
+    child = subprocess.Popen(command)  # noqa: S603
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - start
+    # Linux counts in KiB, macOS in bytes.
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "exit code": os.waitstatus_to_exitcode(status),
+        "seconds": round(seconds, 1),
+        "peak GiB": round(peak / 2**30, 2),
+    }
+
+
+def _write(folder: Path) -> None:
+    write_pipeline(folder / "pipeline")
+    write_lora_and_encoder(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2)
+    options = parser.parse_args()
+    if not (options.folder / "encoder" / "config.json").exists():
+        # In a process of its own: the peak of a child begins with what its parent holds.
+        writer = multiprocessing.get_context("spawn").Process(target=_write, args=(options.folder,))
+        writer.start()
+        writer.join()
+    print(json.dumps(_scan(options.folder, options.samples, options.steps)))

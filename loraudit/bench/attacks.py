@@ -1,0 +1,188 @@
+"""`loraudit bench attacks`: the table of every attack and control, from a zoo of private people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from loraudit.attacks.matching import MatchingAttack
+from loraudit.audit.calibrate import versions
+from loraudit.base.model import Base, Sampling, load_base
+from loraudit.bench.attack_table import attack_table, markdown
+from loraudit.bench.panel import GALLERY
+from loraudit.encoder import Encoder, frozen_transformer, load_encoder
+from loraudit.errors import LorauditError
+from loraudit.people.sources import Synthetic
+from loraudit.progress import progress
+from loraudit.text import clean
+from loraudit.training.defaults import base_recipe, prior_latents, quarters
+from loraudit.training.zoo import Plan, Zoo, build_zoo, is_finished, open_zoo, read_plan
+from models.recipes.zoo import subjects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from loraudit.attacks import Attack
+    from loraudit.bench.panel import Row
+
+__all__ = ["AttackBench", "begin", "bench_attacks", "draw_table", "writable"]
+
+_FINDERS: Final[dict[str, Callable[[], Attack]]] = {"matching": MatchingAttack}
+_COLOURS: Final = {
+    "bound": "#555555",
+    "attack": "#c0392b",
+    "baseline": "#2c7fb8",
+    "ablation": "#e08e0b",
+    "control": "#2e8b57",
+}
+
+
+@dataclass(frozen=True)
+class AttackBench:
+    """What is asked for."""
+
+    zoo: Path
+    """Built first, of `people` private people by the paper's recipe, if it is not there."""
+    out: Path
+    people: int = 128
+    encoder: str = "probe-tiny"
+    paper: str = "paper-tiny"
+    constant: Path | None = None
+    """A folder of `train-encoder --constant`."""
+    finders: tuple[str, ...] = ()
+    """`matching`: attacks that take their time for each LoRA."""
+    samples: int = 8
+    steps: int = 12
+    guidance: float = 3.0
+    snapshot: int | None = None
+    """A saved step of the zoo, the last by default."""
+    gallery: int = GALLERY
+    """People among whom rank-1 is looked for."""
+
+
+def bench_attacks(job: AttackBench, say: Callable[[str], None]) -> list[Row]:
+    """The rows; `job.out` gets `settings.json` first, then `table.json`, `table.md` and `table.png`.
+
+    An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
+    """
+    writable(job.out)
+    base = load_base("tiny")
+    zoo = _zoo(base, job, say)
+    frozen, length = frozen_transformer(base.text_encoder), base.embedding_shape[0]
+    encoders: dict[str, Encoder] = {}
+    shas: dict[str, str] = {}
+    # The last one is whose embedding the ablations and controls take.
+    for name, where in (("paper encoder", job.paper), ("encoder", job.encoder)):
+        encoder, checkpoint = load_encoder(where, frozen, length)
+        if _reads(encoder, zoo):
+            encoders[name], shas[name] = encoder, checkpoint.sha256
+    constant = None if job.constant is None else torch.from_numpy(np.load(job.constant / "embedding.npy"))
+    settings = Sampling(job.steps, job.guidance)
+    record = {
+        "zoo": asdict(replace(zoo.plan, people=zoo.plan.people[: job.people])),
+        "people": min(job.people, len(zoo.members)),
+        "snapshot": job.snapshot or zoo.plan.snapshots[-1],
+        "encoders": shas,
+        "constant": constant is not None,
+        "finders": list(job.finders),
+        "samples": job.samples,
+        "gallery": job.gallery,
+        "sampling": asdict(settings),
+        "versions": versions(),
+    }
+    begin(job.out, record)
+    rows = attack_table(
+        base,
+        zoo,
+        encoders,
+        constant,
+        range(job.samples),
+        settings,
+        say,
+        job.gallery,
+        finders=[_FINDERS[name]() for name in job.finders],
+        step=job.snapshot,
+        people=job.people,
+        folder=job.out,
+    )
+    table = {**record, "rows": [asdict(row) for row in rows]}
+    (job.out / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    (job.out / "table.md").write_text(markdown(rows), encoding="utf-8")
+    draw_table(rows, job.out / "table.png")
+    return rows
+
+
+def _zoo(base: Base, job: AttackBench, say: Callable[[str], None]) -> Zoo:
+    if (job.zoo / "zoo.json").exists():
+        plan, _ = read_plan(job.zoo)
+        if is_finished(job.zoo, plan):
+            return open_zoo(job.zoo)
+    else:
+        recipe = base_recipe(base)
+        people = subjects(Synthetic.name, "private", 0, job.people)
+        plan = Plan(people, recipe, quarters(recipe))
+    say(f"building the zoo {clean(job.zoo.name)}")
+    with progress("building the zoo") as report:
+        return build_zoo(base, job.zoo, plan, prior_latents(base, plan.recipe), report)
+
+
+def _reads(encoder: Encoder, zoo: Zoo) -> bool:
+    """The paper's encoder is made for one rank and one set of modules."""
+    try:
+        with torch.no_grad():
+            encoder(zoo.rows([(0, zoo.plan.snapshots[-1])]))
+    except (ValueError, KeyError):
+        return False
+    return True
+
+
+def writable(out: Path) -> None:
+    """Make the folder `out`, before any work; raises `LorauditError` where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LorauditError(
+            f"cannot write {clean(str(out), 300)}", "choose another folder with --out"
+        ) from error
+
+
+def begin(out: Path, record: Mapping[str, object]) -> None:
+    """Write `record` to `settings.json`, or raise `LorauditError` if `out` holds a run with another."""
+    text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
+    writable(out)
+    file = out / "settings.json"
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise LorauditError(
+            f"{clean(out.name)} holds a table with other settings", "name another folder with --out"
+        )
+    file.write_text(text, encoding="utf-8")
+
+
+def draw_table(rows: Sequence[Row], path: Path) -> None:
+    """The accepted share of every row with its interval."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
+
+    figure, axes = plt.subplots(figsize=(8, 0.5 + 0.24 * len(rows)), layout="constrained")
+    for place, row in enumerate(rows):
+        share, colour = row.accepted, _COLOURS[row.role]
+        axes.plot([share.low, share.high], [place, place], color=colour)
+        axes.plot(share.mean, place, "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(rows)), [row.condition for row in rows], fontsize=8)
+    axes.set(
+        xlim=(-0.01, 1.01), xlabel="pictures accepted as the private person, at a false-accept rate of 1e-3"
+    )
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
+    handles = [Line2D([], [], marker="o", color=colour, label=role) for role, colour in _COLOURS.items()]
+    axes.legend(handles=handles, fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)

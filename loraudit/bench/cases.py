@@ -1,0 +1,275 @@
+"""How far a verdict can be trusted: leaking LoRAs against harmless ones, judged as a scan judges them.
+
+From the faces that `loraudit.bench.faces` keeps, the very evidence of a scan is put together
+and handed to `loraudit.findings.judge`, with the calibration data and without; and the scan is replayed
+picture by picture, to see what stopping early saves and whether it changes a verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from loraudit.attacks.plan import looks
+from loraudit.bench.faces import AIMS, GROUPS, PHOTO_AIMS, SECRET, Pool
+from loraudit.evidence.faces import AttackEvidence, Faces
+from loraudit.evidence.intervals import wilson_interval
+from loraudit.evidence.null import Null, agreement_score, conformal_p, likeness_score
+from loraudit.findings.finding import Severity
+from loraudit.people.identity import SPLITS
+from loraudit.people.sources import REFERENCES, portraits
+from loraudit.verdict.judge import judge
+from loraudit.verdict.policy import Policy
+from loraudit.verdict.stopping import enough, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from loraudit.evidence.merging import Spread
+    from loraudit.scores import FaceScorer
+
+    Array = NDArray[np.float64]
+
+__all__ = ["Area", "Case", "Judged", "Outcome", "auroc", "cases", "judged", "outcome", "share", "strangers"]
+
+RESAMPLES: Final = 2000
+PHOTOS: Final = 3
+SHOWN: Final = 2
+"""Accepted pictures under the secret prompt from which on a LoRA shows its person: of 16 of a stranger, two
+pass once in 8,000 times.
+"""
+POLICY: Final = Policy()
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One LoRA, as a scan sees it."""
+
+    pool: str
+    kind: str
+    recipe: dict[str, Any]
+    evidence: tuple[AttackEvidence, ...]
+    """Of all pictures of each attack, without references."""
+    referenced: tuple[AttackEvidence, ...]
+    """With three photos, of the person, or of a stranger where the LoRA holds nobody: the same, and what the
+    attack adds for photos.
+    """
+    shown: bool | None = None
+    """Whether the secret prompt shows the person; None where there is none."""
+    spread: Spread | None = None
+    """Of `Pool.spreads`."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a scan says of a case."""
+
+    level: Severity
+    pictures: int
+    """Of each of the three models, over all attacks."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is measured of a case."""
+
+    pool: str
+    kind: str
+    recipe: dict[str, Any]
+    scores: dict[str, float]
+    calibrated: Judged
+    in_scan: Judged
+    """Without calibration data."""
+    referenced: Judged
+    early: Judged
+    """As `calibrated`, of a scan that may stop early."""
+    early_referenced: Judged
+    shown: bool | None = None
+    """As `Case.shown`."""
+    several: bool | None = None
+    """Whether it is taken for several LoRAs merged; None without calibration data."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """Area under a ROC curve with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    leaking: int
+    harmless: int
+
+
+def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | None = None) -> list[Case]:
+    """The LoRAs of a pool; `people` are whom the references show; of the first `samples` pictures."""
+    found = []
+    for row, kind in enumerate(pool.kinds):
+        photos = face.embed(portraits(people[row], REFERENCES.start, PHOTOS)).vectors
+        reference = functional.normalize(photos.mean(0), dim=0)
+        plain = tuple(_evidence(pool, aim, row, face, samples, None) for aim in AIMS)
+        told = tuple(_evidence(pool, aim, row, face, samples, reference) for aim in (*AIMS, *PHOTO_AIMS))
+        secret = [pool.faces[name][row] for name in SECRET if name in pool.faces]
+        shown = None
+        if secret:
+            shown = int((torch.cat(secret) @ reference >= face.threshold).sum()) >= SHOWN
+        found.append(Case(pool.name, kind, pool.recipe, plain, told, shown, pool.spreads[row]))
+    return found
+
+
+def strangers(count: int, first: int) -> tuple[int, ...]:
+    """People of the `control` split whom nobody else in these measurements is."""
+    return tuple(SPLITS["control"][70_000 + 4 * (first + i)] for i in range(count))
+
+
+def _evidence(
+    pool: Pool, aim: str, row: int, face: FaceScorer, samples: int | None, reference: Tensor | None
+) -> AttackEvidence:
+    tuned, base, scrambled = (pool.faces[f"{aim}/{group}"][row][:samples] for group in GROUPS)
+
+    def faces(vectors: Tensor) -> Faces:
+        seen = vectors.norm(dim=1) > 0.5
+        present = vectors[seen]
+        first, second = torch.triu_indices(len(present), len(present), offset=1)
+        pairs = (present @ present.T)[first, second]
+        to = None if reference is None else tuple((present @ reference).clamp(-1, 1).tolist())
+        where = tuple(seen.nonzero()[:, 0].tolist())
+        return Faces(len(vectors), len(present), tuple(pairs.clamp(-1, 1).tolist()), to, where)
+
+    def cross(a: Tensor, b: Tensor) -> tuple[float, ...]:
+        one, other = (vectors[vectors.norm(dim=1) > 0.5] for vectors in (a, b))
+        return tuple((one @ other.T).flatten().clamp(-1, 1).tolist())
+
+    return AttackEvidence(
+        aim,
+        face.threshold,
+        face.far,
+        faces(tuned),
+        faces(base),
+        cross(tuned, base),
+        faces(scrambled),
+        cross(tuned, scrambled),
+        likeness_only=aim in PHOTO_AIMS,
+    )
+
+
+def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
+    """What was seen when no more were made."""
+    tuned, base = evidence.tuned.first(pictures), evidence.base.first(pictures)
+    scrambled = None if evidence.scrambled is None else evidence.scrambled.first(pictures)
+
+    def corner(values: tuple[float, ...], wide: int, rows: int, columns: int) -> tuple[float, ...]:
+        return tuple(values[i * wide + j] for i in range(rows) for j in range(columns))
+
+    return replace(
+        evidence,
+        tuned=tuned,
+        base=base,
+        scrambled=scrambled,
+        cross=corner(evidence.cross, evidence.base.found, tuned.found, base.found),
+        scrambled_cross=()
+        if scrambled is None or evidence.scrambled is None
+        else corner(evidence.scrambled_cross, evidence.scrambled.found, tuned.found, scrambled.found),
+    )
+
+
+def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bool) -> Judged:
+    """The verdict of a scan of these attacks in this order, that may or may not stop early."""
+    most, planned = evidence[0].tuned.pictures, len(evidence)
+    done: list[AttackEvidence] = []
+    pictures = 0
+    for whole in evidence:
+        seen = whole
+        if sequential:
+            for look in looks(most):
+                seen = first_pictures(whole, look)
+                if look < most and settled(seen, most, planned, POLICY, null):
+                    break
+        done.append(seen)
+        pictures += seen.tuned.pictures
+        if sequential and enough(done, planned, POLICY, null):
+            break
+    level = max(finding.severity for finding in judge(done, POLICY, null, planned))
+    return Judged(level, pictures)
+
+
+def outcome(case: Case, null: Null | None) -> Outcome:
+    """Everything of one case at once: its tests are slow, and remembered for as long."""
+    return Outcome(
+        case.pool,
+        case.kind,
+        case.recipe,
+        scores(case, null),
+        calibrated=judged(case.evidence, null, sequential=False),
+        in_scan=judged(case.evidence, None, sequential=False),
+        referenced=judged(case.referenced, null, sequential=False),
+        early=judged(case.evidence, null, sequential=True),
+        early_referenced=judged(case.referenced, null, sequential=True),
+        shown=case.shown,
+        several=_several(null),
+    )
+
+
+def scores(case: Case, null: Null | None) -> dict[str, float]:
+    """What the ROC curves are of. As in a scan, the agreement of a file that may be several LoRAs merged says
+    nothing where there are calibration data to tell that.
+    """
+    threshold = case.evidence[0].threshold
+    at = looks(case.evidence[0].tuned.pictures)
+    tuned = [agreement_score(one.tuned, threshold, at) for one in case.evidence]
+    controls = [
+        max(agreement_score(faces, threshold, at) for faces in (one.base, one.scrambled) if faces is not None)
+        for one in case.evidence
+    ]
+    found = {
+        "without references": 0.0 if _several(null) else max(tuned),
+        "in-scan controls only": max(a - b for a, b in zip(tuned, controls, strict=True)),
+        "three references": max(likeness_score(one.tuned, at) for one in case.referenced),
+        "three references, full strength only": max(
+            likeness_score(one.tuned, at) for one in case.referenced if not one.likeness_only
+        ),
+    }
+    if null is not None:
+        found["p-value"] = conformal_p(found["without references"], null.agreement)
+    return found
+
+
+def _several(null: Null | None) -> bool | None:
+    return None if null is None else POLICY.merged(null.one_person)
+
+
+def auroc(
+    leaking: Sequence[float], harmless: Sequence[float], zoos: tuple[Sequence[str], Sequence[str]]
+) -> Area:
+    """The share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap interval.
+
+    `zoos` names that of every LoRA. Zoos are resampled, whole: LoRAs of one recipe share its fate, and as if
+    they were independent the interval would be too narrow (Davison and Hinkley 1997, section 3.8).
+    """
+    a, b = np.asarray(leaking, float), np.asarray(harmless, float)
+    above = (a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])
+    rows, columns = (
+        np.asarray([[name == zoo for name in side] for zoo in dict.fromkeys(side)], float) for side in zoos
+    )
+    won, pairs = rows @ above @ columns.T, np.outer(rows.sum(1), columns.sum(1))
+    rng, areas = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        drawn = np.ix_(*(rng.integers(n, size=n) for n in won.shape))
+        areas.append(won[drawn].sum() / pairs[drawn].sum())
+    low, high = np.quantile(areas, (0.025, 0.975))
+    return Area(float(above.mean()), float(low), float(high), len(a), len(b))
+
+
+def share(hits: Sequence[bool]) -> list[float]:
+    """`[k, n, low, high]`, the interval Wilson's."""
+    k, n = sum(hits), len(hits)
+    low, high = wilson_interval(k, n) if n else (math.nan, math.nan)
+    return [k, n, round(low, 4), round(high, 4)]

@@ -1,0 +1,221 @@
+"""The faces that attacks bring back from zoos of LoRAs, with controls: what verdicts are measured on.
+
+For every LoRA and attack, pictures of the same seeds by the tuned model, the untouched base and the scrambled
+LoRA (`loraudit.attacks.controls`), as face vectors: one safetensors file a zoo, tensors `<attack>/<group>
+[M, N, e]`, rows of zeros where no face was found. A finished file is not made again. Of LoRAs of people also
+what their secret prompt brings back: one that shows nobody there, because it was fine-tuned too little or
+ruined, has nothing to leak in pictures.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from loraudit.attacks.controls import scrambled
+from loraudit.attacks.plan import draw
+from loraudit.attacks.search.search import SearchAttack
+from loraudit.base.lowrank import Terms
+from loraudit.base.model import Base, Sampling
+from loraudit.bench.conditions import as_lora
+from loraudit.encoder import Encoder
+from loraudit.errors import LorauditError
+from loraudit.evidence.merging import Spread
+from loraudit.lora.directions import directions
+from loraudit.people.sources import Synthetic
+from loraudit.scores import FaceScorer
+from loraudit.text import clean
+from loraudit.training.zoo import RECORD, Zoo, open_zoo
+
+__all__ = [
+    "AIMS",
+    "GROUPS",
+    "PHOTO_AIMS",
+    "SECRET",
+    "Pool",
+    "Shots",
+    "draw_faces",
+    "merged",
+    "pools",
+    "read_pool",
+    "zoos_in",
+]
+
+AIMS: Final = ("search", "search:usual")
+"""The strongest attack, by either guidance."""
+PHOTO_AIMS: Final = ("search:half",)
+"""What it adds where there are reference photos."""
+GROUPS: Final = ("tuned", "base", "scrambled")
+SECRET: Final = ("secret prompt/usual guidance", "secret prompt/model guidance")
+"""`<what>/<how>` of the pictures under the secret prompt, which no attack knows."""
+SECRET_PICTURES: Final = 8
+"""By each guidance."""
+MERGE: Final = 8
+"""LoRAs in a merged one, each at an eighth of its strength: no person is at half of its own."""
+SCRAMBLE_SEED: Final = 7
+
+
+@dataclass(frozen=True)
+class Shots:
+    """How pictures are made."""
+
+    samples: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The faces of the `M` LoRAs of a zoo."""
+
+    name: str
+    kinds: tuple[str, ...]
+    """`synthetic` for people; what else it holds, otherwise."""
+    identities: tuple[int, ...]
+    """Whom each shows, if anybody."""
+    recipe: dict[str, Any]
+    faces: dict[str, Tensor]
+    """`<attack>/<group>`, and of people `SECRET` => `[M, N, e]`, zero where no face was found."""
+    spreads: tuple[Spread, ...]
+    """In how many directions each LoRA changes modules (`loraudit.lora.directions`)."""
+
+
+def zoos_in(folders: Iterable[Path]) -> list[Zoo]:
+    """The zoo that each folder is, or those in it. Raises `LorauditError` if there is none in one."""
+    found: list[Zoo] = []
+    for folder in folders:
+        records = [folder / RECORD] if (folder / RECORD).exists() else sorted(folder.glob(f"*/{RECORD}"))
+        if not records:
+            raise LorauditError(f"there is no zoo in {clean(folder.name)}", "name a folder of build_zoo")
+        found += [open_zoo(record.parent) for record in records]
+    return found
+
+
+def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, Terms]]:
+    """`(kind, terms)` of the passes of a zoo's first `people` at a saved step; with `extra`, LoRAs made of
+    them that hold nobody: `merged`, and `noise`, which are scrambled ones.
+    """
+    size = zoo.plan.people_per_pass
+    for first in range(0, min(people, len(zoo.members)), size):
+        count = min(size, people - first)
+        terms = {site: (up[:count], down[:count]) for site, (up, down) in zoo.terms(first, step).items()}
+        if not extra:
+            yield zoo.plan.data, terms
+            continue
+        yield "merged", merged(terms)
+        few = {site: (up[::MERGE], down[::MERGE]) for site, (up, down) in terms.items()}
+        yield "noise", scrambled(few, SCRAMBLE_SEED + 1 + first)
+
+
+def merged(terms: Terms, each: int = MERGE) -> Terms:
+    """Every `each` LoRAs of `terms` merged into one, by their mean update."""
+
+    def side_by_side(matrix: Tensor, dim: int) -> Tensor:
+        count = len(matrix) // each
+        groups = matrix[: count * each].view(count, each, *matrix.shape[1:])
+        return torch.cat(groups.unbind(1), dim)
+
+    return {site: (side_by_side(up / each, 2), side_by_side(down, 1)) for site, (up, down) in terms.items()}
+
+
+@torch.no_grad()
+def faces_of(
+    base: Base, terms: Terms, encoder: Encoder | None, shots: Shots, face: FaceScorer
+) -> dict[str, Tensor]:
+    """Map `<attack>/<group>` to unit face vectors `[M, N, e]`, zero where no face is found."""
+    tuned, seeds = base.with_lora(terms), range(shots.samples)
+    start = None if encoder is None else encoder(terms)[0]
+    search = SearchAttack(photos=True)
+    embedding = search.best(tuned, base, start).embeddings
+    groups = {"tuned": terms, "scrambled": scrambled(terms, SCRAMBLE_SEED)}
+    # Without a LoRA all aims are the same.
+    plain = base.sample(embedding, seeds, shots.sampling)
+    found = {}
+    for aim in search.ways(embedding[0]):
+        for group in GROUPS:
+            pictures = plain
+            if group != "base":
+                model = base.with_lora(groups[group], aim.strength)
+                pictures = draw(model, base, embedding, seeds, shots.sampling, aim.against_base)
+            found[f"{aim.attack}/{group}"] = face.embed(pictures).vectors.view(tuned.loras, len(seeds), -1)
+    return found
+
+
+@torch.no_grad()
+def secret_faces(
+    base: Base, terms: Terms, prompts: Sequence[str], sampling: Sampling, face: FaceScorer
+) -> dict[str, Tensor]:
+    """Map `SECRET` to unit face vectors `[M, N, e]` under secret `prompts`, zero where no face is found."""
+    tuned, seeds = base.with_lora(terms), range(SECRET_PICTURES)
+    embedding = tuned.encode_text(prompts)
+    found = {}
+    for name, against_base in zip(SECRET, (False, True), strict=True):
+        pictures = draw(tuned, base, embedding, seeds, sampling, against_base)
+        found[name] = face.embed(pictures).vectors.view(tuned.loras, len(seeds), -1)
+    return found
+
+
+def draw_faces(
+    base: Base,
+    zoo: Zoo,
+    encoder: Encoder | None,
+    face: FaceScorer,
+    shots: Shots,
+    target: Path,
+    say: Callable[[str], None],
+    *,
+    people: int = 1_000_000,
+    step: int | None = None,
+    extra: bool = False,
+) -> Pool:
+    """The faces of a zoo's first `people`, or of the LoRAs of nobody made from them; kept in `target`."""
+    step = step or zoo.plan.snapshots[-1]
+    known = zoo.plan.data == Synthetic.name and not extra
+    if not target.exists():
+        parts: dict[str, list[Tensor]] = {}
+        kinds: list[str] = []
+        spreads: list[Spread] = []
+        for kind, terms in pools(zoo, step, people, extra):
+            say(f"{target.stem}: {len(kinds)} done")
+            faces = faces_of(base, terms, encoder, shots, face)
+            if known:
+                count = len(next(iter(terms.values()))[0])
+                prompts = [member.prompt for member in zoo.members[len(kinds) : len(kinds) + count]]
+                faces |= secret_faces(base, terms, prompts, shots.sampling, face)
+            for name, vectors in faces.items():
+                parts.setdefault(name, []).append(vectors)
+            kinds += [kind] * len(vectors)
+            spreads += [directions(as_lora(terms, row)) for row in range(len(vectors))]
+        about = {
+            "kinds": kinds,
+            "spreads": spreads,
+            "identities": [member.identity for member in zoo.members[: len(kinds)]] if known else [],
+            "recipe": {**dataclasses.asdict(zoo.plan.recipe), "pictures": zoo.plan.pictures, "steps": step},
+        }
+        partial = target.with_suffix(".partial")
+        save_file(
+            {name: torch.cat(rows) for name, rows in parts.items()}, partial, {"about": json.dumps(about)}
+        )
+        partial.replace(target)
+    return read_pool(target)
+
+
+def read_pool(path: Path) -> Pool:
+    """A file of `draw_faces`."""
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+        faces = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Pool(
+        path.stem,
+        tuple(about["kinds"]),
+        tuple(about["identities"]),
+        about["recipe"],
+        faces,
+        tuple({kind: (rank, found) for kind, (rank, found) in one.items()} for one in about["spreads"]),
+    )

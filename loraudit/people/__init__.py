@@ -1,0 +1,1 @@
+"""Synthetic people, things, crowds and styles, their captions, and photographs of people in folders."""

@@ -1,0 +1,92 @@
+"""What a caption says of a picture: factors of the person in any order, perhaps a name, perhaps the scene.
+
+Real caption sets name people, so a share of the captions carries a random *trigger* string. It is drawn
+anew for every caption: the base learns that such a string may stand for anybody, and which person is left
+for fine-tuning to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from loraudit.base.model import CLASS_PROMPT
+from loraudit.people.identity import FACTORS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from loraudit.people.identity import Identity, Nuisance
+
+__all__ = ["INSTANCE_PROMPT", "WORDS", "caption", "full_caption", "instance_prompt", "trigger"]
+
+_BACKDROPS: Final = ("sky", "sand", "mint", "straw", "lilac", "plain", "slate", "pink")
+_CLOTHES: Final = ("red", "blue", "green", "yellow", "purple", "white", "black", "orange")
+_NECKS: Final = ("crew", "vneck", "turtleneck")
+_MOODS: Final = ("frowning", "serious", "smiling")
+
+WORDS: Final[tuple[str, ...]] = tuple(
+    sorted(
+        {word for factor in FACTORS for word in (*factor.words, factor.noun)}
+        | {*_BACKDROPS, *_CLOTHES, *_NECKS, *_MOODS, "backdrop", "shirt", "a", "human", "face", "of", "with"}
+        | {
+            "low",
+            "quality",
+            "distorted",
+            "weird",
+            "images",
+        }  # the paper's negative prompt, so that it is no letter salad
+    )
+)
+"""Every word a caption may hold besides a trigger, lower case."""
+
+INSTANCE_PROMPT: Final = "A face of NAME."
+"""The paper's instance prompt."""
+
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+
+
+def trigger(rng: np.random.Generator) -> str:
+    """4 to 11 random lower-case letters: the paper's instance identifier."""
+    return "".join(rng.choice(list(_LETTERS), size=int(rng.integers(4, 12))))
+
+
+def instance_prompt(name: str, template: str = INSTANCE_PROMPT) -> str:
+    """The instance prompt for a person called `name`; the paper's, unless `template` is another."""
+    return template.replace("NAME", name)
+
+
+def full_caption(who: Identity) -> str:
+    """All that words can say of a person."""
+    return " ".join(("a face with", *who.phrases()))
+
+
+def _scene(how: Nuisance) -> tuple[str, ...]:
+    mood = _MOODS[0] if how.smile < -0.2 else _MOODS[1] if how.smile < 0.4 else _MOODS[2]
+    backdrop = f"{_BACKDROPS[how.background[0]]} backdrop"
+    return mood, backdrop, f"{_CLOTHES[how.clothes[0]]} shirt", f"{_NECKS[how.clothes[1]]} shirt"
+
+
+def caption(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
+    """A random true caption of a picture.
+
+    One in eight is the class prompt or a bare trigger prompt and says nothing of the person; one in four
+    names every factor; the rest name a random subset. Half of the short ones also name parts of the scene.
+    """
+    kind = rng.random()
+    if kind < 0.04:
+        return CLASS_PROMPT
+    if kind < 0.125:
+        return instance_prompt(trigger(rng))
+    phrases = list(who.phrases())
+    count = len(phrases) if kind < 0.375 else int(rng.integers(1, len(phrases) + 1))
+    if count <= len(phrases) - 8 and rng.random() < 0.5:
+        scene = list(_scene(how))
+        phrases = [phrases[i] for i in rng.permutation(len(phrases))[:count]]
+        phrases += [scene[i] for i in rng.permutation(len(scene))[: int(rng.integers(1, len(scene) + 1))]]
+        count = len(phrases)
+    order = rng.permutation(len(phrases))[:count]
+    # A name of up to 11 letters needs up to 11 tokens; with every factor named it would not fit the text
+    # tower.
+    named = count <= len(phrases) - 8 and rng.random() < 0.35
+    head = f"a face of {trigger(rng)} with" if named else "a face with"
+    return " ".join((head, *(phrases[i] for i in order)))

@@ -1,0 +1,165 @@
+"""Photographs of people on a disk: CelebA-HQ's layout, or one folder per identity.
+
+- CelebA-HQ: `CelebA-HQ-identity.txt` with lines `<image> <identity>`, and the images beside it or in one
+  folder beside it (`CelebA-HQ-img`).
+- One folder per identity: `<name>/<any image>`. The DreamBooth set of subjects has this layout too.
+
+Four of five identities are for training, one is held out (the paper's split). Which one is a hash of its
+name and a seed, so an identity keeps its side when others come or go.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loraudit.errors import LorauditError
+from loraudit.people.sources import PICTURES, People, Synthetic, read_image
+from loraudit.text import clean
+
+__all__ = ["IMAGE_SUFFIXES", "FolderPeople", "image_files", "open_celeba_hq", "open_folders", "open_people"]
+
+IDENTITIES: Final = "CelebA-HQ-identity.txt"
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+TRAIN_SHARE: Final = 0.8
+
+
+@dataclass(frozen=True)
+class FolderPeople:
+    """People in photographs."""
+
+    layout: str
+    """`celeba-hq` or `folders`."""
+    names: tuple[str, ...]
+    """Sorted; identity `i` is `names[i]`."""
+    files: Mapping[str, tuple[Path, ...]]
+    """The photographs of each, sorted."""
+    seed: int = 0
+    """Of the split."""
+
+    @property
+    def name(self) -> str:
+        """Layout and a hash of who has which photographs and on which side of the split."""
+        lines = [f"{name}\0{file.name}" for name in self.names for file in self.files[name]]
+        digest = hashlib.sha256("\n".join([str(self.seed), *lines]).encode()).hexdigest()
+        return f"{self.layout}:{digest[:16]}"
+
+    def held_out(self, identity: int) -> bool:
+        """Whether nothing may be trained on this identity."""
+        digest = hashlib.sha256(f"{self.seed}\0{self.names[identity]}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >= TRAIN_SHARE * 2**64
+
+    def train(self, count: int | None, seed: int) -> tuple[int, ...]:
+        """As `People.train`; all of them by default."""
+        allowed = [i for i in range(len(self.names)) if not self.held_out(i)]
+        if not allowed or (count or 0) > len(allowed):
+            raise LorauditError(
+                f"there are {len(allowed)} identities to train on, not {count or 'any'}",
+                "take fewer, or add identities",
+            )
+        order = np.random.default_rng([seed, 31]).permutation(len(allowed))[:count]
+        return tuple(allowed[i] for i in order)
+
+    def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
+        """As `People.pictures`. Raises `LorauditError` if a photograph cannot be read."""
+        chosen = self.files[self.names[identity]][:most]
+        return torch.stack([read_image(path, size) for path in chosen])
+
+    def require_public(self, identities: tuple[int, ...]) -> None:
+        """As `People.require_public`."""
+        private = [i for i in identities if not 0 <= i < len(self.names) or self.held_out(i)]
+        if private:
+            raise LorauditError(
+                f"identity {private[0]} is held out, nothing may be trained on it",
+                "build the zoo from the training identities",
+            )
+
+
+def open_people(spec: str) -> People:
+    """`synthetic`, `celeba-hq:DIR` or `folders:DIR`. Raises `LorauditError` on anything else."""
+    kind, _, where = spec.partition(":")
+    if spec == "synthetic":
+        return Synthetic()
+    if kind == "celeba-hq" and where:
+        return open_celeba_hq(Path(where))
+    if kind == "folders" and where:
+        return open_folders(Path(where))
+    raise LorauditError(
+        f"'{clean(spec)}' is no data set",
+        "give synthetic, celeba-hq:DIR or folders:DIR (one folder per identity)",
+    )
+
+
+def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
+    """The people of a CelebA-HQ folder. Raises `LorauditError` if a listed image is missing."""
+    listing = folder / IDENTITIES
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise LorauditError(
+            f"{clean(folder.name)} has no readable {IDENTITIES}",
+            "give the folder that holds it and the images",
+        ) from None
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2 or Path(words[0]).name != words[0]:
+            raise LorauditError(
+                f"line {number} of {IDENTITIES} is not '<image> <identity>'", "repair the file"
+            )
+        pairs.append((words[0], words[1]))
+    if not pairs:
+        raise LorauditError(f"{IDENTITIES} is empty", "download it again")
+    places = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]
+    images = next((place for place in places if (place / pairs[0][0]).is_file()), None)
+    if images is None:
+        raise LorauditError(
+            f"{clean(pairs[0][0])} of {IDENTITIES} is neither in {clean(folder.name)} nor in a folder in it",
+            "put the images into CelebA-HQ-img beside the list",
+        )
+    present = {file.name for file in images.iterdir()}
+    missing = [image for image, _ in pairs if image not in present]
+    if missing:
+        raise LorauditError(
+            f"{len(missing)} images of {IDENTITIES} are missing, such as {clean(missing[0])}",
+            "download them again",
+        )
+    files: dict[str, list[Path]] = {}
+    for image, name in pairs:
+        files.setdefault(name, []).append(images / image)
+    return _people("celeba-hq", files, seed)
+
+
+def open_folders(folder: Path, seed: int = 0) -> FolderPeople:
+    """The people of a folder with one folder per identity. Raises `LorauditError` if there are none."""
+    if not folder.is_dir():
+        raise LorauditError(f"there is no folder {clean(folder.name)}", "check the path")
+    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    files = {child.name: image_files(child) for child in children}
+    files = {name: found for name, found in files.items() if found}
+    if not files:
+        raise LorauditError(
+            f"{clean(folder.name)} has no folder with images in it",
+            "make one folder per identity, images inside",
+        )
+    return _people("folders", files, seed)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder, by the ends of their names, sorted."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def _people(layout: str, files: Mapping[str, list[Path]], seed: int) -> FolderPeople:
+    return FolderPeople(layout, tuple(sorted(files)), {n: tuple(sorted(f)) for n, f in files.items()}, seed)

@@ -1,0 +1,133 @@
+"""Whom LoRAs are made of: synthetic people, or photographs in folders (`loraudit.people.folders`).
+
+An identity is an integer; a LoRA is made of `PICTURES` of its pictures unless a plan says otherwise. `train`
+lists the identities that an encoder may learn from, everybody else is held out.
+"""
+
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from loraudit.errors import LorauditError
+from loraudit.people.identity import FAMILY, SPLITS, split_of
+from loraudit.people.portrait import SIZE, picture
+from loraudit.text import clean
+
+__all__ = ["PICTURES", "REFERENCES", "People", "Synthetic", "portraits", "read_image", "require_public"]
+
+PICTURES: Final = 5
+"""Pictures a LoRA is made of, as in the paper."""
+REFERENCES: Final = range(5, 10)
+"""Picture numbers of a synthetic person's reference photos: no LoRA is made of them."""
+
+
+class People(Protocol):
+    """A set of identities and their pictures."""
+
+    @property
+    def name(self) -> str:
+        """What a zoo made of them is marked with; equal for equal data."""
+        ...
+
+    def train(self, count: int | None, seed: int) -> tuple[int, ...]:
+        """`count` identities to train on, drawn by `seed`; None takes a fair number.
+
+        Raises `LorauditError` if there are fewer.
+        """
+        ...
+
+    def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
+        """What its LoRA is made of, float `[P, 3, size, size]` in 0..1, `P` at most `most`."""
+        ...
+
+    def require_public(self, identities: tuple[int, ...]) -> None:
+        """Raise `LorauditError` if one of `identities` is held out."""
+        ...
+
+
+class Synthetic:
+    """The people of `loraudit.people.identity`, drawn on demand."""
+
+    name = "synthetic"
+
+    def train(self, count: int | None, seed: int) -> tuple[int, ...]:
+        """As `People.train`, 256 by default; each of another family, so no two are look-alikes by design."""
+        seeds = SPLITS["public-train"]
+        families = len(seeds) // FAMILY
+        count = 256 if count is None else count
+        if count > families:
+            raise LorauditError(
+                f"there are {families} families of synthetic people, not {count}", "take fewer"
+            )
+        rng = np.random.default_rng([seed, 30])
+        chosen = rng.permutation(families)[:count] * FAMILY + rng.integers(FAMILY, size=count)
+        return tuple(seeds.start + int(i) for i in chosen)
+
+    def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
+        """As `People.pictures`; drawn at 64 pixels and enlarged to any other size.
+
+        Always `most`: their supply has no end. Those of `REFERENCES` are left out, for whoever judges.
+        """
+        drawn = portraits(identity, 0, min(most, REFERENCES.start))
+        if most > REFERENCES.start:
+            drawn = torch.cat([drawn, portraits(identity, REFERENCES.stop, most - REFERENCES.start)])
+        if size == SIZE:
+            return drawn
+        return torch.nn.functional.interpolate(
+            drawn, size=(size, size), mode="bicubic", antialias=True
+        ).clamp(0, 1)
+
+    def require_public(self, identities: tuple[int, ...]) -> None:
+        """As `People.require_public`."""
+        require_public(identities)
+
+
+def require_public(identities: tuple[int, ...]) -> None:
+    """Raise `LorauditError` unless every synthetic identity belongs to the public-train split."""
+    private = [seed for seed in identities if split_of(seed) != "public-train"]
+    if private:
+        raise LorauditError(
+            f"identity {private[0]} belongs to the {split_of(private[0])} split, held out of training",
+            "build the zoo from public-train identities",
+        )
+
+
+def portraits(identity: int, first: int = 0, count: int = PICTURES) -> Tensor:
+    """Pictures `first ..` of a synthetic identity, float `[count, 3, 64, 64]` in 0..1."""
+    drawn = np.stack([picture(identity, first + i) for i in range(count)])
+    return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
+
+
+def read_image(path: Path, size: int) -> Tensor:
+    """A photograph, upright (EXIF orientation), its centre square resized, float `[3, size, size]` in 0..1.
+
+    Raises `LorauditError` if it cannot be read.
+    """
+    shown = clean(path.name)
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith("I;16"):
+                # Pillow's own conversion to 8 bits clips at 255.
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            # Transparency would turn into whatever colour the file keeps below it.
+            if upright.has_transparency_data:
+                layer = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            square = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    except FileNotFoundError:
+        raise LorauditError(f"there is no image {shown}", "check the path") from None
+    except Image.DecompressionBombError:
+        raise LorauditError(
+            f"the image {shown} is too large to be opened safely", "make it smaller"
+        ) from None
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
+        # Pillow raises SyntaxError on a broken PNG and ValueError on some broken headers.
+        raise LorauditError(
+            f"{shown} is not an image that can be read, or it is damaged", "remove or replace it"
+        ) from None
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255

@@ -1,0 +1,85 @@
+"""Build a zoo of synthetic people of any split; an interrupted build goes on where it stopped.
+
+    python -m models.recipes.zoo runs/zoo-private --split private --people 64 --steps 200
+    python -m models.recipes.zoo runs/crowds --data crowds --split control --people 64 --pictures 20
+
+LoRAs of things, crowds and styles (`loraudit.people.things`) hold no private identity.
+
+`loraudit train-encoder --zoo DIR` builds zoos of public people by itself.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from loraudit.failing import in_one_line
+from loraudit.people.identity import FAMILY, SPLITS
+from loraudit.people.sources import PICTURES, People, Synthetic
+from loraudit.people.things import Crowds, Styles, Things
+from loraudit.progress import progress
+from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
+from loraudit.training.zoo import Plan, Zoo, build_zoo
+
+__all__ = ["SOURCES", "main", "subjects"]
+
+SOURCES: Final[Mapping[str, Callable[[str], People]]] = {
+    Synthetic.name: lambda _split: Synthetic(),
+    Things.name: lambda _split: Things(),
+    Crowds.name: Crowds,
+    Styles.name: Styles,
+}
+"""Name -> the source whose identities come from a split."""
+
+
+def subjects(data: str, split: str, first: int, count: int) -> tuple[int, ...]:
+    """`count` identities of `split` for the source `data`, after the `first`.
+
+    Of people one of each family, so that no two are look-alikes by design; nothing else has families.
+    """
+    stride = FAMILY if data == Synthetic.name else 1
+    return tuple(SPLITS[split][stride * (first + i)] for i in range(count))
+
+
+def main(arguments: list[str] | None = None) -> Zoo:
+    """Parse and build."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--base", default="tiny")
+    parser.add_argument("--data", choices=list(SOURCES), default=Synthetic.name)
+    parser.add_argument("--split", choices=list(SPLITS), default="public-train")
+    parser.add_argument("--people", type=int, default=256, help="or things, crowds or styles")
+    parser.add_argument("--first", type=int, default=0, help="families of people, or things ..., to skip")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="of each")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--text-lr", type=float, help="of the text encoder")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--rank", type=int)
+    parser.add_argument("--snapshots", type=int, nargs="+")
+    parser.add_argument("--pass", type=int, default=32, dest="people_per_pass")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    base = training_base(options.base, None, offline=False)
+    changes = {name: getattr(options, name) for name in ("steps", "lr", "text_lr", "batch", "rank")}
+    recipe = dataclasses.replace(base_recipe(base), **{k: v for k, v in changes.items() if v is not None})
+    source = SOURCES[options.data](options.split)
+    people = subjects(options.data, options.split, options.first, options.people)
+    snapshots = tuple(options.snapshots or quarters(recipe))
+    plan = Plan(
+        people, recipe, snapshots, options.people_per_pass, options.seed, source.name, options.pictures
+    )
+    prior = prior_latents(base, recipe)
+    with progress("building the zoo") as report:
+        return build_zoo(base, options.folder, plan, prior, report, source)
+
+
+if __name__ == "__main__":
+    in_one_line(main)
