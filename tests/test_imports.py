@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "findings": {"errors"},
     "lora": {"errors", "cards", "findings"},
     "bounded": {"errors", "lora"},
-    "gate": {"errors", "findings", "lora", "bounded"},
+    "gate": {"errors", "findings", "lora", "bounded", "report"},
     "target": {"errors", "findings", "lora"},
     "settings": {"errors", "lora", "bounded"},
     "inspection": {"errors", "lora"},

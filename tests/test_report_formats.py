@@ -1,7 +1,7 @@
 """One literal report in every format, compared whole.
 
-After a wanted change of words or layout, `python tests/test_report_formats.py` writes the golden files anew;
-read the difference before you keep it.
+After a wanted change of words or layout, `python tests/test_report_formats.py` writes the golden files and
+the schema anew; read the difference before you keep it.
 """
 
 import dataclasses
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import loraudit.report
 from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
 from loraudit.findings.exhibits import Distribution, ModuleNorm
 from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
 from loraudit.findings.report import Gap, Modules, Report, Target, unscannable
 from loraudit.report import FORMATS
+from loraudit.report.json_v1 import schema
 from loraudit.report.load import load_reports
 from loraudit.text import plain
 
@@ -292,3 +294,5 @@ def test_words_of_the_file_are_hidden_unless_revealed(name):
 if __name__ == "__main__":
     for golden, rendered in RENDERED.items():
         (GOLDEN / golden).write_text(rendered(), encoding="utf-8")
+    shipped = Path(loraudit.report.__file__).with_name("report_v1.schema.json")
+    shipped.write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import random
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loraudit.errors import LorauditError
+from loraudit.findings.exhibits import Distribution, ModuleNorm
 from loraudit.findings.exits import exit_code
 from loraudit.findings.report import unscannable
 from loraudit.report import FORMATS
@@ -71,6 +73,7 @@ def test_every_text_is_made_harmless():
     document["findings"][0]["id"] = "LA-X-001"
     document["settings"] |= {"depth": "attack"}
     document["target"] |= {"sha256": None}
+    document["settings"]["encoder"] |= {"sha256": "0" * 64}
     (report,) = load_reports(json.dumps(document).encode())
     for name, render in FORMATS.items():
         out = render([report], reveal=True, width=200)
@@ -113,6 +116,9 @@ def put(*keys, value):
         (put("target", "size_bytes", value=10**400), "is not a whole number"),
         (put("scores", 0, "value", value=10**400), "scores[0].value is not a number"),
         (put("scores", 0, "n", value=1.5), "is not a whole number"),
+        (put("scores", 0, "p_value", value=1.5), "scores[0].p_value is not a number in its range"),
+        (put("settings", "encoder", "sha256", value="ab"), "settings.encoder.sha256 is not a SHA-256"),
+        (put("settings", "encoder", "sha256", value=None), "settings.encoder.sha256 is not there"),
         (put("settings", "depth", value="deep"), "settings.depth is not one of"),
         (put("distributions", 0, "here", value=2), "is not a number in its range"),
         (put("update", 0, "frobenius", value=-1), "is not a number in its range"),
@@ -174,6 +180,60 @@ def test_a_report_of_an_earlier_version_is_read():
             finding.pop(name)
     (report,) = load_reports(json.dumps(document).encode())
     assert report.verdict.level is REPORT.verdict.level
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    "file",
+    [*sorted(ROOT.glob("tests/golden/*.json")), ROOT / "docs" / "example.json"],
+    ids=lambda file: file.name,
+)
+def test_reports_that_are_kept_round_trip(file: Path):
+    text = file.read_text(encoding="utf-8")
+    assert again(*load_reports(text.encode())) == load_reports(text.encode())
+    assert FORMATS["json"](load_reports(text.encode())) == text
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("tests/earlier/*.json")), ids=lambda file: file.name)
+def test_reports_of_earlier_layouts_are_read_whole(file: Path):
+    """Every member that was written then is written again, with the same value."""
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    (report,) = load_reports(file.read_bytes())
+    later = json.loads(FORMATS["json"]([report]))
+    lacked = {"path"} - set(earlier["target"]) | DOCUMENT.keys() - earlier.keys()
+    lacked |= DOCUMENT["findings"][0].keys() - earlier["findings"][0].keys()
+    assert lacked, "it is of an earlier layout"
+    for document, members in ((earlier, later), (earlier["target"], later["target"])):
+        for name in document.keys() - {"findings", "target", "verdict"}:
+            assert members[name] == document[name], name
+    assert later["verdict"]["level"] == earlier["verdict"]["level"], (
+        "its words are those of today's summaries"
+    )
+    for before, after in zip(earlier["findings"], later["findings"], strict=True):
+        for name, value in before.items():
+            assert after[name] == value, name
+
+
+def test_every_layout_of_docs_is_tried():
+    documents = [json.loads(file.read_bytes()) for file in sorted(ROOT.glob("docs/*.json"))]
+    assert [isinstance(one, dict) and "schema" in one for one in documents].count(True) == 1
+    assert len(list(ROOT.glob("tests/earlier/*.json"))) >= 3
+
+
+def test_what_is_not_finite_is_read_back():
+    """The writer puts null for it, so the reader takes null."""
+    odd = dataclasses.replace(
+        REPORT,
+        update=(ModuleNorm("unet.x", math.inf), ModuleNorm("unet.y", 1.0)),
+        distributions=(Distribution("agreement", math.nan, (0.5, math.nan), (math.nan,)),),
+    )
+    text = FORMATS["json"]([odd], reveal=True)
+    (report,) = load_reports(text.encode())
+    assert FORMATS["json"]([report], reveal=True) == text
+    for name in ("text", "markdown", "html", "sarif"):
+        assert FORMATS[name]([report]) == FORMATS[name]([odd])
 
 
 @pytest.fixture

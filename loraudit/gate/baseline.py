@@ -1,24 +1,27 @@
 """`--baseline`: what an earlier report found is known, and only what is new counts."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from loraudit.errors import LorauditError
 from loraudit.files import read_bounded
 from loraudit.findings.finding import Finding, Severity
 from loraudit.findings.fingerprints import fingerprint
 from loraudit.findings.report import Target
+from loraudit.report.document import MOST_BYTES, FindingV1, ReportV1, TargetV1
+from loraudit.report.kinds import HINT
+from loraudit.report.load import read_parts
+from loraudit.report.shapes import Many
 from loraudit.text import clean
 
 __all__ = ["Baseline", "read_baseline"]
 
-_MOST: Final = 100_000_000
-"""Bytes; a report of 2,000 files has about 20 million."""
-_SCHEMAS: Final = ("loraudit.report/1", "loraudit.reports/1")
-_HINT: Final = "write one with: loraudit scan TARGET --format json -o FILE"
+_REPORT: Final = ReportV1.part(
+    target=TargetV1.part("sha256"),
+    findings=Many(FindingV1.part("severity", "fingerprint", "allowed")),
+)
+"""The members that a comparison needs."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +55,26 @@ class Baseline:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The findings in the JSON report at `path`, but for those that were allowed, whose time may be over.
+    """Return the findings in the JSON report at `path`, but for those that were allowed until some day.
 
     Raises `LorauditError` if it is no such report.
     """
-    data = read_bounded(path, "the baseline", _MOST)
+    data = read_bounded(path, "the baseline", MOST_BYTES)
     shown = clean(str(path), 300)
     try:
-        document = json.loads(data)
-        if document["schema"] not in _SCHEMAS:
-            raise ValueError
-        known: dict[str, list[_Known]] = {}
-        for digits, one in _findings(document):
-            known.setdefault(digits, []).append(one)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        if error.args == ("fingerprint",):
-            raise LorauditError(
-                f"the baseline {shown} is of an earlier loraudit, whose findings have no fingerprint", _HINT
-            ) from None
-        raise LorauditError(f"the baseline {shown} is no report of a scan in JSON", _HINT) from None
-    return Baseline(known)
-
-
-def _findings(document: dict[str, Any]) -> Iterator[tuple[str, _Known]]:
-    for report in document.get("reports", [document]):
+        reports = read_parts(data, _REPORT)
+    except LorauditError:
+        raise LorauditError(f"the baseline {shown} is no report of a scan in JSON", HINT) from None
+    known: dict[str, list[_Known]] = {}
+    for report in reports:
         for finding in report["findings"]:
-            if finding.get("allowed") is None:
-                severity = Severity(finding["severity"])
-                yield str(finding["fingerprint"]), _Known(severity, report["target"]["sha256"])
+            if finding.get("allowed") is not None:
+                continue
+            if "fingerprint" not in finding:
+                raise LorauditError(
+                    f"the baseline {shown} is of an earlier loraudit, whose findings have no fingerprint",
+                    HINT,
+                )
+            one = _Known(finding["severity"], report["target"]["sha256"])
+            known.setdefault(finding["fingerprint"], []).append(one)
+    return Baseline(known)
