@@ -12,7 +12,7 @@ __all__ = ["INSTALL", "NEEDED", "Incomplete", "LorauditError", "NotScannable", "
 
 
 NEEDED: Final = (
-    "torch", "diffusers", "transformers", "safetensors", "open_clip", "facenet_pytorch", "PIL",
+    "torch", "diffusers", "transformers", "safetensors", "open_clip", "facenet_pytorch", "PIL", "scipy",
 )  # fmt: skip
 INSTALL: Final = "install what attacks need with: pip install 'loraudit[attack]'"
 

@@ -5,9 +5,12 @@ import random
 from itertools import combinations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from loraudit.evidence.faces import AttackEvidence, Faces
-from loraudit.evidence.intervals import Share, mean_interval, t_tail, wilson_interval
+from loraudit.evidence.intervals import Comparison, Share, mean_interval, t_tail, wilson_interval
 from loraudit.evidence.statistics import accepted_share, accepted_test, agreement_share, agreement_test
 from tests.test_findings import OTHER, SAME, THRESHOLD, clique, evidence
 
@@ -19,6 +22,16 @@ def test_wilson_interval_known_values():
     assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
     assert wilson_interval(20, 20)[1] == 1.0
     assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+@given(st.integers(1, 400), st.data(), st.sampled_from([0.5, 0.95, 0.998]))
+def test_wilson_interval_of_whole_counts_is_that_of_scipy(n, data, confidence):
+    k = data.draw(st.integers(0, n))
+    known = stats.binomtest(k, n).proportion_ci(confidence, "wilson")
+    assert wilson_interval(k, n, confidence) == pytest.approx((known.low, known.high), abs=1e-12)
+    # The counts of pairs are fractions: between those of its whole neighbours.
+    low, high = wilson_interval(k - k / (2 * n), n, confidence)
+    assert low <= known.low + 1e-12 and high <= known.high + 1e-12
 
 
 @pytest.mark.parametrize(("k", "n"), [(-1, 4), (5, 4), (1, 0)])
@@ -89,6 +102,11 @@ def test_accepted_test_is_fishers():
     assert accepted_test(share(3, 4), share(1, 4)).p_value == pytest.approx(17 / 70)
     assert accepted_test(share(8, 8), share(0, 8)).p_value == pytest.approx(1 / math.comb(16, 8))
     assert accepted_test(share(0, 8), share(0, 8)).p_value == 1.0
+    # Of five accepted, three or fewer of eight are tuned in 85 % of draws, four or fewer in 98.7 %.
+    assert accepted_test(share(3, 8), share(2, 8)).null_p95 == 4 / 8
+    # Without pictures there is nothing to tell.
+    for nothing in (accepted_test(share(0, 0), share(2, 8)), accepted_test(share(0, 0), share(0, 0))):
+        assert nothing == Comparison(1.0, 1.0)
 
 
 def test_accepted_counts_a_picture_without_a_face_as_not_accepted():

@@ -112,9 +112,11 @@ TORCH_FREE = (
     "rulebook", "report", "audit", "scan", "extras", "stock", "caching", "completing", "diagnosis", "request",
     "progress", "quick", "console", "failing", "outputs", "commands", "cli",
 )  # fmt: skip
-LIGHTEST = ("numpy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL")
+LIGHTEST = (
+    "numpy", "scipy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL",
+)  # fmt: skip
 HEAVY = (
-    "torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib",
+    "torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib", "scipy",
     "huggingface_hub",
 )  # fmt: skip
 
@@ -205,6 +207,7 @@ def command(*arguments: str) -> str:
         (command("scan", "FILE", "--depth", "weights", "--fail-on", "never"), HEAVY),
         (command("scrub", "FILE", "-o", "COPY"), LIGHTEST),
         (command("rules"), LIGHTEST),
+        (command("report", str(PACKAGE.parent / "docs/example.json"), "--fail-on", "never"), HEAVY),
     ],
     ids=[
         "package",
@@ -217,6 +220,7 @@ def command(*arguments: str) -> str:
         "weights",
         "scrub",
         "rules",
+        "report",
     ],
 )
 def test_light_commands_load_nothing_heavy(

@@ -34,8 +34,9 @@ class Comparison:
 
 
 def wilson_interval(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share `k / n`; effective, hence fractional, counts are welcome.
+    """Return Wilson's score interval (1927) of the share `k / n`; counts may be fractional.
 
+    `scipy.stats.binomtest` takes whole counts only, and pairs of pictures have an effective number.
     Returns (0, 1) for `n` = 0. Raises ValueError unless 0 <= k <= n and 0 < confidence < 1.
     """
     if not 0 <= k <= n:
@@ -70,22 +71,16 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
 
 def t_tail(t: float, nu: int) -> float:
-    """Chance that Student's t with `nu >= 1` degrees of freedom exceeds `t`, of either sign.
+    """Return the chance, 0..1, that Student's t with `nu` degrees of freedom exceeds `t`.
 
-    Exact sums for whole degrees of freedom: Abramowitz and Stegun 26.7.3 and 26.7.4.
+    Raises ValueError unless `nu` is at least 1.
     """
+    from scipy import stats
+
     if nu < 1:
+        # A tail of nan would pass for no evidence at all.
         raise ValueError(f"{nu} degrees of freedom")
-    theta = math.atan2(abs(t), math.sqrt(nu))
-    sine, square = math.sin(theta), math.cos(theta) ** 2
-    odd = nu % 2
-    term, total = (math.cos(theta) if odd else 1.0), 0.0
-    for k in range(nu // 2):
-        total += term
-        term *= square * (2 * k + 1 + odd) / (2 * k + 2 + odd)
-    inside = 2 / math.pi * (theta + sine * total) if odd else sine * total
-    tail = (1 - inside) / 2
-    return tail if t >= 0 else 1 - tail
+    return float(stats.t.sf(t, nu))
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -119,6 +119,8 @@ def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | 
 
 def _hardly_alike(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
     """Whether too few pictures to come will pass as the person in the photos, nor resemble them more."""
+    from scipy import stats
+
     cosines = evidence.tuned.to_reference or ()
     n, more = len(cosines), most - evidence.tuned.pictures
     mean, spread = fmean(cosines), max(stdev(cosines), _LEAST_SPREAD)
@@ -126,9 +128,7 @@ def _hardly_alike(evidence: AttackEvidence, most: int, policy: Policy, null: Nul
     pass_by = t_tail((evidence.threshold - mean) / (spread * math.sqrt(1 + 1 / n)), n - 1)
     passed = sum(cosine >= evidence.threshold for cosine in cosines)
     needed = policy.least_accepted(calibrated) - passed
-    chance = 1 - math.fsum(
-        math.comb(more, k) * pass_by**k * (1 - pass_by) ** (more - k) for k in range(min(needed, more + 1))
-    )
+    chance = float(stats.binom.sf(needed - 1, more, pass_by))
     if null is not None and null.likeness:
         chance += _mean_passes(cosines, quantile(null.likeness, 1 - policy.medium_p), more)
     return chance <= ERROR
@@ -156,12 +156,14 @@ def _surely_critical(claim: Claim, most: int, policy: Policy, null: Null | None)
 
 
 def _more(claim: Claim, most: int, fewest: int) -> float:
-    """Chance that `fewest` of `most` pictures show one person, given the matching pairs of the claim."""
+    """Return the chance that `fewest` of `most` pictures show one person, given the pairs that match."""
+    from scipy import stats
+
     n = claim.evidence.tuned.pictures
     # As many pictures of one person as make up that many pairs; without a pair, none or one.
     one_person = next(k for k in range(1, n + 1) if _pairs(k) >= min(claim.share.k, _pairs(n)))
     possible = (0, 1) if one_person == 1 else (one_person,)
-    weights = [_beta_binomial(k, n, 0.5, 0.5) for k in possible]
+    weights = [float(stats.betabinom.pmf(k, n, 0.5, 0.5)) for k in possible]
     reach = [_reach(k, n, most - n, fewest) for k in possible]
     return math.fsum(w * r for w, r in zip(weights, reach, strict=True)) / math.fsum(weights)
 
@@ -185,15 +187,7 @@ def _pairs(pictures: int) -> int:
 
 
 def _reach(k: int, n: int, more: int, fewest: int) -> float:
-    """Chance of at least `fewest` in `n + more` draws after `k` in `n`, under Jeffreys' prior."""
-    still = range(max(0, fewest - k), more + 1)
-    return math.fsum(_beta_binomial(j, more, k + 0.5, n - k + 0.5) for j in still)
+    """Return the chance of at least `fewest` in `n + more` draws after `k` in `n`, under Jeffreys' prior."""
+    from scipy import stats
 
-
-def _beta_binomial(k: int, n: int, a: float, b: float) -> float:
-    """Chance of `k` in `n` draws whose common chance is drawn from Beta(a, b)."""
-    return math.comb(n, k) * math.exp(_log_beta(a + k, b + n - k) - _log_beta(a, b))
-
-
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    return float(stats.betabinom.sf(fewest - k - 1, more, k + 0.5, n - k + 0.5))
