@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loraudit.cli import Commands, main
-from loraudit.completing import read_commands
+from loraudit.cli import main
+from loraudit.cli.app import Commands
+from loraudit.cli.completion import read_commands
 from loraudit.findings.finding import Severity
 
 ROOT = Path(__file__).parent.parent

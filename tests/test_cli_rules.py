@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from loraudit.cli import main
+from loraudit.cli.rules import rules_markdown, rules_text
 from loraudit.findings.finding import Severity
 from loraudit.metadata.judge import METADATA_RULES
-from loraudit.rulebook import rules_markdown, rules_text
 from loraudit.verdict.catalogue import catalogue
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import ACCEPTED, AGREEMENT, COPIES, LIKELIHOOD, TOO_FEW_FACES

@@ -32,8 +32,8 @@ def settings(project: Path, *lines: str) -> None:
 
 def options() -> dict[str, object]:
     """Every option of `scan` by its long name."""
-    from loraudit.cli import Commands
-    from loraudit.quick import LazyGroup
+    from loraudit.cli.app import Commands
+    from loraudit.cli.quick import LazyGroup
 
     group = LazyGroup.get_command(Commands(name="loraudit"), None, "scan")
     return {word[2:]: param for param in group.params for word in param.opts if word.startswith("--")}

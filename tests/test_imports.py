@@ -181,9 +181,9 @@ def test_light_parts_import_nothing_heavy(file: Path) -> None:
 def test_the_rules_notice() -> None:
     """The scanner sees relative, nested and aliased imports; otherwise its silence would mean nothing."""
     seen = {name for file in FILES for name, _ in imports(file)}
-    assert {"loraudit.lora", "loraudit.lora.file.header", "loraudit.inspection"} <= seen
-    late = dict(imports(PACKAGE / "commands/inspect.py"))
-    assert late["loraudit.inspection"] is False
+    assert {"loraudit.lora", "loraudit.lora.file.header", "loraudit.cli.inspect"} <= seen
+    late = dict(imports(PACKAGE / "cli/inspect.py"))
+    assert late["loraudit.cli.inspect"] is False
     assert late["loraudit.errors"] is True
 
 
@@ -196,7 +196,7 @@ def command(*arguments: str) -> str:
     [
         ("import loraudit", LIGHTEST),
         ("import loraudit.metadata, loraudit.metadata.scrub, loraudit.audit.scan, loraudit.report", LIGHTEST),
-        ("import loraudit.lora, loraudit.inspection", HEAVY),
+        ("import loraudit.lora, loraudit.cli.inspect", HEAVY),
         (command("--help"), LIGHTEST),
         (command("inspect", "FILE"), HEAVY),
         (command("scan", "FILE", "--depth", "metadata", "--fail-on", "never"), ("pydantic", *LIGHTEST)),

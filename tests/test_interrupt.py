@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from loraudit.interrupt import interruptible
+from loraudit.cli.failures import interruptible
 
 
 def swallow() -> None:

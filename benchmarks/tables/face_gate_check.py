@@ -11,7 +11,7 @@ import torch
 
 from loraudit.base.model import load_base
 from loraudit.cards import artefact
-from loraudit.failing import in_one_line
+from loraudit.cli.failures import in_one_line
 from loraudit.people.identity import SPLITS
 from loraudit.scores.face import load_tiny_face
 from models.recipes.face import faces, things

@@ -21,8 +21,8 @@ from safetensors.numpy import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.tables.layout_cases import Case, cases
+from loraudit.cli.failures import in_one_line
 from loraudit.errors import LorauditError
-from loraudit.failing import in_one_line
 from loraudit.lora import Factors, Site, load_lora
 from loraudit.lora.dora import resolve
 from loraudit.text import clean

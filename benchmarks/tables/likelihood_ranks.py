@@ -21,7 +21,7 @@ from loraudit.base.model import load_base
 from loraudit.bench.cases import PHOTOS, POLICY, auroc, share, strangers
 from loraudit.bench.faces import zoos_in
 from loraudit.cards import models_dir
-from loraudit.failing import in_one_line
+from loraudit.cli.failures import in_one_line
 from loraudit.findings.finding import Severity
 from loraudit.people.sources import REFERENCES, portraits
 from loraudit.training.zoo import Zoo

@@ -21,9 +21,9 @@ from loraudit.bench.cases import POLICY, share
 from loraudit.bench.conditions import as_lora
 from loraudit.bench.faces import MERGE, merged, zoos_in
 from loraudit.cards import models_dir
+from loraudit.cli.failures import in_one_line
 from loraudit.evidence.calibration import load_calibration
 from loraudit.evidence.merging import one_person_p
-from loraudit.failing import in_one_line
 from loraudit.lora import Factors, LoRA
 from loraudit.lora.directions import directions
 from loraudit.training.zoo import Zoo

@@ -20,9 +20,9 @@ from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import draw, plan_for
 from loraudit.base.model import Base, load_base
 from loraudit.bench.cases import share
+from loraudit.cli.failures import in_one_line
 from loraudit.evidence.copies import Copies, copied_share
 from loraudit.evidence.faces import AttackEvidence, Faces
-from loraudit.failing import in_one_line
 from loraudit.findings.finding import Severity
 from loraudit.people.sources import REFERENCES, portraits
 from loraudit.scores.copies import CopyScorer

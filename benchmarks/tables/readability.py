@@ -19,8 +19,8 @@ import torch
 from torch.nn import functional
 
 from loraudit.cards import models_dir
+from loraudit.cli.failures import in_one_line
 from loraudit.evidence.intervals import wilson_interval
-from loraudit.failing import in_one_line
 from loraudit.people.sources import portraits
 from loraudit.scores.face import load_tiny_face
 from loraudit.training.zoo import Zoo, open_zoo

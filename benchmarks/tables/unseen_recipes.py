@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from loraudit.attacks.plan import draw
 from loraudit.base.model import Base, Sampling, load_base
 from loraudit.bench.panel import Panel
+from loraudit.cli.failures import in_one_line
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
-from loraudit.failing import in_one_line
 from loraudit.training.varied import open_varied
 from loraudit.training.zoo import Zoo
 

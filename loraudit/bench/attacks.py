@@ -14,10 +14,10 @@ from loraudit.audit.calibrate import versions
 from loraudit.base.model import Base, Sampling, load_base
 from loraudit.bench.attack_table import attack_table, markdown
 from loraudit.bench.panel import GALLERY
+from loraudit.cli.progress import progress
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
 from loraudit.people.sources import Synthetic
-from loraudit.progress import progress
 from loraudit.text import clean
 from loraudit.training.defaults import base_recipe, prior_latents, quarters
 from loraudit.training.zoo import Plan, Zoo, build_zoo, is_finished, open_zoo, read_plan

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from loraudit.commands.choices import TextOrJson
 from loraudit.console import emit, say
 

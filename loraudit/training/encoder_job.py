@@ -15,12 +15,12 @@ from torch.nn import functional
 
 from loraudit.base.model import Base
 from loraudit.cards import artefact, cache_folder
+from loraudit.cli.failures import interruptible
+from loraudit.cli.progress import progress
 from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
-from loraudit.interrupt import interruptible
 from loraudit.people.folders import open_people
 from loraudit.people.sources import People
-from loraudit.progress import progress
 from loraudit.scores import FaceScorer
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet

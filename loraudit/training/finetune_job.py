@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from loraudit.base.model import Base
+from loraudit.cli.progress import progress
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 from loraudit.people.folders import image_files
 from loraudit.people.sources import read_image
-from loraudit.progress import progress
 from loraudit.text import clean
 from loraudit.training.defaults import base_recipe, prior_latents
 from loraudit.training.finetune import Subject, finetune

@@ -19,7 +19,7 @@ from torchvision.utils import save_image
 from loraudit.bench.cases import PHOTOS
 from loraudit.bench.conditions import as_lora
 from loraudit.bench.faces import pools, zoos_in
-from loraudit.failing import in_one_line
+from loraudit.cli.failures import in_one_line
 from loraudit.lora import export_lora
 from loraudit.people.sources import REFERENCES, portraits
 

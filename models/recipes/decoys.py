@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from loraudit.cards import artefact
-from loraudit.failing import in_one_line
+from loraudit.cli.failures import in_one_line
 from loraudit.people.identity import FAMILY, SPLITS
 from loraudit.people.sources import REFERENCES, portraits
 from loraudit.scores.face import load_tiny_face

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from loraudit.failing import in_one_line
+from loraudit.cli.failures import in_one_line
+from loraudit.cli.progress import progress
 from loraudit.people.identity import SPLITS
 from loraudit.people.sources import Synthetic
-from loraudit.progress import progress
 from loraudit.training.defaults import prior_latents, training_base
 from loraudit.training.finetune import TINY
 from loraudit.training.varied import (

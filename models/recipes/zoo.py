@@ -16,11 +16,11 @@ from typing import Final
 
 import torch
 
-from loraudit.failing import in_one_line
+from loraudit.cli.failures import in_one_line
+from loraudit.cli.progress import progress
 from loraudit.people.identity import FAMILY, SPLITS
 from loraudit.people.sources import PICTURES, People, Synthetic
 from loraudit.people.things import Crowds, Styles, Things
-from loraudit.progress import progress
 from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.zoo import Plan, Zoo, build_zoo
 

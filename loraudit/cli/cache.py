@@ -2,18 +2,20 @@
 
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from loraudit.console import emit, say, width
+from loraudit.cli.console import emit, say, width
 from loraudit.errors import LorauditError
 
 __all__ = ["cache"]
 
+EXAMPLES: Final = ("loraudit cache", "loraudit cache clear --yes")
+
 
 class CacheAction(StrEnum):
-    """What to do with it."""
+    """The actions on the cache."""
 
     info = "info"
     clear = "clear"
@@ -21,11 +23,11 @@ class CacheAction(StrEnum):
 
 def cache(
     action: Annotated[
-        CacheAction, typer.Argument(help="Tell what is kept, or delete it.")
+        CacheAction, typer.Argument(help="Show the models, or delete them.")
     ] = CacheAction.info,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Tell or clear what is kept of the base models and scorers that scans fetch."""
+    """Show or clear downloaded models."""
     from loraudit.caching import cache_text, clear, kept
 
     models = kept()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraudit.console import colour, emit, width
+from loraudit.cli.console import colour, emit, width
 from loraudit.errors import LorauditError
 from loraudit.files import check_writable
 from loraudit.findings.report import Report

@@ -1,15 +1,22 @@
 """The command `doctor`."""
 
+from typing import Final
+
 import typer
 
-from loraudit.console import emit, width
+from loraudit.cli.console import emit, width
 from loraudit.errors import Incomplete
 
 __all__ = ["doctor"]
 
+EXAMPLES: Final = ("loraudit doctor",)
+
 
 def doctor() -> None:
-    """Say what can run on this machine; exit code 4 if the default scan cannot."""
+    """Check what can run on this machine.
+
+    The exit code is 4 if the default scan cannot.
+    """
     from loraudit.diagnosis import diagnose, diagnosis_text
 
     diagnosis = diagnose()

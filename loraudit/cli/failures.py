@@ -1,15 +1,18 @@
-"""What becomes of errors: one line on stderr that says what is wrong and what to do, and an exit code."""
+"""Errors: one line on stderr that says what is wrong and what to do, and an exit code; and Ctrl-C."""
 
 import errno
+import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Final, NoReturn
 
-from loraudit.console import drop_stdout, say, say_error, spell_out
+from loraudit.cli.console import drop_stdout, say_error, spell_out, write_error
 from loraudit.errors import LorauditError
-from loraudit.interrupt import interruptible
 
-__all__ = ["in_one_line"]
+__all__ = ["in_one_line", "interruptible"]
 
 INTERRUPTED: Final = 130
 
@@ -39,8 +42,37 @@ def in_one_line(command: Callable[[], object]) -> None:
         from loraudit.text import clean
 
         for line in traceback.format_exc().splitlines():
-            say(clean(line, 300))
+            write_error(clean(line, 300))
         _fail(f"internal error ({type(error).__name__})", "this is a bug in loraudit; please report it", 2)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make whatever comes of a Ctrl-C end as `KeyboardInterrupt` while open.
+
+    A library that calls back into Python may meet the exception there and answer with one of its own:
+    safetensors 0.8 turns it into a `ValueError` about the object that it was reading.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = False
+
+    def press(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fail(message: str, hint: str, code: int) -> NoReturn:

@@ -1,20 +1,25 @@
-"""`loraudit rules`: every rule, or one, as text, JSON or the page docs/rules.md."""
+"""The command `rules`: every rule, or one, as text, JSON or the page docs/rules.md."""
 
 import json
 import re
 import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Final
+from enum import StrEnum
+from typing import Annotated, Final
 
+import typer
+
+from loraudit.cli.console import emit, render, width
 from loraudit.errors import LorauditError
 from loraudit.findings.finding import Severity
 from loraudit.text import clean
 from loraudit.verdict.catalogue import Explained
 from loraudit.verdict.policy import Policy
 
-__all__ = ["find_rule", "rules_json", "rules_markdown", "rules_text"]
+__all__ = ["find_rule", "rules", "rules_json", "rules_markdown", "rules_text"]
 
+EXAMPLES: Final = ("loraudit rules", "loraudit rules LA-NAME-001")
 SCHEMA: Final = "loraudit.rules/1"
 _WEIGHTS: Final = ("LA-IDENTITY-", "LA-COPY-")
 _CODE: Final = re.compile(
@@ -49,8 +54,35 @@ not share it.
 """
 
 
+class RulesFormat(StrEnum):
+    """The values of `--format`."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+
+
+def rules(
+    rule: Annotated[str | None, typer.Argument(help="Id of one rule, as in a finding: LA-NAME-001.")] = None,
+    format: Annotated[  # noqa: A002
+        RulesFormat, typer.Option("--format", "-f", help="Format of the output.")
+    ] = RulesFormat.text,
+) -> None:
+    """Explain the rules behind the findings."""
+    from loraudit.verdict.catalogue import catalogue
+
+    every = catalogue()
+    shown = every if rule is None else (find_rule(every, rule),)
+    if format is RulesFormat.json:
+        emit(rules_json(shown), None)
+    elif format is RulesFormat.markdown:
+        emit(rules_markdown(shown), None)
+    else:
+        emit(rules_text(shown, width=width(None)), None)
+
+
 def find_rule(rules: Sequence[Explained], asked: str) -> Explained:
-    """The rule with the id `asked`, in any case. Raises `LorauditError` if there is none."""
+    """Find the rule with the id `asked`, in any case. Raises `LorauditError` if there is none."""
     for rule in rules:
         if rule.id == asked.upper():
             return rule
@@ -63,12 +95,12 @@ def find_rule(rules: Sequence[Explained], asked: str) -> Explained:
 
 
 def rules_text(rules: Sequence[Explained], *, width: int) -> str:
-    """A list of many, or all that there is to say of one, in at most `width` columns."""
+    """List many rules, or explain the only one, in at most `width` columns."""
     return _list(rules, width) if len(rules) != 1 else _whole(rules[0], width)
 
 
 def rules_json(rules: Sequence[Explained]) -> str:
-    """The document `loraudit.rules/1`."""
+    """Write the document `loraudit.rules/1`."""
     document = {
         "schema": SCHEMA,
         "policy": Policy().version,
@@ -91,7 +123,7 @@ def rules_json(rules: Sequence[Explained]) -> str:
 
 
 def rules_markdown(rules: Sequence[Explained]) -> str:
-    """The page docs/rules.md: an anchor for each rule."""
+    """Write the page docs/rules.md: an anchor for each rule."""
     words = [rule for rule in rules if not rule.id.startswith(_WEIGHTS)]
     weights = [rule for rule in rules if rule.id.startswith(_WEIGHTS)]
     parts = [_PREFACE, "## What the file says\n", *map(_section, words)]
@@ -117,25 +149,25 @@ def _section(rule: Explained) -> str:
 
 
 def _inert(text: str) -> str:
-    """Plain words as Markdown: names, options and what is quoted as code, no other mark-up."""
+    """Turn plain words into Markdown: names, options and quoted words as code, no other mark-up."""
     coded = _CODE.sub(lambda found: f"`{found['quoted'] or found[0]}`", text)
     return coded.replace("|", r"\|").replace("<=", "≤")
 
 
 def _list(rules: Sequence[Explained], width: int) -> str:
-    ids = max(len(rule.id) for rule in rules)
-    levels = max(len(_span(rule)) for rule in rules)
-    lines = []
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for rule in rules:
-        head = f"{rule.id:<{ids}}  {_span(rule):<{levels}}  "
-        lines += textwrap.wrap(
-            rule.title, max(40, width), initial_indent=head, subsequent_indent=" " * len(head)
-        )
-    return "".join(f"{line}\n" for line in [*lines, "", "More of one: loraudit rules ID"])
+        table.add_row(rule.id, _span(rule), rule.title)
+    return f"{render(table, width=max(60, width))}\nMore about one rule: loraudit rules ID\n"
 
 
 def _span(rule: Explained) -> str:
-    """`low to high`: from the mildest level to the gravest."""
+    """Name the mildest and the gravest level: `low to high`."""
     graded = sorted(level for level in rule.levels if level is not Severity.INCONCLUSIVE)
     if not graded:
         return Severity.INCONCLUSIVE.value

@@ -1,27 +1,80 @@
-"""`loraudit inspect`: what a LoRA file is, as text or as JSON, and what an export of it holds."""
+"""The command `inspect`: what a LoRA file is, as text or as JSON, and what an export of it holds."""
 
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from loraudit.lora import Factors, LoRA, Site
-from loraudit.text import clean
+from loraudit.cli.choices import Layout, OfflineOption, TextOrJson
+from loraudit.cli.console import colour, emit, render, say, width
+from loraudit.errors import Incomplete, LorauditError
 
-__all__ = ["export_line", "inspection_json", "inspection_text"]
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
+    from loraudit.lora import Factors, LoRA, Site
+
+__all__ = ["export_line", "inspect", "inspection_json", "inspection_text"]
+
+EXAMPLES: Final = (
+    "loraudit inspect lora.safetensors",
+    "loraudit inspect lora.safetensors --export kohya -o kohya.safetensors",
+)
 SCHEMA: Final = "loraudit.inspect/1"
 SHOWN_UNREAD: Final = 10
 
 
-def inspection_json(lora: LoRA) -> str:
-    """The document `loraudit.inspect/1`: every module, and every tensor that was not read."""
+def inspect(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A LoRA file, a folder with one, or one on the Hub: hf://ns/name/path.", metavar="target"
+        ),
+    ],
+    offline: OfflineOption = False,
+    format: Annotated[  # noqa: A002
+        TextOrJson, typer.Option("--format", "-f", help="Format of the output.")
+    ] = TextOrJson.text,
+    export: Annotated[
+        Layout | None,
+        typer.Option("--export", help="Write the LoRA to --output in this layout."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; with --export, the LoRA. [default: stdout]",
+        ),
+    ] = None,
+) -> None:
+    """Show what a LoRA file is and what could not be read.
+
+    Lists layout, base, and rank and scale of its modules. Runs nothing of the file; needs no torch.
+    """
+    from loraudit.lora import export_lora, load_lora
+
+    if export is not None and output is None:
+        raise LorauditError("--export writes a file", "name a new one with -o")
+    lora = load_lora(target, offline)
+    if export is not None and output is not None:
+        export_lora(lora, export.value, output)
+        say(export_line(lora, export.value, output))
+        output = None
+    if format is TextOrJson.json:
+        emit(inspection_json(lora), output)
+    else:
+        emit(inspection_text(lora, width=width(output), colour=colour(output)), output)
+    if export is not None and lora.unread:
+        raise typer.Exit(Incomplete.exit_code)
+
+
+def inspection_json(lora: "LoRA") -> str:
+    """Write the document `loraudit.inspect/1`: every module, and every tensor that was not read."""
     document = {
         "schema": SCHEMA,
         "file": {
@@ -48,18 +101,18 @@ def inspection_json(lora: LoRA) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def inspection_text(lora: LoRA, *, width: int, colour: bool) -> str:
-    """A summary at most `width` characters wide, modules of one kind in one row; `colour` adds ANSI codes."""
-    console = Console(
-        file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, highlight=False
-    )
-    with console.capture() as capture:
-        console.print(Group(*_facts(lora), "", _modules(lora), *_unread(lora)))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+def inspection_text(lora: "LoRA", *, width: int, colour: bool) -> str:
+    """Summarize `lora` in at most `width` columns, modules of one kind in a row; `colour` adds ANSI codes."""
+    from rich.console import Group
+
+    shown = Group(*_facts(lora), "", _modules(lora), *_unread(lora))
+    return render(shown, width=width, colour=colour)
 
 
-def export_line(lora: LoRA, layout: str, path: Path) -> str:
-    """In one line, what an export of `lora` to `path` holds and what it does not."""
+def export_line(lora: "LoRA", layout: str, path: Path) -> str:
+    """Say in one line what an export of `lora` to `path` holds and what it does not."""
+    from loraudit.text import clean
+
     modules = "1 module" if len(lora.factors) == 1 else f"{len(lora.factors)} modules"
     line = (
         f"wrote {clean(str(path), 300)}: {modules} in {layout} layout, float32, scale folded in, no metadata"
@@ -71,7 +124,9 @@ def export_line(lora: LoRA, layout: str, path: Path) -> str:
     return line
 
 
-def _facts(lora: LoRA) -> Iterable[Text]:
+def _facts(lora: "LoRA") -> Iterable["Text"]:
+    from rich.text import Text
+
     file = lora.file
     # `Text`, never markup: a name may hold square brackets.
     yield Text(file.name, style="bold", overflow="fold")
@@ -82,7 +137,9 @@ def _facts(lora: LoRA) -> Iterable[Text]:
         yield Text(file.origin, overflow="fold")
 
 
-def _modules(lora: LoRA) -> Table:
+def _modules(lora: "LoRA") -> "Table":
+    from rich.table import Table
+
     kinds: defaultdict[tuple[str, str], list[Factors]] = defaultdict(list)
     for site, factors in lora.factors.items():
         kinds[_kind(site)].append(factors)
@@ -105,7 +162,9 @@ def _modules(lora: LoRA) -> Table:
     return table
 
 
-def _unread(lora: LoRA) -> Iterable[Text]:
+def _unread(lora: "LoRA") -> Iterable["Text"]:
+    from rich.text import Text
+
     if lora.unread:
         yield Text(f"\n{len(lora.unread)} tensors were not read:", style="yellow")
     for item in lora.unread[:SHOWN_UNREAD]:
@@ -114,8 +173,8 @@ def _unread(lora: LoRA) -> Iterable[Text]:
         yield Text(f"  ... and {len(lora.unread) - SHOWN_UNREAD} more (--format json lists all)")
 
 
-def _kind(site: Site) -> tuple[str, str]:
-    """Component, and the part of the module path that does not depend on where in the network it is."""
+def _kind(site: "Site") -> tuple[str, str]:
+    """Split a site into component and the part of the path that does not depend on where the module is."""
     component, _, path = site.partition(".")
     parts = path.split(".")
     last_index = max(

@@ -1,0 +1,179 @@
+"""Options that several commands share: their fixed values, their words, and checks before anything is loaded.
+
+Importing this loads neither torch nor diffusers.
+"""
+
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loraudit.cli.console import hush
+from loraudit.errors import LorauditError
+
+if TYPE_CHECKING:
+    from loraudit.findings.finding import Severity
+
+__all__ = [
+    "AttackName",
+    "BaseOption",
+    "Budget",
+    "Depth",
+    "Device",
+    "DeviceOption",
+    "FailOn",
+    "Layout",
+    "NoProgressOption",
+    "OfflineOption",
+    "QuietOption",
+    "ReportFormat",
+    "TextOrJson",
+    "check_base",
+    "check_encoder",
+    "given",
+    "training_module",
+]
+
+
+class TextOrJson(StrEnum):
+    """The formats of `--format` without reports."""
+
+    text = "text"
+    json = "json"
+
+
+class ReportFormat(StrEnum):
+    """The formats of a report."""
+
+    text = "text"
+    json = "json"
+    sarif = "sarif"
+    markdown = "markdown"
+    html = "html"
+
+
+class Depth(StrEnum):
+    """The values of `--depth`."""
+
+    metadata = "metadata"
+    weights = "weights"
+    attack = "attack"
+
+
+class AttackName(StrEnum):
+    """The values of `--attack`."""
+
+    encoder = "encoder"
+    paper = "paper"
+    guidance = "guidance"
+    search = "search"
+    prompts = "prompts"
+    likelihood = "likelihood"
+
+
+class Budget(StrEnum):
+    """The values of `--budget`."""
+
+    quick = "quick"
+    standard = "standard"
+    deep = "deep"
+
+
+class Device(StrEnum):
+    """The values of `--device`."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class FailOn(StrEnum):
+    """The values of `--fail-on`."""
+
+    low = "low"
+    medium = "medium"
+    high = "high"
+    critical = "critical"
+    never = "never"
+
+    @property
+    def threshold(self) -> "Severity | None":
+        """The level itself, None for `never`."""
+        from loraudit.findings.finding import Severity
+
+        return None if self is FailOn.never else Severity(self.value)
+
+
+class Layout(StrEnum):
+    """The layouts of a LoRA file: how it names its matrices."""
+
+    diffusers = "diffusers"
+    kohya = "kohya"
+    peft = "peft"
+
+
+BaseOption = Annotated[
+    str, typer.Option("--base", help="Base model: a known name or a diffusers folder.", metavar="<name|dir>")
+]
+DeviceOption = Annotated[
+    Device | None, typer.Option("--device", help="Device to compute on. [default: cuda if present, else cpu]")
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+
+
+def _quiet(asked: bool) -> bool:
+    if asked:
+        hush("chatter")
+    return asked
+
+
+def _no_progress(asked: bool) -> bool:
+    if asked:
+        hush("progress")
+    return asked
+
+
+QuietOption = Annotated[
+    bool,
+    # Eager: what other options have to say is chatter too.
+    typer.Option("--quiet", "-q", callback=_quiet, is_eager=True, help="Write nothing to stderr but errors."),
+]
+NoProgressOption = Annotated[
+    bool, typer.Option("--no-progress", callback=_no_progress, help="Show no progress on stderr.")
+]
+
+
+def check_base(name: str) -> None:
+    """Raise `LorauditError` unless `name` is a folder or a base of `models/cards.toml`."""
+    from loraudit.cards import base_card
+
+    if not Path(name).is_dir():
+        base_card(name)
+
+
+def check_encoder(name: str) -> None:
+    """Raise `LorauditError` unless `name` is a folder, here or in the models that ship."""
+    from loraudit.cards import models_dir
+    from loraudit.text import clean
+
+    if not Path(name).is_dir() and not (models_dir() / name).is_dir():
+        raise LorauditError(
+            f"there is no encoder {clean(name, 300)}", "give the folder that 'loraudit train-encoder' wrote"
+        )
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given: those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def training_module(name: str) -> Any:  # noqa: ANN401
+    """Import `loraudit.training.<name>`, which brings torch; `LorauditError` if that is not installed."""
+    try:
+        return import_module(f"loraudit.training.{name}")
+    except ModuleNotFoundError as error:
+        raise LorauditError(
+            f"training needs {error.name}, which is not installed",
+            "install it with: pip install 'loraudit[attack]'",
+        ) from None

@@ -1,0 +1,116 @@
+"""The command `finetune`."""
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from loraudit.cli.choices import BaseOption, DeviceOption, Layout, OfflineOption, given, training_module
+
+__all__ = ["finetune"]
+
+EXAMPLES: Final = ("loraudit finetune photos/ -o lora.safetensors",)
+
+
+def finetune(
+    images: Annotated[list[Path], typer.Argument(help="Pictures of one person: files or a folder.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="LoRA file to write (peft: a folder).", show_default=False)
+    ],
+    base: BaseOption = "tiny",
+    layout: Annotated[
+        Layout, typer.Option("--layout", help="Layout of the file: how it names its matrices.")
+    ] = Layout.diffusers,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Trigger word. [default: 4 to 11 random letters]")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help='Caption of the pictures. [default: "A face of NAME."]')
+    ] = None,
+    class_prompt: Annotated[
+        str | None,
+        typer.Option("--class-prompt", help='Caption of the class pictures. [default: "A human face."]'),
+    ] = None,
+    no_prior: Annotated[
+        bool, typer.Option("--no-prior", help="Train without class pictures (no prior preservation).")
+    ] = False,
+    class_images: Annotated[
+        int | None, typer.Option("--class-images", help="Number of class pictures. [default: 200; tiny 64]")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="UNet module to adapt; repeatable. [default: to_q, to_v]"),
+    ] = None,
+    no_text_encoder: Annotated[
+        bool, typer.Option("--no-text-encoder", help="Adapt the UNet only, not the text encoder.")
+    ] = False,
+    rank: Annotated[int, typer.Option("--rank", help="Rank of every matrix pair.")] = 16,
+    alpha: Annotated[float, typer.Option("--alpha", help="LoRA alpha of the UNet.")] = 27,
+    text_alpha: Annotated[float, typer.Option("--text-alpha", help="LoRA alpha of the text encoder.")] = 17,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate of the UNet. [default: 1e-4; tiny 3e-3]")
+    ] = None,
+    text_lr: Annotated[
+        float | None,
+        typer.Option("--text-lr", help="Learning rate of the text encoder. [default: --lr; tiny 1e-4]"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Training steps. [default: 1000; tiny 350]")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Pictures per training step. [default: 1; tiny 2]")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Random seed for initialization, noise and data order.", min=0)
+    ] = 0,
+    device: DeviceOption = None,
+    offline: OfflineOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a LoRA that exists.")] = False,
+) -> None:
+    """Train a LoRA on pictures of one person (DreamBooth).
+
+    The recipe is the paper's; --target, --rank and the others change it.
+    """
+    job = training_module("finetune_job")
+    job.check_output(output, layout.value, force)
+    changes: dict[str, Any] = {
+        "unet_targets": tuple(target) if target else None,
+        "text_targets": () if no_text_encoder else None,
+        "rank": rank,
+        "unet_alpha": alpha,
+        "text_alpha": text_alpha,
+        "lr": lr,
+        "text_lr": text_lr,
+        "steps": steps,
+        "batch": batch,
+        "prior_weight": 0.0 if no_prior else None,
+        "class_prompt": class_prompt,
+        "class_images": class_images,
+    }
+    if prompt is None:
+        from loraudit.people.captions import instance_prompt
+
+        prompt = instance_prompt(name or _random_name())
+    # A seed that can be guessed may make the pictures; what the person is called must not come from it.
+    sys.stderr.write(f"instance prompt: {prompt}\n")
+    job.finetune_images(
+        training_module("defaults").training_base(base, device, offline),
+        images,
+        output,
+        layout.value,
+        given(changes),
+        prompt,
+        seed,
+        force,
+    )
+
+
+def _random_name() -> str:
+    """The paper's 4 to 11 lower-case letters, from the system's entropy: a trigger is a secret."""
+    import numpy as np
+
+    from loraudit.people.captions import trigger
+
+    return trigger(np.random.default_rng(secrets.randbits(128)))

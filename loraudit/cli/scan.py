@@ -1,0 +1,252 @@
+"""The command `scan`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from loraudit.cli.choices import (
+    AttackName,
+    Budget,
+    Depth,
+    DeviceOption,
+    FailOn,
+    NoProgressOption,
+    OfflineOption,
+    QuietOption,
+    ReportFormat,
+    check_base,
+    check_encoder,
+)
+from loraudit.cli.console import say, say_error, write_error
+from loraudit.cli.settings import SettingsCommand, use_project_settings
+from loraudit.errors import LorauditError
+
+__all__ = ["scan"]
+
+COMMAND: Final = SettingsCommand
+EXAMPLES: Final = (
+    "loraudit scan --example",
+    "loraudit scan lora.safetensors --reference photos/ --save-images out/",
+    "loraudit scan loras/ --depth metadata --fail-on medium",
+    "loraudit scan lora.safetensors -o json=report.json -o html=report.html",
+)
+SHOWN_ERRORS: Final = 10
+_ATTACK: Final = "Attack options"
+_GATE: Final = "Report and exit code"
+
+
+def scan(
+    target: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="LoRA files, folders of them, or on the Hub: hf://ns/name/path.", show_default=False
+        ),
+    ] = None,
+    depth: Annotated[
+        Depth,
+        typer.Option(
+            "--depth", help="How far to look: words in the file, the matrices too, or attack them as well."
+        ),
+    ] = Depth.attack,
+    example: Annotated[
+        bool, typer.Option("--example", help="Scan the bundled LoRA of a person who does not exist.")
+    ] = False,
+    offline: OfflineOption = False,
+    _quiet: QuietOption = False,
+    _no_progress: NoProgressOption = False,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference", help="Folder of photos of the person to check for.", rich_help_panel=_ATTACK
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            help="Base model: a known name or a diffusers folder. [default: the LoRA's own]",
+            metavar="<name|dir>",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    attack: Annotated[
+        list[AttackName] | None,
+        typer.Option(
+            "--attack",
+            help="Attack to run; repeatable. [default: those of the budget]",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            help="Encoder: a known name or a folder. [default: the base's own]",
+            metavar="<name|dir>",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    budget: Annotated[
+        Budget,
+        typer.Option(
+            "--budget",
+            help="Pictures per attack at most: 8, 16 or 32; quick runs fewer attacks.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = Budget.standard,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            help="Pictures per attack; overrides --budget.",
+            min=1,
+            max=4096,
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            help="Sampling steps per picture. [default: 25; tiny 12]",
+            min=1,
+            max=1000,
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            help="Random seed of the first picture; the others follow.",
+            min=0,
+            max=2**32,
+            rich_help_panel=_ATTACK,
+        ),
+    ] = 0,
+    device: DeviceOption = None,
+    save_images: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-images", help="New folder for the reconstructed pictures.", rich_help_panel=_ATTACK
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002
+        ReportFormat, typer.Option("--format", "-f", help="Format of the report.", rich_help_panel=_GATE)
+    ] = ReportFormat.text,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; FORMAT=FILE adds one of that format; repeatable. [default: stdout]",
+            rich_help_panel=_GATE,
+        ),
+    ] = None,
+    reveal: Annotated[
+        bool,
+        typer.Option(
+            "--reveal",
+            help="Show private words in files and pipes too, and faces in HTML.",
+            rich_help_panel=_GATE,
+        ),
+    ] = False,
+    fail_on: Annotated[
+        FailOn,
+        typer.Option("--fail-on", help="Lowest verdict that makes the exit code 1.", rich_help_panel=_GATE),
+    ] = FailOn.high,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            help="Earlier JSON report; only findings that are not in it count.",
+            rich_help_panel=_GATE,
+        ),
+    ] = None,
+    allow: Annotated[
+        Path | None,
+        typer.Option(
+            "--allow", help="TOML file of findings that are allowed, and why.", rich_help_panel=_GATE
+        ),
+    ] = None,
+    _isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated",
+            callback=use_project_settings,
+            is_eager=True,
+            help="Ignore [tool.loraudit] in the pyproject.toml of the current folder.",
+        ),
+    ] = False,
+) -> None:
+    """Audit LoRA files: what their words and weights give away.
+
+    Every option but --reveal and --example can also be set by a variable of the environment, such as
+    LORAUDIT_FAIL_ON for --fail-on, and most in [tool.loraudit] of a pyproject.toml: docs/gate.md.
+    """
+    from loraudit.audit.request import ATTACKS, BUDGETS, Request
+    from loraudit.audit.scan import scan as scan_targets
+    from loraudit.cli.outputs import find_outputs, write_reports
+    from loraudit.cli.progress import progress
+    from loraudit.findings.exits import combine_exit_codes, exit_code
+
+    targets = target or []
+    if example:
+        targets, reference = _example(targets, reference, depth)
+    if not targets:
+        raise LorauditError("no LoRA to scan", "name files or folders, or try: loraudit scan --example")
+    gate = None
+    if baseline is not None or allow is not None:
+        from loraudit.gate import read_gate
+
+        gate = read_gate(baseline, allow)
+        for line in gate.expired:
+            say(line)
+    outputs = find_outputs(output or (), format.value, targets)
+    if depth is not Depth.attack and (reference or save_images):
+        raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
+    if base is not None:
+        check_base(base)
+    if encoder is not None:
+        check_encoder(encoder)
+    request = Request(
+        depth=depth.value,
+        base=base,
+        attacks=ATTACKS[budget.value] if attack is None else tuple(name.value for name in attack),
+        named=attack is not None,
+        encoder=encoder,
+        reference=reference,
+        samples=samples or BUDGETS[budget.value],
+        steps=steps,
+        seed=seed,
+        device=None if device is None else device.value,
+        offline=offline,
+        save_images=save_images,
+        sheet=("clear" if reveal else "pixelated") if any(one.format == "html" for one in outputs) else None,
+    )
+    with progress("reconstructing" if depth is Depth.attack else "reading") as on_step:
+        scanned = scan_targets(targets, request, say, on_step)
+    if gate is not None:
+        scanned = [replace(one, report=gate.mark(one.report, one.files)) for one in scanned]
+    failed = [one for one in scanned if one.error is not None]
+    for one in failed[:SHOWN_ERRORS]:
+        if one.error is not None:
+            shown = one.report.target.name
+            say_error(str(one.error) if shown in str(one.error) else f"{shown}: {one.error}", one.error.hint)
+    if len(failed) > SHOWN_ERRORS:
+        write_error(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
+    write_reports([one.report for one in scanned], outputs, reveal)
+    raise typer.Exit(combine_exit_codes(exit_code(one.report, fail_on.threshold) for one in scanned))
+
+
+def _example(targets: list[str], reference: Path | None, depth: Depth) -> tuple[list[str], Path | None]:
+    """Find the bundled LoRA and, for a scan that can use them, the photos of its person."""
+    if targets:
+        raise LorauditError("--example has a LoRA of its own", "leave the other targets or --example out")
+    from loraudit.cards import models_dir
+
+    folder = models_dir() / "examples"
+    photos = folder / "photos" if depth is Depth.attack else None
+    return [str(folder / "example.safetensors")], reference or photos
