@@ -11,11 +11,11 @@ import pytest
 
 from loraudit.cli import main
 from loraudit.cli.app import Commands
-from loraudit.cli.completion import read_commands
 from loraudit.findings.finding import Severity
 
 ROOT = Path(__file__).parent.parent
 BASH = shutil.which("bash")
+NAMES = {name for names in Commands.groups.values() for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -30,73 +30,100 @@ def script() -> str:
     return done.stdout
 
 
-def answers(script: str, *words: str, folder: Path | None = None) -> set[str]:
-    """What bash offers for the last of `words`, as it splits what is typed after `loraudit `."""
+@pytest.fixture(scope="module")
+def bash(script, tmp_path_factory):
+    """What bash offers for the last of the words, as it splits what is typed after `loraudit `."""
     assert BASH is not None
-    quoted = " ".join(f"'{word}'" for word in ("loraudit", *words))
-    probe = (
-        f"{script}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _loraudit\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(
-        [BASH, "--norc", "-uc", probe],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=folder,
-        env={"PATH": os.environ["PATH"]},
-    )
-    assert done.stderr == ""
-    return set(done.stdout.split())
+    program = tmp_path_factory.mktemp("bin") / "loraudit"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m loraudit "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+
+    def answers(*words: str, folder: Path | None = None) -> set[str]:
+        quoted = " ".join(f"'{word}'" for word in ("loraudit", *words))
+        probe = (
+            f"{script}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _loraudit_completion loraudit\n"
+            'printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(
+            [BASH, "--norc", "-c", probe],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=folder,
+            env={"PATH": path, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.stderr == ""
+        return set(done.stdout.split())
+
+    return answers
 
 
-def test_commands(script) -> None:
-    assert answers(script, "") == {*Commands.names, "--version", "--help"}
-    assert answers(script, "sc") == {"scan", "scrub"}
-    assert answers(script, "nothing") == set()
+def test_commands(bash) -> None:
+    assert bash("") == NAMES
+    assert bash("--") == {"--version", "--help"}
+    assert bash("sc") == {"scan", "scrub"}
+    assert bash("nothing") == set()
 
 
-def test_options(script) -> None:
-    offered = answers(script, "scan", "--")
+def test_options(bash) -> None:
+    offered = bash("scan", "--")
     assert {"--depth", "--fail-on", "--base", "--reveal", "--help"} <= offered
     assert "--export" not in offered, "that of another command"
-    assert answers(script, "scan", "x.safetensors", "--fa") == {"--fail-on"}
-    assert answers(script, "inspect", "--ex") == {"--export"}
-    assert {"--cosine", "--no-cosine", "--zoo"} <= answers(script, "train-encoder", "--")
+    assert bash("scan", "x.safetensors", "--fa") == {"--fail-on"}
+    assert bash("inspect", "--ex") == {"--export"}
+    assert {"--cosine", "--no-cosine", "--zoo"} <= bash("train-encoder", "--")
 
 
-def test_values(script) -> None:
-    assert answers(script, "scan", "--depth", "") == {"metadata", "weights", "attack"}
-    assert answers(script, "scan", "--depth", "m") == {"metadata"}
-    assert answers(script, "scan", "--depth", "=", "w") == {"weights"}
-    assert answers(script, "scan", "--depth", "=") == {"metadata", "weights", "attack"}
+def test_values(bash) -> None:
+    assert bash("scan", "--depth", "") == {"metadata", "weights", "attack"}
+    assert bash("scan", "--depth", "m") == {"metadata"}
+    assert bash("scan", "--depth", "=", "w") == {"weights"}
+    assert bash("scan", "--depth", "=") == {"metadata", "weights", "attack"}
     levels = {level.value for level in Severity if level >= Severity.LOW}
-    assert answers(script, "scan", "--fail-on", "") == {*levels, "never"}
-    assert "search" in answers(script, "scan", "--attack", "encoder", "--attack", "")
-    assert {"info", "clear"} <= answers(script, "cache", "")
-    assert {"attacks", "verdict"} <= answers(script, "bench", "")
+    assert bash("scan", "--fail-on", "") == {*levels, "never"}
+    assert "search" in bash("scan", "--attack", "encoder", "--attack", "")
+    assert {"info", "clear"} <= bash("cache", "")
+    assert {"attacks", "verdict"} <= bash("bench", "")
 
 
-def test_files_are_left_to_the_shell(script, tmp_path) -> None:
+def test_files_are_left_to_the_shell(script, bash, tmp_path) -> None:
     (tmp_path / "ada.safetensors").touch()
-    assert answers(script, "scan", "", folder=tmp_path) == set(), "so that `-o default` takes over"
-    assert answers(script, "scan", "--reference", "", folder=tmp_path) == set()
-    assert "complete -o default -F _loraudit loraudit" in script
+    assert bash("scan", "", folder=tmp_path) == set(), "so that `-o default` takes over"
+    assert bash("scan", "--reference", "", folder=tmp_path) == set()
+    assert "complete -o default -F _loraudit_completion loraudit" in script
 
 
-def test_every_option_that_the_help_shows(monkeypatch, capsys) -> None:
-    for command in read_commands(Commands.package, Commands.names):
-        monkeypatch.setattr(sys, "argv", ["loraudit", command.name, "--help"])
-        with pytest.raises(SystemExit):
-            main()
-        shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out))
-        assert {word for word in shown if word.startswith("--")} <= set(command.options), command.name
-        assert set(command.options) <= shown, command.name
-
-
-def test_zsh_takes_the_script_of_bash(script, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["loraudit", "completion", "zsh"])
+@pytest.mark.parametrize("command", sorted(NAMES))
+def test_every_option_that_the_help_shows(command, bash, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["loraudit", command, "--help"])
     with pytest.raises(SystemExit):
         main()
-    first, _, rest = capsys.readouterr().out.partition("\n")
-    assert "bashcompinit" in first and rest == script
+    options = capsys.readouterr().out.partition("\nOptions:")[2].partition("Examples:")[0]
+    shown = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)(?: / (--[a-z-]+))?", options, re.MULTILINE))
+    offered = bash(command, "--")
+    assert offered == {word for words in shown for word in words if word}
+    assert "--help" in offered
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
+def test_other_shells(shell, monkeypatch, capsys) -> None:
+    """Their own programs are not here; the answers are, in the format that the script asks for."""
+    monkeypatch.setattr(sys, "argv", ["loraudit", "completion", shell])
+    with pytest.raises(SystemExit):
+        main()
+    script = capsys.readouterr().out
+    assert f"complete_{shell}" in script and "loraudit" in script
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "PATH": os.environ["PATH"],
+        "_LORAUDIT_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "loraudit scan --depth me",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": "me",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "loraudit"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stderr == ""
+    assert "metadata" in done.stdout and "weights" not in done.stdout

@@ -1,16 +1,19 @@
 """Commands that start fast and help that fits: a command is loaded when it is asked for.
 
 Importing pydantic takes longer than a scan of the metadata. Typer 0.29 checks every value of a command by a
-pydantic adapter, defaults too. Here defaults, texts and choices are taken directly; other values are Typer's.
+pydantic adapter, defaults too. Here a value that needs no conversion, or is a choice, a number, a path or a
+truth as usually spelt, is taken directly; any other value, and every mistake, is left to Typer.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
 from importlib import import_module
-from typing import Any, ClassVar, NoReturn, get_args, get_origin
+from pathlib import Path
+from typing import Any, ClassVar, Final, NoReturn, get_args, get_origin
 
 import typer.core
 import typer.main
@@ -157,6 +160,10 @@ def _quick(params: list[Any]) -> list[Any]:
     return params
 
 
+_DIGITS: Final = 18
+_TRUTHS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
 class _Quick:
     """The stand-in for Typer's own coercion of a parameter."""
 
@@ -164,6 +171,7 @@ class _Quick:
         kind = described.annotation
         self.many = get_origin(kind) is list
         self.kind = get_args(kind)[0] if self.many else kind
+        self.limits = described.parameter_info
         self.get_slow = get_slow
 
     def get(self) -> "_Quick":
@@ -172,8 +180,6 @@ class _Quick:
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401
         if value is None:
             return () if param.multiple or param.nargs == -1 else None
-        if type(value) is type(param.default) and value == param.default:
-            return value
         given = value if self.many and isinstance(value, list | tuple) else [value]
         taken = [self._take(item, param, ctx) for item in given]
         if None in taken:
@@ -181,18 +187,35 @@ class _Quick:
         return taken if self.many else taken[0]
 
     def _take(self, item: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401
-        """Return `item` as the text or choice that it is to be, None where Typer has to say."""
-        if isinstance(self.kind, type) and issubclass(self.kind, Enum):
-            if isinstance(item, self.kind):
-                return item
+        """Return `item` as the value that it is to be, None where Typer has to say."""
+        if self.kind is int:
+            return self._number(item)
+        if type(item) is self.kind:
+            return item
+        if not isinstance(item, str):
+            return None
+        if self.kind is bool:
+            return _TRUTHS.get(item)
+        if self.kind is Path:
+            # Typer refuses what is there and cannot be read.
+            return Path(item) if os.access(item, os.R_OK) or not os.path.lexists(item) else None
+        if issubclass(self.kind, Enum):
             values = {choice.value: choice for choice in self.kind}
             return values[item] if item in values else _no_choice(item, list(values), param, ctx)
-        return item if self.kind is str and isinstance(item, str) else None
+        return None
+
+    def _number(self, item: Any) -> int | None:  # noqa: ANN401
+        if isinstance(item, str) and item.isascii() and item.isdecimal() and len(item) < _DIGITS:
+            item = int(item)
+        least, most = self.limits.min, self.limits.max
+        if type(item) is not int or (least is not None and item < least):
+            return None
+        return None if most is not None and item > most else item
 
 
-def _no_choice(item: Any, values: Sequence[str], param: Any, ctx: Any) -> NoReturn:  # noqa: ANN401
+def _no_choice(item: str, values: Sequence[str], param: Any, ctx: Any) -> NoReturn:  # noqa: ANN401
     from loraudit.text import clean
 
-    near = get_close_matches(str(item), values)
-    message = f"'{clean(str(item), 100)}' is not one of {', '.join(values)}."
+    message = f"'{clean(item, 100)}' is not one of {', '.join(f'{value!r}' for value in values)}."
+    near = get_close_matches(item, values)
     raise typer.BadParameter(f"{message} {_did_you_mean(near)}" if near else message, ctx, param)
