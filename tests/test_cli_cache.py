@@ -1,15 +1,16 @@
 """`loraudit cache`: what scans fetched is told and cleared, and not a byte more."""
 
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants, scan_cache_dir
 
-from loraudit.caching import clear, kept
 from loraudit.cards import CLIP_FILE, CLIP_REPO, FACE_FILE, base_card
 from loraudit.cli import main
+from loraudit.cli.cache import Contents, Kept, cache_text, clear, contents
 
 SD14 = base_card("sd14")
 OTHER = "f" * 40
@@ -101,7 +102,7 @@ def test_clear_deletes_that_alone(run, hub) -> None:
     folder = fill(hub)
     (folder / "blobs" / "half.incomplete").write_bytes(b"x")
     (hub.parent / "own" / "loraudit" / "notes.txt").write_text("mine")
-    sizes = {one.name: one.size_bytes for one in kept()}
+    sizes = {one.name: one.size_bytes for one in contents().models}
     assert sizes == {"base sd14": 1000, "CLIP ViT-L/14": 100, "face model FaceNet": 7}
     code, _, err = run("clear", "--yes")
     assert code == 0
@@ -120,7 +121,7 @@ def test_clear_deletes_that_alone(run, hub) -> None:
     assert len(list((folder / "blobs").iterdir())) == 3
     assert not (folder / "refs").exists()
     assert not scan_cache_dir(hub).warnings
-    assert kept() == ()
+    assert contents().models == ()
 
 
 def test_links_out_of_the_cache(run, hub, tmp_path) -> None:
@@ -134,6 +135,8 @@ def test_links_out_of_the_cache(run, hub, tmp_path) -> None:
     elsewhere.mkdir()
     (elsewhere / "w").write_bytes(b"w")
     (link.parent / "folder").symlink_to(elsewhere)
+    naive = scan_cache_dir(hub).delete_revisions(SD14.revision or "")
+    assert mine in naive.blobs, "the control: left alone, huggingface_hub would delete it"
     assert run("clear", "--yes")[0] == 0
     assert mine.read_bytes() == b"precious"
     assert (elsewhere / "w").exists()
@@ -144,9 +147,116 @@ def test_a_repository_kept_elsewhere_is_left(hub, tmp_path) -> None:
     folder = fill(hub)
     folder.rename(tmp_path / "moved")
     folder.symlink_to(tmp_path / "moved")
-    assert "base sd14" not in {one.name for one in kept()}
-    clear(kept())
+    assert "base sd14" not in {one.name for one in contents().models}
+    clear(contents().models)
     assert (tmp_path / "moved" / "snapshots" / (SD14.revision or "") / "unet/x").exists()
+
+
+def test_a_snapshot_kept_elsewhere_is_left(hub, tmp_path) -> None:
+    snapshot = fill(hub) / "snapshots" / (SD14.revision or "")
+    snapshot.rename(tmp_path / "moved")
+    (tmp_path / "moved" / "plain").write_bytes(b"p")
+    snapshot.symlink_to(tmp_path / "moved")
+    assert {one.name for one in contents().models} == {"CLIP ViT-L/14", "face model FaceNet"}
+    clear(contents().models)
+    assert (tmp_path / "moved" / "plain").exists()
+    assert snapshot.is_symlink()
+
+
+def test_the_same_commit_in_another_repository_is_left(hub) -> None:
+    """A copy of a repository under another name has its commits."""
+    fill(hub)
+    copies = [put(hub, f"ns/copy{n}", SD14.revision or "", {"unet/x": b"u" * 1000}, "main") for n in range(8)]
+    clear(contents().models)
+    assert not (
+        hub / f"models--{SD14.where.replace('/', '--')}" / "snapshots" / (SD14.revision or "")
+    ).exists()
+    for copy in copies:
+        assert (copy / "snapshots" / (SD14.revision or "") / "unet/x").read_bytes() == b"u" * 1000
+        assert (copy / "refs" / "main").exists()
+
+
+def test_a_branch_named_like_the_pinned_commit_is_no_reason(hub) -> None:
+    folder = put(hub, SD14.where, OTHER, {"unet/x": b"u"}, SD14.revision or "")
+    put(hub, CLIP_REPO, "main", {CLIP_FILE: b"c" * 100})
+    put(hub, CLIP_REPO, CLIP_COMMIT, {CLIP_FILE: b"d" * 10}, "other")
+    assert {one.name: one.size_bytes for one in contents().models} == {}
+    assert (folder / "snapshots" / OTHER / "unet/x").exists()
+
+
+def test_the_last_revision_takes_the_folder(hub) -> None:
+    folder = put(hub, SD14.where, SD14.revision or "", {"unet/x": b"u" * 10}, "main")
+    (folder / "blobs" / "half.incomplete").write_bytes(b"x")
+    clear(contents().models)
+    assert not folder.exists()
+
+
+def share(hub: Path, folder: Path, data: bytes, xet_hash: str) -> None:
+    """Keep the blob `data` of a repository once for all, as huggingface_hub does with files from Xet."""
+    blob = folder / "blobs" / hashlib.sha256(data).hexdigest()
+    kept = hub / "blobs" / xet_hash[:2] / xet_hash
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    (hub / "blobs" / ".huggingface-shared-blobs").write_text("1\n")
+    blob.replace(kept)
+    blob.symlink_to(Path("..", "..", "blobs", xet_hash[:2], xet_hash))
+    with kept.with_name(f"{xet_hash}.refs").open("a") as references:
+        references.write(f"{blob.relative_to(hub)}\n")
+
+
+def test_what_repositories_share_goes_with_the_last(hub) -> None:
+    folder = fill(hub)
+    copy = put(hub, "ns/copy", OTHER, {"unet/x": b"u" * 1000}, "main")
+    ours, both = "ab" * 32, "cd" * 32
+    share(hub, folder, b"u" * 1000, both)
+    share(hub, copy, b"u" * 1000, both)
+    share(hub, hub / f"models--{CLIP_REPO.replace('/', '--')}", b"c" * 100, ours)
+    assert not scan_cache_dir(hub).warnings, "the layout is the Hub's own"
+    sizes = {one.name: one.size_bytes for one in contents().models}
+    assert sizes == {"base sd14": 0, "CLIP ViT-L/14": 100, "face model FaceNet": 7}
+    clear(contents().models)
+    assert not (hub / "blobs" / ours[:2] / ours).exists()
+    assert (copy / "snapshots" / OTHER / "unet/x").read_bytes() == b"u" * 1000
+
+
+def test_a_corrupted_repository_is_told_and_left(run, hub) -> None:
+    folder = fill(hub)
+    foreign = put(hub, "ns/\x1b[2Jada", OTHER, {"ada.safetensors": b"a"}, "main")
+    (foreign / "refs" / "v1").write_text("no such commit")
+    (folder / "refs" / "v1").write_text("no such commit")
+    put(hub, SD14.where, SD14.revision or "", {"unet/config.json": b"{}"})
+    before = files(folder)
+    code, out, _ = run("clear", "--yes")
+    assert code == 0
+    assert "base sd14 is in the Hub cache in a folder that huggingface_hub calls corrupted" in out.replace(
+        "\n", " "
+    )
+    assert "CLIP ViT-L/14" in out and "ada" not in out and "\x1b" not in out
+    assert files(folder) == before
+    assert {one.name for one in contents().models} == set()
+    assert (foreign / "snapshots" / OTHER / "ada.safetensors").exists()
+
+
+def test_a_cache_that_cannot_be_read(run, hub) -> None:
+    """A note of another program's that is no text stops huggingface_hub; what is elsewhere still goes."""
+    folder = fill(hub)
+    (hub / "models--ns--ada" / "refs" / "main").write_bytes(b"\xff")
+    before = files(folder)
+    code, out, err = run("clear", "--yes")
+    assert code == 0
+    assert "The Hub cache cannot be read" in out and "Traceback" not in err
+    assert "deleted: face model FaceNet" in err
+    assert files(folder) == before
+
+
+def test_what_the_system_refuses_is_an_error(run, hub, monkeypatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError
+
+    fill(hub)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    code, _, err = run("clear", "--yes")
+    assert code == 2
+    assert "cannot delete base sd14: Permission denied" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])
@@ -165,4 +275,15 @@ def test_asks_on_a_terminal(run, hub, monkeypatch, answer) -> None:
     monkeypatch.setattr(sys, "stdin", stdin := io.StringIO("y\n"))
     monkeypatch.setattr(stdin, "isatty", lambda: True, raising=False)
     assert run("clear")[0] == 0
-    assert kept() == ()
+    assert contents().models == ()
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_table_says_what_it_was_given(width: int) -> None:
+    """No name is markup, none reaches the terminal as a command, and no line is longer than the terminal."""
+    one = Kept("base [bold]x[/]", "Hub cache, ns/:smile:\x1b[2J " + "word " * 40, 5 * 10**9, lambda: None)
+    text = cache_text(Contents((one, one), ("A fault \x1b[2J" + " and more" * 20,)), width=width)
+    assert "base [bold]x[/]" in text and ":smile:" in text
+    assert "\x1b" not in text and r"\x1b[2J" in text
+    assert "5.00 GB" in text and "10.00 GB  in all" in text
+    assert max(map(len, text.splitlines())) <= width

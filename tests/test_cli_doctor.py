@@ -11,9 +11,9 @@ from huggingface_hub import constants
 
 import loraudit.cards
 from loraudit.cards import CLIP_REPO, FACE_FILE, base_card, models_dir
-from loraudit.diagnosis import Mark, diagnose, diagnosis_text
-from loraudit.stock import State, examine, fetched, shipped
-from tests.test_cli_cache import put
+from loraudit.cli.doctor import Mark, diagnose, diagnosis_text
+from loraudit.cli.stored import State, examine, fetched, shipped
+from tests.test_cli_cache import put, share
 
 ROOT = Path(__file__).parent.parent
 BLOCK = """
@@ -45,7 +45,7 @@ def models(tmp_path: Path, monkeypatch) -> Path:
     """A copy of `models/` to spoil, and empty caches."""
     copy = tmp_path / "models"
     shutil.copytree(models_dir(), copy)
-    monkeypatch.setattr(loraudit.stock, "models_dir", lambda: copy)
+    monkeypatch.setattr("loraudit.cli.stored.models_dir", lambda: copy)
     monkeypatch.setattr(loraudit.cards, "models_dir", lambda: copy)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
@@ -146,16 +146,36 @@ def test_what_is_fetched(monkeypatch) -> None:
     own.mkdir(parents=True)
     (own / FACE_FILE).write_bytes(whole())
     assert {examine(one).state for one in fetched() if "sd15" not in one.name} == {State.WHOLE}
-    monkeypatch.setattr("loraudit.diagnosis.available_memory", lambda: 64 * 2**30)
+    monkeypatch.setattr("loraudit.cli.doctor.available_memory", lambda: 64 * 2**30)
     sd14 = next(check for check in diagnose().checks if check.name == "attacks, base sd14")
     assert "encoder" in sd14.told and "train one" in sd14.advice
     # The cache names a file by its hash: a byte more, and it is another's.
-    blob = (stored.folder / "vae/diffusion_pytorch_model.safetensors").resolve()
+    blob = stored.paths()["vae/diffusion_pytorch_model.safetensors"].resolve()
     blob.write_bytes(whole(b" "))
     assert examine(stored).state is State.DAMAGED
     damaged = next(check for check in diagnose().checks if check.name == "base sd14")
     assert "cache clear" in damaged.advice
     assert diagnose().ready, "not needed for the base that ships"
+
+
+@pytest.mark.usefixtures("models")
+def test_what_repositories_share_is_not_damaged() -> None:
+    """A file from Xet is kept under another hash than its SHA-256, which its link alone tells."""
+    hub = Path(constants.HF_HUB_CACHE)
+    folder = put(hub, CLIP_REPO, "c" * 40, {"open_clip_model.safetensors": whole()}, "main")
+    share(hub, folder, whole(), "ab" * 32)
+    clip = next(one for one in fetched() if one.name == "CLIP ViT-L/14")
+    assert examine(clip).state is State.WHOLE
+    (hub / "blobs" / "ab" / ("ab" * 32)).write_bytes(whole(b" "))
+    assert examine(clip).state is State.DAMAGED
+
+
+@pytest.mark.usefixtures("models")
+def test_a_note_of_a_branch_that_is_no_text() -> None:
+    hub = Path(constants.HF_HUB_CACHE)
+    folder = put(hub, CLIP_REPO, "c" * 40, {"open_clip_model.safetensors": whole()}, "main")
+    (folder / "refs" / "main").write_bytes(b"\xff")
+    assert marks()["CLIP ViT-L/14"] is Mark.NOTE
 
 
 @pytest.mark.usefixtures("models")
@@ -178,6 +198,6 @@ def test_a_gpu(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("models")
 def test_too_little_memory(monkeypatch) -> None:
-    monkeypatch.setattr("loraudit.diagnosis.available_memory", lambda: 2**20)
+    monkeypatch.setattr("loraudit.cli.doctor.available_memory", lambda: 2**20)
     assert marks()["memory"] is Mark.NO
     assert not diagnose().ready

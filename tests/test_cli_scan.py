@@ -303,9 +303,9 @@ def test_options_are_checked(scan, lora) -> None:
 
 def test_ctrl_c() -> None:
     script = (
-        "import sys, time, loraudit.audit.scan\n"
+        "import sys, time, loraudit.audit.words\n"
         "def wait(*a, **b): print('ready', flush=True); time.sleep(60)\n"
-        "loraudit.audit.scan.find_source = wait\n"
+        "loraudit.audit.words.find_source = wait\n"
         "sys.argv = ['loraudit', 'scan', 'x', '-o', 'report']\n"
         "from loraudit.cli import main; main()\n"
     )

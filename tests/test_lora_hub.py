@@ -1,5 +1,6 @@
 """LoRAs on the Hub, against a Hub of our own: addresses, whole files, and what goes wrong."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -237,6 +238,28 @@ def test_the_cache_spares_the_request(hub: fake.Hub, kohya: bytes) -> None:
     assert fetch_header(spec, offline=True).data == fetched.data
     assert fetch_header(spec, offline=True).sha256 == fetched.sha256
     assert hub.seen == []
+
+
+def test_a_file_that_repositories_share_keeps_its_hash(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
+    """The cache keeps a file from Xet once for all repositories, under a hash that is not its SHA-256."""
+    hub.files, hub.redirect = {"ada.safetensors": kohya}, True
+    load_lora(fake.ADDRESS)
+    (blob,) = (tmp_path / "cache" / "models--ns--name" / "blobs").iterdir()
+    kept = tmp_path / "cache" / "blobs" / "ab" / ("ab" * 32)
+    kept.parent.mkdir(parents=True)
+    blob.replace(kept)
+    blob.symlink_to(kept)
+    got = fetch_header(HubSpec("ns/name", None, "ada.safetensors"), offline=True)
+    assert got.sha256 == hashlib.sha256(kohya).hexdigest()
+
+
+def test_a_card_in_the_cache_is_not_asked_for(hub: fake.Hub, kohya: bytes) -> None:
+    hub.files = {"ada.safetensors": kohya, "README.md": b"---\nauthor: x\n---\n"}
+    load_lora(fake.ADDRESS)
+    assert any(request.endswith("README.md") for _, request, *_ in hub.seen)
+    hub.seen.clear()
+    load_lora(fake.ADDRESS)
+    assert not any(request.endswith("README.md") for _, request, *_ in hub.seen)
 
 
 def test_the_environment_of_the_hub_client_counts(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:

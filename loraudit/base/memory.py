@@ -1,6 +1,5 @@
-"""How much memory this machine has left, and whether a base fits into it."""
+"""Memory that is left on this machine, and whether a base fits into it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,11 +26,11 @@ def require_memory(folder: Path, parts: Sequence[str], widened: bool) -> None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that can be allocated without swapping, None where the system does not say."""
+    """Tell how many bytes can be allocated without swapping, or None where the system does not say."""
+    # `loraudit doctor` answers in an installation that lacks packages, too.
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    except (ImportError, OSError):
         return None

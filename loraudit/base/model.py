@@ -7,8 +7,8 @@ and `sd14` run the same code.
     tuned = base.with_lora(lora)
 
 is a base too, with the same methods. It shares the modules of `base`, which stays as it is: terms are
-attached while a method of `tuned` runs (`loraudit.base.lowrank`), nothing is merged or copied. Both may be used in
-turn, by one thread.
+attached while a method of `tuned` runs (`loraudit.base.lowrank`), nothing is merged or copied. Both may be
+used in turn, by one thread.
 
 The UNet predicts the noise (`loraudit.base.schedule`). Guidance `w` is diffusers' `guidance_scale`:
 `eps = eps_neg + w (eps_pos - eps_neg)`, so 1 means none.

@@ -75,8 +75,8 @@ def attacks(
     """Measure every attack beside its bound, rivals and controls."""
     check_encoder(encoder)
     check_encoder(paper)
-    from loraudit.experiments.bench_attacks import AttackBench, bench_attacks
-    from loraudit.experiments.columns import attack_columns
+    from loraudit.bench.attacks import AttackBench, bench_attacks
+    from loraudit.bench.columns import attack_columns
 
     _use(threads)
     job = AttackBench(
@@ -142,8 +142,8 @@ def verdict(
 ) -> None:
     """Measure ROC, levels and false alarms of the verdict."""
     check_encoder(encoder)
-    from loraudit.experiments.bench_verdict import VerdictBench, bench_verdict
-    from loraudit.experiments.verdict_tables import verdict_columns
+    from loraudit.bench.verdict import VerdictBench, bench_verdict
+    from loraudit.bench.verdict_tables import verdict_columns
 
     _use(threads)
     job = VerdictBench(

@@ -5,8 +5,8 @@ of the UNet (rank 16, alpha 27) and on `q_proj` and `v_proj` of the text tower (
 gradient norm clipped at 1, prior preservation on class images sampled from the base (arXiv 2208.12242,
 equation 2 with weight 1). A LoRA starts as peft starts it: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
 
-Many people share one forward pass of the frozen base (`loraudit.base.lowrank`). AdamW works element by element,
-gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's LoRA is the
+Many people share one forward pass of the frozen base (`loraudit.base.lowrank`). AdamW works element by
+element, gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's LoRA is the
 same, up to rounding, whoever else is in the pass.
 """
 

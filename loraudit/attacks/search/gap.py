@@ -7,7 +7,8 @@ https://openreview.net/forum?id=Ha1Z42wHqz):
     gap(e) = mean over t of log mean (eps_tuned(x_t, e) - eps_base(x_t, e))^2
 
 It tells which of several embeddings shows most. `climb` follows its gradient over mixtures of word pieces
-(`loraudit.attacks.search.mixtures`), through the UNet: dear, and for LoRAs whose rows say nothing of the prompt.
+(`loraudit.attacks.search.mixtures`), through the UNet: dear, and for LoRAs whose rows say nothing of the
+prompt.
 """
 
 from dataclasses import dataclass

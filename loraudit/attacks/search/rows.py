@@ -7,8 +7,8 @@ lie. The *pull* of a prompt is what these updates make of it,
     pull(E) = mean over positions of e_l^T G e_l,    G = mean over modules of X^T X / |X|^2,
 
 and is larger for the secret prompt than for others. Gradient ascent on it, over mixtures of word pieces
-(`loraudit.attacks.search.mixtures`), needs the text tower alone: no evaluation of the UNet, nothing trained. A
-sentence can pull harder than any real prompt and then shows less; the ascent is therefore read where it
+(`loraudit.attacks.search.mixtures`), needs the text tower alone: no evaluation of the UNet, nothing trained.
+A sentence can pull harder than any real prompt and then shows less; the ascent is therefore read where it
 passes a few times the pull of a made-up name. Each of several starts misses in its own way: the mean of their
 embeddings shows more than any.
 

@@ -1,8 +1,8 @@
 """The search: embeddings that the matrices ask for, the one taken at which LoRA and base part most.
 
-Candidates come from the rows of the update (`loraudit.attacks.search.rows`), from an encoder where there is one, and
-from a made-up name; the gap (`loraudit.attacks.search.gap`) tells which of them shows most. It needs no trained part
-and few evaluations of the UNet, so it is there on the first day of a new base. A LoRA whose rows say nothing
+Candidates come from the rows of the update (`loraudit.attacks.search.rows`), from an encoder where there is
+one, and from a made-up name; the gap (`loraudit.attacks.search.gap`) tells which of them shows most. It needs
+no trained part and few evaluations of the UNet, so it is there on the first day of a new base. A LoRA whose rows say nothing
 of the prompt is climbed by the gap's own gradient instead, at ten times the cost.
 
 The embedding is sampled twice. Model guidance shows most of an ordinary LoRA and overdraws one that was

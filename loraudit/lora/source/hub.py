@@ -1,8 +1,12 @@
-"""LoRAs on the Hugging Face Hub: the whole file, or no more of it than its header.
+"""LoRAs on the Hugging Face Hub: the whole file, or its header alone.
 
 `huggingface_hub` does the talking, so `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE` and `HF_ENDPOINT` mean what
-they mean everywhere; it is imported only once an address of the Hub is met. Names, revisions and answers that
-come from the Hub are as hostile as the file.
+they mean everywhere. It is imported once an address of the Hub is met. Names, revisions and answers of the
+Hub are as hostile as the file.
+
+The ranges of a header are requested here and not through `HfFileSystem`. Before the first byte
+`HfFileSystem` asks for the repository and for a listing of its folder. It tells no commit and no hash, and
+reads whatever a server sends that ignores `Range`: 67 MB for a header of 300 kB, where this reads 300 kB.
 """
 
 import re
@@ -18,49 +22,49 @@ from loraudit.lora.source.address import PEFT_CONFIG, PEFT_WEIGHTS, PICKLES, WEI
 from loraudit.lora.source.hub_errors import explained, not_a_hub, not_cached, plain_errors
 from loraudit.text import clean
 
-__all__ = ["HubFile", "HubHeader", "fetch_file", "fetch_header", "fetch_side_files"]
+__all__ = ["HubFile", "HubHeader", "cached_sha256", "fetch_file", "fetch_header", "fetch_side_files"]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _FIRST: Final = 1 << 18
-"""Bytes of the first request; the header of a kohya file with 264 modules fits."""
+"""Size of the first request in bytes; the header of a kohya file with 264 modules fits."""
 _README: Final = "README.md"
 _SIDE_BYTES: Final = 1_000_000
-"""Of a file beside a LoRA, at most."""
+"""Limit in bytes on a file beside a LoRA."""
 _MAGIC: Final = 512
-"""Bytes that tell what a file is that has no sound header."""
+"""Bytes to read of a file without a sound header; they tell what it is."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A whole file, in the Hub cache."""
+    """Whole file in the Hub cache."""
 
     path: Path
     origin: str
-    """`hf://namespace/name@commit/path`, harmless for display and good for another run."""
+    """Address `hf://namespace/name@commit/path`, escaped for display and valid as a target."""
 
 
 @dataclass(frozen=True)
 class HubHeader:
-    """The start of a file that was not downloaded, for `loraudit.lora.file.header.parse_header`."""
+    """Start of a file that was not downloaded, for `loraudit.lora.file.header.parse_header`."""
 
     path: str
-    """Within the repository: of a stranger's choice, so `clean` it before display."""
+    """Path within the repository, as a stranger chose it: `clean` it before display."""
     origin: str
-    """As of `HubFile`."""
+    """Address `hf://namespace/name@commit/path`, escaped for display and valid as a target."""
     commit: str
-    """40 hex digits."""
+    """Commit of the file, 40 hex digits."""
     data: bytes
-    """From the first byte to the end of the header; less if there is no sound header."""
+    """Bytes from the first to the end of the header; fewer if there is no sound header."""
     size_bytes: int
-    """Of the whole file, as the Hub says."""
+    """Size of the whole file, as the Hub says."""
     sha256: str | None
-    """Of the whole file, as the Hub says; None if the file is not in LFS."""
+    """Hash of the whole file in hex, as the Hub says; None if the file is not in LFS."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What the Hub says of a file without sending it."""
+    """Facts about a file that the Hub tells without sending it."""
 
     commit: str
     size_bytes: int
@@ -68,12 +72,12 @@ class _Known:
 
 
 def fetch_file(spec: HubSpec, offline: bool = False) -> HubFile:
-    """The file, downloaded unless the cache has it, with its model card and peft's configuration.
+    """Fetch the file, its model card and its peft configuration, each unless the cache has it.
 
-    `offline`, or where the Hub cannot be reached, the cache alone is asked. Raises `LorauditError` if the
+    Only the cache is asked if `offline` is set or the Hub cannot be reached. Raises `LorauditError` if the
     file cannot be had, `NotScannable` if the repository holds no LoRA.
     """
-    from huggingface_hub import hf_hub_download, is_offline_mode
+    from huggingface_hub import hf_hub_download, is_offline_mode, try_to_load_from_cache
     from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
     offline = offline or is_offline_mode()
@@ -88,8 +92,8 @@ def fetch_file(spec: HubSpec, offline: bool = False) -> HubFile:
             # The reader says what its absence means.
             with suppress(LocalEntryNotFoundError if cached else RemoteEntryNotFoundError):
                 hf_hub_download(spec.repo, config, revision=commit, local_files_only=cached)
-        if not cached:
-            card = replace(spec, path=str(PurePosixPath(spec.path).with_name(_README)), revision=commit)
+        card = replace(spec, path=str(PurePosixPath(spec.path).with_name(_README)), revision=commit)
+        if not cached and try_to_load_from_cache(card.repo, card.path, revision=commit) is None:
             with suppress(RemoteEntryNotFoundError):
                 known = _ask(card)
                 if known is not None and known.size_bytes <= _SIDE_BYTES:
@@ -98,10 +102,10 @@ def fetch_file(spec: HubSpec, offline: bool = False) -> HubFile:
 
 
 def fetch_header(spec: HubSpec, offline: bool = False) -> HubHeader:
-    """No more than the header: from the cache if the file is there, otherwise by requests for ranges.
+    """Fetch the header alone: from the cache if the file is there, otherwise by requests for ranges.
 
-    At most `MAX_HEADER_BYTES + 8` bytes are kept and reading stops there, whatever the server sends. Raises
-    like `fetch_file`.
+    Reading stops after at most `MAX_HEADER_BYTES + 8` bytes, whatever the server sends. Raises like
+    `fetch_file`.
     """
     from huggingface_hub import hf_hub_url, is_offline_mode
 
@@ -121,9 +125,10 @@ def fetch_header(spec: HubSpec, offline: bool = False) -> HubHeader:
 
 
 def fetch_side_files(spec: HubSpec, header: HubHeader, offline: bool = False) -> Mapping[str, str]:
-    """Text of the model card and the peft configuration beside a header, at most 1 MB each, by their path.
+    """Read the model card and the peft configuration beside a header: path -> text, at most 1 MB each.
 
-    From the cache, or, unless `offline`, from the Hub; nothing is written. Raises `LorauditError`.
+    A file that the cache lacks is read from the Hub, unless `offline`. The cache is not written. Raises
+    `LorauditError`.
     """
     from huggingface_hub import hf_hub_url, is_offline_mode, try_to_load_from_cache
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -148,16 +153,23 @@ def fetch_side_files(spec: HubSpec, header: HubHeader, offline: bool = False) ->
     return texts
 
 
+def cached_sha256(path: Path) -> str | None:
+    """Tell the SHA-256 in hex that the Hub gives for a file in its cache, or None if it gives none."""
+    # The link leads to a file named by the hash. That may be a link too, to a name that is no SHA-256: files
+    # from Xet are kept once for all repositories, each under its Xet hash.
+    return _sha256(path.readlink().name) if path.is_symlink() else None
+
+
 def _ask(spec: HubSpec) -> _Known | None:
-    """What the Hub says of a file; None if it cannot be reached."""
-    import httpx2
+    """Ask the Hub about a file; None if it cannot be reached."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     url = hf_hub_url(spec.repo, spec.path, revision=spec.revision)
     try:
         known = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except httpx2.TransportError:
+    except httpx.TransportError:
         return None
     except HfHubHTTPError as error:
         if error.response.status_code < 500:
@@ -171,7 +183,7 @@ def _ask(spec: HubSpec) -> _Known | None:
 
 
 def _with_path(spec: HubSpec, offline: bool) -> HubSpec:
-    """`spec` itself if it names a file, otherwise with the only one that its repository holds."""
+    """Add to a `spec` without a path the only LoRA file of its repository."""
     if spec.path:
         return spec
     names = _names(spec, offline)
@@ -194,12 +206,12 @@ def _with_path(spec: HubSpec, offline: bool) -> HubSpec:
 
 
 def _names(spec: HubSpec, offline: bool) -> list[str]:
-    """The paths of all files of the repository, or of those of it that the cache has."""
-    import httpx2
+    """List the paths of all files of the repository, or of those in the cache."""
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     if not offline:
-        with suppress(httpx2.TransportError):
+        with suppress(httpx.TransportError):
             info = HfApi().model_info(spec.repo, revision=spec.revision)
             return [file.rfilename for file in info.siblings or ()]
     folder = Path(snapshot_download(spec.repo, revision=spec.revision, local_files_only=True))
@@ -218,13 +230,12 @@ def _from_cache(spec: HubSpec) -> HubHeader | None:
         data = file.read(_wanted(b"", size))
         data += file.read(max(0, _wanted(data, size) - len(data)))
     commit = path.parents[spec.path.count("/")].name
-    # The cache names what a link in it leads to by the Hub's own hash.
-    sha256 = _sha256(path.resolve().name)
-    return HubHeader(spec.path, _origin(spec, commit), commit, data[: _wanted(data, size)], size, sha256)
+    data = data[: _wanted(data, size)]
+    return HubHeader(spec.path, _origin(spec, commit), commit, data, size, cached_sha256(path))
 
 
 def _start(url: str, size: int) -> bytes:
-    """The first bytes of the file at `url`, of `size` bytes, to the end of its header."""
+    """Read the file of `size` bytes at `url` from its first byte to the end of its header."""
     data = bytearray()
     # Two, so that a server that answers a byte at a time gains nothing.
     for _ in range(2):
@@ -243,7 +254,7 @@ def _start(url: str, size: int) -> bytes:
 
 @contextmanager
 def _blocks(url: str, headers: Mapping[str, str] | None = None) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """`Content-Range` and body of what is at `url`, as it comes."""
+    """Open `url`: its `Content-Range` and its body, block by block as it comes."""
     from huggingface_hub import constants, get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
@@ -261,7 +272,7 @@ def _blocks(url: str, headers: Mapping[str, str] | None = None) -> Iterator[tupl
 
 
 def _wanted(data: bytes | bytearray, size: int) -> int:
-    """Bytes to read of a file of `size` bytes that begins with `data`."""
+    """Count the bytes to read of a file of `size` bytes that begins with `data`."""
     if len(data) < 8:
         return min(size, _FIRST)
     length = int.from_bytes(data[:8], "little")

@@ -1,4 +1,4 @@
-"""What the Hub's client raises, as one line of ours."""
+"""Errors of the Hub's client, in one line of plain words each."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ __all__ = ["explained", "not_a_hub", "not_cached", "plain_errors"]
 
 
 def not_a_hub() -> LorauditError:
-    """Of answers that no Hub gives."""
+    """Make the error for an answer that no Hub gives."""
     return LorauditError(
         "the server does not answer as the Hub does", "check HF_ENDPOINT, proxy and firewall"
     )
 
 
 def not_cached(spec: HubSpec) -> LorauditError:
-    """Of what is asked of the cache alone."""
+    """Make the error for a file that the cache lacks while the network is off."""
     what = f"{spec.repo}/{spec.path}" if spec.path else spec.repo
     return LorauditError(
         f"{clean(what, 300)} is not in the Hub cache, and the network is off",
@@ -28,18 +28,17 @@ def not_cached(spec: HubSpec) -> LorauditError:
 
 @contextmanager
 def plain_errors(spec: HubSpec, offline: bool) -> Iterator[None]:
-    """What the Hub's client raises, in one line."""
-    import httpx2
+    """Turn what the Hub's client raises into a `LorauditError`; an `OSError` of the system passes through."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, XetDownloadError
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import httpx, logging  # type: ignore[attr-defined]
 
-    # It warns of every try before it gives up, which then is one error of ours.
+    # The client warns of every try before it gives up, and its giving up is one error here.
     logging.get_logger().setLevel("ERROR")
     try:
         yield
     except LocalEntryNotFoundError as error:
         raise (not_cached(spec) if offline else explained(spec, error.__cause__)) from None
-    except (HfHubHTTPError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+    except (HfHubHTTPError, httpx.HTTPError, httpx.InvalidURL) as error:
         raise explained(spec, error) from None
     except (OSError, XetDownloadError) as error:
         if isinstance(error, OSError) and error.strerror is not None:
@@ -50,7 +49,7 @@ def plain_errors(spec: HubSpec, offline: bool) -> Iterator[None]:
 
 
 def explained(spec: HubSpec, error: BaseException | None) -> LorauditError:
-    """`error` in plain words; None: the Hub cannot be reached."""
+    """Put `error` in plain words; None: the Hub cannot be reached."""
     from huggingface_hub.errors import (
         FileMetadataError,
         GatedRepoError,

@@ -1,12 +1,11 @@
-"""The models that loraudit uses: where each is kept, and what of it is on this machine.
+"""The models that loraudit uses: where each is kept, and how much of it is on this machine.
 
 The small ones are in `models/`. The others are fetched when a scan first needs them, into the cache of the
 Hugging Face Hub, which other programs share, or into loraudit's own folder.
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -38,11 +37,13 @@ _PIPELINE: Final = (
 )
 _ENCODER: Final = ("model.safetensors", "config.json")
 _SD_BYTES: Final = 4_270_000_000
-"""Of SD 1.x's three networks in float32, which is how they are published."""
+"""Size of SD 1.x's three networks in float32, which is how they are published."""
+_CLIP_BYTES: Final = 1_710_000_000
+_FACE_BYTES: Final = 112_000_000
 
 
 class State(Enum):
-    """What is there of a model."""
+    """How much of a model is there."""
 
     WHOLE = "whole"
     PARTIAL = "partial"
@@ -55,36 +56,51 @@ class Stored:
     """One model that loraudit uses."""
 
     name: str
-    """`base tiny`, `face model`, ..."""
+    """Name for display: `base tiny`, `face model`, ..."""
     where: str
-    """In words: `ships with loraudit`, `Hub cache, namespace/name`, `loraudit's cache`."""
+    """Place in words: `ships with loraudit`, `Hub cache, namespace/name`, `loraudit's cache`."""
     folder: Path
+    """Folder that holds the files; the root of the Hub cache for a model that is kept there."""
     files: tuple[str, ...]
-    """Those that loraudit reads, by their path in `folder`."""
+    """Files that loraudit reads, by their path in `folder` or in the Hub repository."""
     about_bytes: int = 0
-    """What a fetch of it takes, roughly; 0 if it ships."""
-    repository: Path | None = None
-    """Its folder in the Hub cache; `folder` is a snapshot in it."""
+    """Size in bytes of a fetch, roughly; 0 if the model ships."""
+    repository: str | None = None
+    """Hub repository `namespace/name` of a model that is kept in the Hub cache."""
+    revision: str | None = None
+    """Pinned commit of the repository, 40 hex digits; None: its branch `main`."""
 
-    def present(self) -> Iterator[Path]:
-        """Those of the files that are there."""
-        return (path for file in self.files if (path := self.folder / file).is_file())
+    def paths(self) -> Mapping[str, Path]:
+        """Find the files that are there: name -> path."""
+        if self.repository is None:
+            return {file: path for file in self.files if (path := self.folder / file).is_file()}
+        from huggingface_hub import try_to_load_from_cache
+
+        paths = {}
+        for file in self.files:
+            try:
+                found = try_to_load_from_cache(self.repository, file, self.folder, self.revision)
+            except (OSError, ValueError):  # the cache's note of a branch cannot be read
+                continue
+            if isinstance(found, str):
+                paths[file] = Path(found)
+        return paths
 
 
 @dataclass(frozen=True)
 class Health:
-    """What was found of a model."""
+    """State of one model, and its size and hashes."""
 
     state: State
     size_bytes: int = 0
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 in hex of each file of weights, by its path."""
+    """SHA-256 in hex of each file of weights, by its name in `Stored.files`."""
     fault: str = ""
-    """What is missing or wrong."""
+    """Words for what is missing or wrong."""
 
 
 def shipped() -> tuple[Stored, ...]:
-    """Those in `models/`. Raises `LorauditError` if the installation lacks that folder."""
+    """List the models in `models/`. Raises `LorauditError` if the installation lacks that folder."""
     root, ships = models_dir(), "ships with loraudit"
     bases = [base_card(name) for name in base_names()]
     found = [
@@ -106,35 +122,35 @@ def shipped() -> tuple[Stored, ...]:
 
 
 def fetched() -> tuple[Stored, ...]:
-    """Those that are kept in a cache, here or not."""
+    """List the models that are kept in a cache, here or not."""
     from huggingface_hub import constants
 
     hub = Path(constants.HF_HUB_CACHE)
-    found = []
-    for card in map(base_card, base_names()):
-        if card.revision is not None:
-            repository = _repository(hub, card.where)
-            snapshot = repository / "snapshots" / card.revision
-            where = f"Hub cache, {card.where}"
-            found.append(Stored(f"base {card.name}", where, snapshot, _PIPELINE, _SD_BYTES, repository))
-    clip = _repository(hub, CLIP_REPO)
-    found.append(
+    cards = [base_card(name) for name in base_names()]
+    found = [
         Stored(
-            "CLIP ViT-L/14",
-            f"Hub cache, {CLIP_REPO}",
-            clip / "snapshots" / _main(clip),
-            (CLIP_FILE,),
-            1_710_000_000,
-            clip,
+            f"base {card.name}",
+            f"Hub cache, {card.where}",
+            hub,
+            _PIPELINE,
+            _SD_BYTES,
+            card.where,
+            card.revision,
         )
+        for card in cards
+        if card.revision is not None
+    ]
+    found.append(
+        Stored("CLIP ViT-L/14", f"Hub cache, {CLIP_REPO}", hub, (CLIP_FILE,), _CLIP_BYTES, CLIP_REPO)
     )
-    found.append(Stored("face model FaceNet", "loraudit's cache", cache_folder(), (FACE_FILE,), 112_000_000))
+    own = cache_folder()
+    found.append(Stored("face model FaceNet", "loraudit's cache", own, (FACE_FILE,), _FACE_BYTES))
     return tuple(found)
 
 
 def examine(stored: Stored) -> Health:
-    """What is there of a model; its weights are hashed, and held against the hash they ought to have."""
-    paths = {str(path.relative_to(stored.folder)): path for path in stored.present()}
+    """Look at the files of a model, hash its weights and compare each hash with the one that is known."""
+    paths = stored.paths()
     missing = [file for file in stored.files if file not in paths]
     size = sum(path.stat().st_size for path in paths.values())
     if not paths:
@@ -166,27 +182,14 @@ def _check_framing(path: Path) -> None:
 
 
 def _expected(stored: Stored, path: Path) -> str | None:
-    """The SHA-256 that a file ought to have, if that is written anywhere."""
+    """Tell the SHA-256 that a file ought to have, if that is written anywhere."""
     if stored.repository is not None:
-        # The Hub's cache names what it keeps by its hash, and links to it.
-        name = path.resolve().name
-        return name if re.fullmatch("[0-9a-f]{64}", name) else None
+        from loraudit.lora.source.hub import cached_sha256
+
+        return cached_sha256(path)
     config = stored.folder / "config.json"
     try:
         said = json.loads(config.read_text(encoding="utf-8")).get("weights_sha256")
     except (OSError, ValueError, AttributeError):
         return None
     return said if isinstance(said, str) else None
-
-
-def _repository(hub: Path, name: str) -> Path:
-    return hub / f"models--{name.replace('/', '--')}"
-
-
-def _main(repository: Path) -> str:
-    """The commit that the cache takes for `main`, or `main` if it has none."""
-    try:
-        commit = (repository / "refs" / "main").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return "main"
-    return commit if re.fullmatch("[0-9a-f]{40}", commit) else "main"

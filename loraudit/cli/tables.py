@@ -1,0 +1,51 @@
+"""Rich tables as plain text.
+
+A string in them is text as it stands: markup, emoji and highlighting are off.
+"""
+
+from collections.abc import Iterable
+from io import StringIO
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+__all__ = ["columns", "hanging", "plain_text"]
+
+_NARROWEST: Final = 60
+"""Columns that a table gets on any terminal."""
+
+
+def columns(*widths: int) -> Table:
+    """Make a table without a frame, two spaces between its columns, each at least so many characters wide."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for width in widths:
+        # A column of a given width holds names, which stay whole.
+        table.add_column(min_width=width, no_wrap=width > 0)
+    return table
+
+
+def hanging(mark: str, text: str) -> Table:
+    """Lay out `text` beside `mark`, which its first line alone carries."""
+    table = Table.grid()
+    table.add_row(mark, text)
+    return table
+
+
+def plain_text(parts: Iterable[RenderableType], *, width: int) -> str:
+    """Lay out `parts` below each other in at most `width` columns, at least 60, without ANSI codes."""
+    console = Console(
+        file=StringIO(),
+        width=max(_NARROWEST, width),
+        force_terminal=False,
+        force_jupyter=False,
+        color_system=None,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
