@@ -7,7 +7,7 @@ import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ __all__ = [
     "base_card",
     "base_names",
     "cache_folder",
+    "card_like",
     "file_sha256",
     "models_dir",
     "verify",
@@ -53,6 +54,22 @@ class BaseCard:
     licence: str
     hashes: Mapping[str, str]
     """SHA-256 in hex of files, by their path within the folder or repository."""
+    face: str
+    """Face model that looks at its pictures (`loraudit.scores.scorers`)."""
+    clip: str
+    """CLIP model that looks at its pictures."""
+    steps: int
+    """Sampling steps of a picture."""
+    guidance: float
+    """Weight of guidance, `w`; 1 means none."""
+    recipe: str
+    """Recipe of fine-tuning, `tiny` or `paper`."""
+    calibration: Path | None = None
+    """Folder of what control LoRAs score on it; None where nothing was measured."""
+    decoys: Path | None = None
+    """Folder of other people's photos for it; None where there are none."""
+    encoders: Mapping[str, Path] = field(default_factory=dict)
+    """Attack -> folder of the encoder that ships for it."""
 
     @property
     def folder(self) -> Path | None:
@@ -75,7 +92,7 @@ def base_names() -> tuple[str, ...]:
 
 
 def base_card(name: str) -> BaseCard:
-    """The card of the base `name`. Raises `LorauditError` if there is none."""
+    """Return the card of the base `name`. Raises `LorauditError` if there is none."""
     row = _cards()["base"].get(name)
     if row is None:
         raise LorauditError(f"no base is called '{name}'", f"known bases: {', '.join(base_names())}")
@@ -89,7 +106,30 @@ def base_card(name: str) -> BaseCard:
         dtype=row["dtype"],
         licence=row["licence"],
         hashes=row.get("hashes", {}),
+        face=row["face"],
+        clip=row["clip"],
+        steps=row["steps"],
+        guidance=row["guidance"],
+        recipe=row["recipe"],
+        calibration=_folder(row.get("calibration")),
+        decoys=_folder(row.get("decoys")),
+        encoders={attack: models_dir() / folder for attack, folder in row.get("encoders", {}).items()},
     )
+
+
+def card_like(image_size: int) -> BaseCard:
+    """Return the card for a base that is not listed, by the side of its pictures in pixels.
+
+    Its columns are those of the listed base whose pictures are nearest in size, by the ratio of sides. What
+    was measured with that base's own weights is left out.
+    """
+    cards = [base_card(name) for name in base_names()]
+    nearest = min(cards, key=lambda card: max(card.image_size / image_size, image_size / card.image_size))
+    return replace(nearest, calibration=None, decoys=None, encoders={})
+
+
+def _folder(name: str | None) -> Path | None:
+    return None if name is None else models_dir() / name
 
 
 def artefact(name: str) -> Path:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from loraudit.attacks import Aim, Reconstruction
+from loraudit.attacks.aim import Aim, Reconstruction
 from loraudit.errors import LorauditError
 from loraudit.scores.scorers import Scorers, look_at
 from loraudit.verdict.judge import judge

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from loraudit.attacks import Aim
+from loraudit.attacks.aim import Aim
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import Plan, plan_for
 from loraudit.base.lowrank import stack

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from loraudit.attacks import Aim, Reconstruction
+from loraudit.attacks.aim import Aim, Reconstruction
 from loraudit.audit.audit import audit_lora
 from loraudit.audit.target import target_of
 from loraudit.base.model import Sampling

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     base = load_base("tiny")
-    decoys, _ = read_decoys(models_dir() / "decoys-tiny")
+    decoys = read_decoys(models_dir() / "decoys-tiny").latents
     jobs = list(_jobs(options.zoo, options.harmless, options.people))
     found: dict[str, list[float]] = {who: [] for _, _, shown in jobs for who in shown}
     levels: dict[str, list[Severity]] = {who: [] for who in found}

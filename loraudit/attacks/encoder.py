@@ -8,20 +8,23 @@ encoder is told the last step it was trained on and ours that nobody knows.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import torch
 
-from loraudit.attacks import Aim
+from loraudit.attacks.aim import Aim
 from loraudit.base.lowrank import stack
 from loraudit.base.model import Base
+from loraudit.cards import base_card, base_names, models_dir
 from loraudit.encoder import Encoder, EncoderCheckpoint, PaperEncoder, frozen_transformer, load_encoder
+from loraudit.errors import Incomplete, LorauditError
 from loraudit.findings.conditions import EncoderUsed
 from loraudit.lora import LoRA
+from loraudit.text import clean
 
-__all__ = ["EncoderAttack", "open_encoder", "recorded_step"]
+__all__ = ["EncoderAttack", "Encoders", "open_encoder", "recorded_step"]
 
 _STEP_KEYS: Final = ("ss_steps", "global_step")
 """kohya-ss/sd-scripts `train_network.py`; SimpleTuner `save_hooks.py`."""
@@ -51,6 +54,51 @@ class EncoderAttack:
         mean = self.encoder(stack([lora], base.device), told)[0][0]
         used = EncoderUsed(self.checkpoint.name, self.checkpoint.sha256)
         return [Aim(self.name, mean, against_base=not paper, encoder=used)]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoders:
+    """The encoders for LoRAs of one family on one base, each opened once."""
+
+    base: Base
+    family: str
+    """Name of the base that the LoRAs were made for."""
+    asked: str | None = None
+    """Encoder asked for, a name or a folder; None: those that ship for `family`."""
+    _opened: dict[str, EncoderAttack] = field(default_factory=dict, init=False, repr=False)
+
+    def asked_attack(self) -> EncoderAttack | None:
+        """Return the attack with the encoder asked for. Raises `LorauditError` if there is none such."""
+        if self.asked is None:
+            return None
+        if not Path(self.asked).is_dir() and not (models_dir() / self.asked).is_dir():
+            raise LorauditError(
+                f"there is no encoder {clean(self.asked, 300)}",
+                "give the folder that 'loraudit train-encoder' wrote",
+            )
+        return self._open(self.asked)
+
+    def attack(self, name: str) -> EncoderAttack:
+        """Return the attack `name` with the encoder asked for if that is of its kind, else with what ships.
+
+        Raises `Incomplete` if none ships, otherwise as `load_encoder` does.
+        """
+        asked = self.asked_attack()
+        if asked is not None and asked.name == name:
+            return asked
+        shipped = base_card(self.family).encoders if self.family in base_names() else {}
+        if name not in shipped or not shipped[name].is_dir():
+            raise Incomplete(
+                f"no encoder for the base {clean(self.family)} ships with loraudit",
+                "train one with 'loraudit train-encoder' and name it with --encoder, or choose "
+                "--attack prompts",
+            )
+        return self._open(str(shipped[name]))
+
+    def _open(self, where: str) -> EncoderAttack:
+        if where not in self._opened:
+            self._opened[where] = open_encoder(where, self.base)
+        return self._opened[where]
 
 
 def open_encoder(where: str | Path, base: Base) -> EncoderAttack:

@@ -18,7 +18,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from loraudit.attacks import Aim
+from loraudit.attacks.aim import Aim
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.base.model import CLASS_PROMPT, Base, Sampling
 from loraudit.lora import LoRA

@@ -14,6 +14,7 @@ come at any place among the decoys' gains as at any other: a rank is a p-value.
 place of shadow models.)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,46 +27,68 @@ from torch.nn import functional
 
 from loraudit.base.model import Base
 from loraudit.base.passes import PREDICTED, samples_a_pass
-from loraudit.errors import LorauditError
+from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.likelihood import Likelihood
+from loraudit.scores import fit_square
 
-__all__ = ["LikelihoodTest", "read_decoys"]
+__all__ = ["Decoys", "LikelihoodTest", "open_likelihood", "read_decoys"]
 
 _TIMES: Final = (150, 300, 450, 600, 750)
 """Diffusion times; later ones hold no picture any more, earlier ones only its grain."""
 _LEAST: Final = 1e-12
 
 
-def read_decoys(folder: Path) -> tuple[Tensor, Tensor]:
-    """Latents `[D, Q, C, h, w]` of other people's photos, and unit face vectors `[D, d]` of theirs.
+@dataclass(frozen=True, eq=False)
+class Decoys:
+    """Photos of other people than the one in the reference photos."""
 
-    Raises `LorauditError` if the file is damaged.
-    """
+    latents: Tensor
+    """Latents of `Q` photos each of `D` people, `[D, Q, C, h, w]`."""
+    faces: Tensor
+    """Faces of the same people, unit vectors `[D, d]`."""
+
+
+def read_decoys(folder: Path) -> Decoys:
+    """Read the decoys in `folder`. Raises `LorauditError` if the file is damaged."""
     try:
         stored = load_file(folder / "decoys.safetensors")
-        return stored["latents"].float(), functional.normalize(stored["faces"].float(), dim=1)
+        return Decoys(stored["latents"].float(), functional.normalize(stored["faces"].float(), dim=1))
     except (OSError, KeyError, SafetensorError) as error:
         raise LorauditError(f"{folder.name} cannot be read", "install loraudit again") from error
 
 
+def open_likelihood(base: Base, photos: Sequence[Tensor], decoys: Decoys | None) -> "LikelihoodTest":
+    """Prepare the test of reference photos `[3, H, W]` in 0..1 against `decoys`.
+
+    Raises `Incomplete` if there are none of either.
+    """
+    if not photos:
+        raise Incomplete("it needs --reference")
+    if decoys is None:
+        raise Incomplete("it has no photos of other people for this base")
+    own = torch.cat([fit_square(photo[None], base.image_size) for photo in photos])
+    return LikelihoodTest(base.encode_images(own), decoys.latents)
+
+
 @dataclass(frozen=True, eq=False)
 class LikelihoodTest:
-    """Photos of one person, and of others."""
+    """The test: photos of one person, and of others."""
 
     own: Tensor
     """Latents of the reference photos `[P, C, h, w]`."""
     decoys: Tensor
     """Latents of other people's photos, `Q` each of `D` people, `[D, Q, C, h, w]`."""
     seed: int = 0
+    name: Final = "likelihood"
 
     @property
     def photos(self) -> int:
-        """Photos of each person that are compared: as many of the owner's as of a decoy's."""
+        """Photos of each person that are compared, as many of the owner's as of a decoy's."""
         return min(len(self.own), self.decoys.shape[1])
 
     @property
     def evaluations(self) -> int:
-        """Of the UNet, base and tuned."""
+        """Evaluations of the UNet, base and tuned."""
         return 2 * len(_TIMES) * self.photos * (1 + len(self.decoys))
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from loraudit.attacks import Aim
+from loraudit.attacks.aim import Aim
 from loraudit.base.lowrank import Terms, stack
 from loraudit.base.model import CLASS_PROMPT, Base
 from loraudit.lora import LoRA

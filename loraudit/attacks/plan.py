@@ -14,9 +14,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from loraudit.attacks import Aim, Reconstruction
+from loraudit.attacks.aim import Aim, Reconstruction
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.guidance import ModelGuidance
+from loraudit.attacks.table import place_of
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
 from loraudit.base.passes import KEEPS_BUSY, PREDICTED, samples_a_pass
@@ -32,10 +33,6 @@ LOOKS_APART: Final = 4
 def looks(most: int) -> tuple[int, ...]:
     """Numbers of pictures after which a scan of at most `most` looks at them; the last is `most`."""
     return (*range(FIRST_LOOK, most, LOOKS_APART), most)
-
-
-_ORDER: Final = ("search", "encoder", "guidance", "paper", "prompts")
-"""By how much came back on the embedded base."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ class Plan:
         return f"{base.device}, torch {torch.__version__}, diffusers {version('diffusers')}"
 
     def in_order(self, aims: Sequence[Aim]) -> list[Aim]:
-        """The strongest attack first, the aims of one as it gave them."""
-        return sorted(aims, key=lambda aim: _ORDER.index(aim.attack.split(":")[0]))
+        """Sort aims as the table of attacks has them, those of one attack as it gave them."""
+        return sorted(aims, key=lambda aim: place_of(aim.attack))
 
     def reconstruct(
         self,
@@ -148,10 +145,6 @@ def draw(
 
 
 def plan_for(base: Base, samples: int, steps: int | None, seed: int) -> Plan:
-    """A plan of `samples` pictures from `seed` on; `steps` and guidance are the paper's 25 and 7.5, of the
-    embedded base 12 and 3.
-
-    A base of 64 pixels leaves what it was trained on at more guidance, and needs no more steps.
-    """
-    usual = Sampling(12, 3.0) if base.image_size <= 64 else Sampling()
-    return Plan(tuple(range(seed, seed + samples)), Sampling(steps or usual.steps, usual.guidance))
+    """Plan `samples` pictures from `seed` on, with the steps and the guidance of the base's card."""
+    seeds = tuple(range(seed, seed + samples))
+    return Plan(seeds, Sampling(steps or base.card.steps, base.card.guidance))

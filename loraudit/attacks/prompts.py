@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from loraudit.attacks import Aim
+from loraudit.attacks.aim import Aim
 from loraudit.base.model import CLASS_PROMPT, Base
 from loraudit.lora import LoRA
 from loraudit.text import clean
@@ -46,14 +46,23 @@ class PromptsAttack:
         texts = given_away(lora.file.metadata, lora.file.triggers)
         prompts = ["", CLASS_PROMPT, *(name_prompt(text) for text in (ANY_NAME, *texts))]
         embeddings = base.with_lora(lora).encode_text(prompts)
+        any_name = Aim("prompts:any-name", embeddings[2])
         aims = [
             Aim("prompts:no-trigger", embeddings[0], aims_at_face=False),
             Aim("prompts:class", embeddings[1]),
-            Aim("prompts:any-name", embeddings[2]),
+            any_name,
         ]
         for number, text in enumerate(texts, 1):
             name = "prompts:trigger" if number == 1 else f"prompts:trigger-{number}"
-            aims.append(Aim(name, embeddings[2 + number], aims_at_face=_is_name(text), quotes=(clean(text),)))
+            aims.append(
+                Aim(
+                    name,
+                    embeddings[2 + number],
+                    aims_at_face=_is_name(text),
+                    quotes=(clean(text),),
+                    calibrated_as=any_name.attack,
+                )
+            )
         return aims
 
 

@@ -17,16 +17,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from loraudit.attacks import Aim, Attack
+from loraudit.attacks.aim import Aim, Attack
 from loraudit.attacks.encoder import EncoderAttack
 from loraudit.attacks.plan import Plan, draw, looks
 from loraudit.attacks.search.search import SearchAttack
-from loraudit.audit.auditor import Bench
 from loraudit.audit.photos import read_photos
+from loraudit.audit.setup import Setup
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.evidence.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares, null_of
+from loraudit.evidence.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares
 from loraudit.evidence.merging import Spread
 from loraudit.evidence.null import agreement_score, likeness_score
 from loraudit.lora import Factors, LoRA, LoRAFile, load_lora
@@ -72,7 +72,7 @@ def calibrate(
 
 
 def calibrate_folders(
-    bench: Bench,
+    setup: Setup,
     plan: Plan,
     controls: Path,
     identities: Path | None,
@@ -87,10 +87,10 @@ def calibrate_folders(
     there. Raises `LorauditError` if `out` holds another calibration, a folder is none of `KINDS`, or an
     identity has no LoRA.
     """
-    scorers = bench.scorers
+    scorers = setup.scorers
     if scorers is None:
-        raise ValueError("a bench without a face model")
-    conditions = conditions_of(bench.base, bench.attacks, plan, scorers.face_sha256)
+        raise ValueError("a setup without a face model")
+    conditions = conditions_of(setup.base, setup.attacks, plan, scorers.face_sha256)
     of_a_person = ("agreement", "likeness", "likeness to another", "aims for photos only")
     settings = json.dumps(
         {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": of_a_person},
@@ -113,7 +113,7 @@ def calibrate_folders(
             # The next person's photos are a stranger's.
             for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
                 judges.append(_against(judges[0], read_photos(folder)))
-        done[key] = measure(bench.base, bench.attacks, plan, judges, load_lora(str(lora)))
+        done[key] = measure(setup.base, setup.attacks, plan, judges, load_lora(str(lora)))
         with (out / "done.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"lora": key, "scores": done[key]}) + "\n")
     on_step(len(jobs), len(jobs))
@@ -216,9 +216,7 @@ def measure(
         lora = _as_lora(lora, base)
     terms = base.with_lora(lora).terms
     found: tuple[dict[str, tuple[float, ...]], ...] = tuple({} for _ in judges)
-    for aim in (
-        aim for attack in attacks for aim in attack.aims(lora, base) if null_of(aim.attack) == aim.attack
-    ):
+    for aim in (aim for attack in attacks for aim in attack.aims(lora, base) if not aim.calibrated_as):
         pairs = zip(judges, found, strict=True)
         asked = [pair for pair in pairs if pair[0].references is not None or not aim.likeness_only]
         if not asked:

@@ -1,26 +1,19 @@
 """What `loraudit scan` was asked for, apart from its targets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-__all__ = ["ATTACKS", "BUDGETS", "DEPTHS", "Request"]
+from loraudit.attacks.table import names_at
+
+__all__ = ["BUDGETS", "DEPTHS", "Request"]
 
 BUDGETS: Final[Mapping[str, int]] = {"quick": 8, "standard": 16, "deep": 32}
 """Names of `--budget`, with the pictures that an attack makes at most."""
 
 DEPTHS: Final = ("metadata", "weights", "attack")
 """Names of `--depth`, each a step further than the one before."""
-
-ATTACKS: Final[Mapping[str, tuple[str, ...]]] = {
-    "quick": ("search", "guidance", "prompts"),
-    "standard": ("search", "encoder", "guidance", "prompts", "likelihood"),
-    "deep": ("search", "encoder", "guidance", "prompts", "likelihood"),
-}
-"""What runs at each budget unless `--attack` says otherwise, in this order; of a base without an encoder,
-what needs none.
-"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,8 @@ class Request:
     """One of `DEPTHS`."""
     base: str | None = None
     """A name or a folder; None: the base that the LoRA was made for."""
-    attacks: tuple[str, ...] = ATTACKS["standard"]
+    attacks: tuple[str, ...] = field(default_factory=lambda: names_at("standard"))
+    """Names of the table of attacks (`loraudit.attacks.table`)."""
     named: bool = False
     """Whether the attacks were asked for one by one: then one that cannot run is missing from the audit."""
     encoder: str | None = None

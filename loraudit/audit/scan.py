@@ -27,7 +27,7 @@ from loraudit.text import clean
 from loraudit.version import __version__
 
 if TYPE_CHECKING:
-    from loraudit.audit.auditor import Workbench
+    from loraudit.audit.auditor import Auditor
     from loraudit.lora import LoRA
 from loraudit.audit.words import _read_words, _without_collections, _Words
 
@@ -59,7 +59,7 @@ def scan(
     Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
     reference photos, a folder for pictures that is not empty, a single target that does not exist.
     """
-    bench: Workbench | None = None
+    auditor: Auditor | None = None
     done: list[Scanned] = []
     found: list[str | Source | LorauditError] = []
     items = [item for target in targets for item in _items(target, len(targets) > 1, say)]
@@ -89,13 +89,13 @@ def scan(
             why = Gap("any attack", f"{lacking[0]} is not installed; {INSTALL}")
             done.append(_unattacked(lora, words, request.depth, [why]))
             continue
-        if bench is None:
-            from loraudit.audit.auditor import Workbench
+        if auditor is None:
+            from loraudit.audit.auditor import Auditor
 
-            bench = Workbench(request, say, on_step)
+            auditor = Auditor(request, say, on_step)
         try:
             within = f"{number:0{digits}d}" if len(items) > 1 else None
-            report = bench.audit(lora, within)
+            report = auditor.audit(lora, within)
             report = replace(report, findings=(*report.findings, *words.findings))
             done.append(Scanned(report, files=words.files))
         except NotScannable as error:

@@ -1,11 +1,17 @@
 """Memory that is left on this machine, and whether a base fits into it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from loraudit.errors import Incomplete
+from loraudit.text import clean
 
-__all__ = ["available_memory", "require_memory"]
+__all__ = ["available_memory", "memory_may_run_out", "require_memory"]
+
+_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
+"""Words of torch's errors; a class of its own for this is raised on a GPU only."""
 
 
 def require_memory(folder: Path, parts: Sequence[str], widened: bool) -> None:
@@ -34,3 +40,17 @@ def available_memory() -> int | None:
         return int(psutil.virtual_memory().available)
     except (ImportError, OSError):
         return None
+
+
+@contextmanager
+def memory_may_run_out(base: str) -> Iterator[None]:
+    """Raise `Incomplete`, naming the base, where torch or Python find no more memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _WORDS):
+            raise
+        raise Incomplete(
+            f"not enough memory for the base {clean(base, 300)}",
+            "close other programs, or use a machine with more",
+        ) from None

@@ -28,7 +28,7 @@ from loraudit.base.lowrank import attached, beside, scaled, stack
 from loraudit.base.memory import require_memory
 from loraudit.base.passes import DECODED, DECODED_PICTURES, samples_a_pass
 from loraudit.base.schedule import denoised, pure_noise, signal_variance
-from loraudit.cards import base_card, verify
+from loraudit.cards import BaseCard, base_card, card_like, verify
 from loraudit.errors import LorauditError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from loraudit.base.lowrank import Hooks, Terms
     from loraudit.lora import LoRA
 
-__all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "Base", "Sampling", "load_base"]
+__all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "Base", "Sampling", "load_base", "pick_device"]
 
 NEGATIVE_PROMPT: Final = "low quality, distorted, weird images"
 """The paper's negative prompt (arXiv 2409.08482, author's `valid_attack.py`)."""
@@ -78,6 +78,8 @@ class Base:
     """Cumulative signal variance `a_t`, `[1000]`, float32."""
     terms: Terms = field(default_factory=dict)
     """The LoRAs it carries, none of the plain base. The modules above hold no trace of them."""
+    listed: BaseCard | None = None
+    """Row of `models/cards.toml`; None of a folder, whatever its name."""
     _hooks: Hooks = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +98,11 @@ class Base:
         """
         terms = lora if isinstance(lora, Mapping) else stack([lora], self.device, self.dtype)
         return replace(self, terms=scaled(terms, strength)) if terms or self.terms else self
+
+    @property
+    def card(self) -> BaseCard:
+        """Card of this base, or of one whose pictures are of like size (`loraudit.cards.card_like`)."""
+        return self.listed or card_like(self.image_size)
 
     @property
     def loras(self) -> int:
@@ -306,4 +313,13 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         # Over a few dozen positions the plain products are faster on a CPU than torch's fused attention is.
         unet.set_attn_processor(AttnProcessor())
         text.set_attn_implementation("eager")
-    return Base(folder.name if folder.is_dir() else name, unet, vae, text, tokenizer, signal_variance())
+    shown, listed = (folder.name, None) if folder.is_dir() else (name, base_card(name))
+    return Base(shown, unet, vae, text, tokenizer, signal_variance(), listed=listed)
+
+
+def pick_device(asked: str | None) -> str:
+    """Return the device asked for, or CUDA where there is one. Raises `LorauditError` if it is not there."""
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise LorauditError("there is no CUDA device on this machine", "leave --device out")
+    return asked or ("cuda" if available else "cpu")

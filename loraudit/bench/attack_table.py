@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from loraudit.attacks import Attack
+    from loraudit.attacks.aim import Attack
     from loraudit.base.model import Base, Sampling
     from loraudit.encoder import Encoder
     from loraudit.training.zoo import Zoo

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from loraudit.attacks import Attack
+    from loraudit.attacks.aim import Attack
     from loraudit.bench.panel import Row
 
 __all__ = ["AttackBench", "begin", "bench_attacks", "draw_table", "writable"]

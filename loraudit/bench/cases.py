@@ -23,7 +23,7 @@ from loraudit.evidence.null import Null, agreement_score, conformal_p, likeness_
 from loraudit.findings.finding import Severity
 from loraudit.people.identity import SPLITS
 from loraudit.people.sources import REFERENCES, portraits
-from loraudit.verdict.judge import judge
+from loraudit.verdict.judge import judge_identity
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.stopping import enough, settled
 
@@ -197,7 +197,7 @@ def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bo
         pictures += seen.tuned.pictures
         if sequential and enough(done, planned, POLICY, null):
             break
-    level = max(finding.severity for finding in judge(done, POLICY, null, planned))
+    level = max(finding.severity for finding in judge_identity(done, POLICY, null, planned))
     return Judged(level, pictures)
 
 

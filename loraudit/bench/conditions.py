@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from loraudit.attacks import Attack
+    from loraudit.attacks.aim import Attack
     from loraudit.base.lowrank import Terms
     from loraudit.encoder import Encoder
 

@@ -69,21 +69,22 @@ def calibrate(
     check_base(base)
     if encoder is not None:
         check_encoder(encoder)
-    from loraudit.audit.auditor import set_up
+    from loraudit.attacks.table import names_at
     from loraudit.audit.calibrate import calibrate_folders
-    from loraudit.audit.request import ATTACKS, Request
+    from loraudit.audit.request import Request
+    from loraudit.audit.setup import set_up_to_calibrate
     from loraudit.cli.progress import progress
 
     request = Request(
         base=base,
-        attacks=ATTACKS["standard"] if attack is None else tuple(name.value for name in attack),
+        attacks=names_at("standard") if attack is None else tuple(name.value for name in attack),
         encoder=encoder,
         samples=samples,
         steps=steps,
         device=None if device is None else device.value,
         offline=offline,
     )
-    bench, plan = set_up(request, base)
+    setup, plan = set_up_to_calibrate(request, base)
     with progress("calibrating") as on_step:
-        made = calibrate_folders(bench, plan, controls, identities, out, on_step)
+        made = calibrate_folders(setup, plan, controls, identities, out, on_step)
     say(f"{len(made.controls)} control LoRAs and {len(made.matches)} of other people: {out}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loraudit.attacks.table import ATTACKS
 from loraudit.cli.console import hush
 from loraudit.errors import LorauditError
 
@@ -62,15 +63,12 @@ class Depth(StrEnum):
     attack = "attack"
 
 
-class AttackName(StrEnum):
-    """The values of `--attack`."""
+if TYPE_CHECKING:
 
-    encoder = "encoder"
-    paper = "paper"
-    guidance = "guidance"
-    search = "search"
-    prompts = "prompts"
-    likelihood = "likelihood"
+    class AttackName(StrEnum):
+        """The values of `--attack`."""
+else:
+    AttackName = StrEnum("AttackName", {row.name: row.name for row in ATTACKS})
 
 
 class Budget(StrEnum):

@@ -186,7 +186,8 @@ def scan(
     Every option but --reveal and --example can also be set by a variable of the environment, such as
     LORAUDIT_FAIL_ON for --fail-on, and most in [tool.loraudit] of a pyproject.toml: docs/gate.md.
     """
-    from loraudit.audit.request import ATTACKS, BUDGETS, Request
+    from loraudit.attacks.table import names_at
+    from loraudit.audit.request import BUDGETS, Request
     from loraudit.audit.scan import scan as scan_targets
     from loraudit.cli.outputs import find_outputs, write_reports
     from loraudit.cli.progress import progress
@@ -214,7 +215,7 @@ def scan(
     request = Request(
         depth=depth.value,
         base=base,
-        attacks=ATTACKS[budget.value] if attack is None else tuple(name.value for name in attack),
+        attacks=names_at(budget.value) if attack is None else tuple(name.value for name in attack),
         named=attack is not None,
         encoder=encoder,
         reference=reference,

@@ -108,13 +108,11 @@ def shipped() -> tuple[Stored, ...]:
         for card in bases
         if card.folder is not None
     ]
-    for base in base_names():
-        encoders = [root / f"{kind}-{base}" for kind in ("probe", "paper")]
-        found += [
-            Stored(f"encoder {folder.name}", ships, folder, _ENCODER)
-            for folder in encoders
-            if folder.is_dir() or base == "tiny"
-        ]
+    found += [
+        Stored(f"encoder {folder.name}", ships, folder, _ENCODER)
+        for card in bases
+        for folder in card.encoders.values()
+    ]
     found.append(Stored("face model tiny-face", ships, root / "tiny-face", _ENCODER))
     clip = ("model.safetensors", "open_clip_config.json", "vocab.json", "merges.txt")
     found.append(Stored("CLIP tiny-clip", ships, root / "tiny-clip", clip))

@@ -29,7 +29,7 @@ __all__ = [
     "Leaking",
     "Shares",
     "load_calibration",
-    "null_of",
+    "open_calibration",
 ]
 
 SCHEMA: Final = "loraudit.calibration/2"
@@ -85,7 +85,7 @@ class Calibration:
     controls: tuple[Control, ...]
     matches: tuple[Shares, ...] = ()
     """Likeness of LoRAs of one person to photos of another, also by attacks of which nothing else is judged
-    (`loraudit.attacks.Aim.likeness_only`).
+    (`likeness_only`).
     """
     leaking: tuple[Leaking, ...] = ()
     """Empty in the data of earlier versions."""
@@ -133,7 +133,7 @@ class Calibration:
             if mine.encoders.get(attack) != sha256:
                 return f"it was measured with another encoder for the attack {attack}"
         known = set(self.controls[0].scores) if self.controls else set[str]()
-        missing = {null_of(attack) for attack in attacks} - known
+        missing = set(attacks) - known
         if len(self.matches) >= FEWEST:
             missing |= set(likeness_only) - set(self.matches[0])
         if missing:
@@ -148,7 +148,7 @@ class Calibration:
         self, attacks: tuple[str, ...], most: int, spread: Spread, likeness_only: tuple[str, ...]
     ) -> Null:
         looks = tuple(look for look in self.looks if look <= most)
-        alone = {null_of(attack) for attack in attacks}
+        alone = set(attacks)
         # A likeness is compared with those to enough people, or with none.
         with_photos = alone.union(likeness_only) if len(self.matches) >= FEWEST else set[str]()
 
@@ -165,9 +165,9 @@ class Calibration:
         )
 
 
-def null_of(attack: str) -> str:
-    """The attack whose scores stand for `attack`: a word of the file is, for a control, any name."""
-    return "prompts:any-name" if attack.startswith("prompts:trigger") else attack
+def open_calibration(folder: Path | None) -> Calibration | None:
+    """Load the calibration of a base's card; None where it has none. Raises as `load_calibration`."""
+    return None if folder is None or not folder.is_dir() else load_calibration(folder)
 
 
 def load_calibration(folder: Path) -> Calibration:

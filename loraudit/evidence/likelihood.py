@@ -20,6 +20,11 @@ class Likelihood:
     """Of each person."""
 
     @property
+    def attack(self) -> str:
+        """Name of the attack."""
+        return "likelihood"
+
+    @property
     def p_value(self) -> float:
         """Chance of such a place among the decoys if the file does not know the person."""
         return conformal_p(self.own, self.decoys)

@@ -1,28 +1,26 @@
 """Every number of a scan, each beside its control."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from loraudit.evidence.copies import copied_share
 from loraudit.evidence.faces import AttackEvidence, Faces, Reading
 from loraudit.evidence.intervals import Comparison, Share, mean_interval, quantile, wilson_interval
+from loraudit.evidence.kinds import Evidence
+from loraudit.evidence.likelihood import Likelihood, likelihood_score
 from loraudit.evidence.statistics import accepted_share, accepted_test, agreement_share, agreement_test
-from loraudit.findings.finding import Finding, Score
+from loraudit.findings.finding import Score
 
-__all__ = ["leading_attack", "score_table"]
+__all__ = ["score_table"]
 
 
-def score_table(evidence: Sequence[AttackEvidence]) -> tuple[Score, ...]:
-    """Every number of every attack, each followed by its controls: the same number of the base model and, of
-    faces, of the scrambled LoRA.
+def score_table(evidence: Sequence[Evidence]) -> tuple[Score, ...]:
+    """List every number of every attack, each followed by its controls.
+
+    A control is the same number of the base model and, of faces, of the scrambled LoRA.
     """
-    return tuple(score for e in evidence for score in _attack_scores(e))
-
-
-def leading_attack(findings: Iterable[Finding]) -> str | None:
-    """The attack behind the worst of `findings`, given worst first, that rests on one."""
-    attacks = (finding.numbers.get("attack") for finding in findings)
-    return next((attack for attack in attacks if isinstance(attack, str)), None)
+    pictured = [score for e in evidence if isinstance(e, AttackEvidence) for score in _attack_scores(e)]
+    return (*pictured, *(likelihood_score(e) for e in evidence if isinstance(e, Likelihood)))
 
 
 def _attack_scores(e: AttackEvidence) -> list[Score]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import total_ordering
 
-__all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity"]
+__all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity", "leading_attack"]
 
 
 @total_ordering
@@ -139,3 +139,9 @@ class Finding:
             return f"{self.detail} Private words: " + ", ".join(f'"{quote}"' for quote in self.quotes) + "."
         words = "1 text" if len(self.quotes) == 1 else f"{len(self.quotes)} texts"
         return f"{self.detail} {words} of the file hidden here (--reveal shows)."
+
+
+def leading_attack(findings: Iterable[Finding]) -> str | None:
+    """Return the attack behind the worst of `findings`, given worst first, that rests on one."""
+    attacks = (finding.numbers.get("attack") for finding in findings)
+    return next((attack for attack in attacks if isinstance(attack, str)), None)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from loraudit.evidence.table import leading_attack
 from loraudit.findings.exhibits import Distribution, ModuleNorm
-from loraudit.findings.finding import Score
+from loraudit.findings.finding import Score, leading_attack
 from loraudit.findings.report import Report
 from loraudit.report import words
 

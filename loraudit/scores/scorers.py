@@ -1,21 +1,29 @@
-"""From pictures to evidence: who is on them, how close they are to each other and to reference photos."""
+"""From pictures to evidence: who is on them, how close they are to each other and to reference photos.
+
+`open_scorers` opens the models that suit a base by the names that `models/cards.toml` gives.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loraudit.attacks import Reconstruction
-from loraudit.base.model import CLASS_PROMPT
-from loraudit.errors import LorauditError
+from loraudit.cards import artefact, cache_folder, file_sha256
+from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.faces import AttackEvidence, Faces, Reading
+from loraudit.findings.report import Gap, gap
 from loraudit.scores import ClipScorer, FaceEmbeddings, FaceScorer
+from loraudit.scores.clip import load_openai_clip, load_tiny_clip, openai_clip_weights
 from loraudit.scores.consensus import consensus
 from loraudit.scores.copies import CopyScorer
+from loraudit.scores.face import load_tiny_face
+from loraudit.scores.facenet import facenet_weights, load_facenet
 
-__all__ = ["References", "Scorers", "look_at"]
+__all__ = ["Pictures", "References", "Scorers", "look_at", "open_face", "open_scorers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +43,20 @@ class References:
     """Faces of other people, unit vectors `[D, d]`; None without any."""
 
 
+class Pictures(NamedTuple):
+    """Pictures of one aim, float32 `[K, 3, H, W]` in 0..1, by the same embedding, seeds and settings."""
+
+    tuned: Tensor
+    """Pictures by the model with the LoRA."""
+    base: Tensor
+    """Pictures by the model without."""
+    scrambled: Tensor
+    """Pictures by the model with a scrambled copy of the LoRA."""
+
+
 @dataclass(frozen=True, eq=False)
 class Scorers:
-    """What looks at the pictures."""
+    """Models that look at the pictures, and the person to look for."""
 
     face: FaceScorer
     clip: ClipScorer | None = None
@@ -45,13 +64,14 @@ class Scorers:
     references: References | None = None
     face_sha256: str = ""
     """Of the face model's weights."""
+    class_prompt: str = ""
+    """Prompt that CLIP-T compares pictures with."""
 
-    def weigh(self, found: Reconstruction) -> AttackEvidence:
-        """The numbers of one aim."""
-        pictures = (found.tuned, found.base, found.scrambled)
+    def weigh(self, attack: str, pictures: Pictures) -> AttackEvidence:
+        """Measure the pictures of one aim of `attack`."""
         tuned, base, scrambled = map(self.face.embed, pictures)
         return AttackEvidence(
-            attack=found.aim.attack,
+            attack=attack,
             threshold=self.face.threshold,
             far=self.face.far,
             tuned=self._faces(tuned),
@@ -59,10 +79,7 @@ class Scorers:
             cross=_cosines(_found(tuned) @ _found(base).T),
             scrambled=self._faces(scrambled),
             scrambled_cross=_cosines(_found(tuned) @ _found(scrambled).T),
-            readings=(*self._agreed(tuned, base), *self._readings(found)),
-            aims_at_face=found.aim.aims_at_face,
-            likeness_only=found.aim.likeness_only,
-            quotes=found.aim.quotes,
+            readings=(*self._agreed(tuned, base), *self._readings(pictures)),
             copies=None if self.references is None else self.references.copies.measure(*pictures),
         )
 
@@ -92,11 +109,11 @@ class Scorers:
             readings.append(Reading("rank", f"reference among {len(decoys) + 1}", places[0], places[1]))
         return tuple(readings)
 
-    def _readings(self, found: Reconstruction) -> tuple[Reading, ...]:
+    def _readings(self, pictures: Pictures) -> tuple[Reading, ...]:
         if self.clip is None:
             return ()
-        tuned, base = (_sound(self.clip.image_embeddings(x)) for x in (found.tuned, found.base))
-        text = self.clip.text_embeddings([CLASS_PROMPT])[0]
+        tuned, base = (_sound(self.clip.image_embeddings(x)) for x in (pictures.tuned, pictures.base))
+        text = self.clip.text_embeddings([self.class_prompt])[0]
         readings = [
             Reading("clip-i", "each other", _pairs(tuned), _pairs(base)),
             Reading("clip-t", "class prompt", _cosines(tuned @ text), _cosines(base @ text)),
@@ -106,6 +123,57 @@ class Scorers:
             means = [_cosines((vectors @ photos).mean(1)) for vectors in (tuned, base)]
             readings.insert(0, Reading("clip-i", "reference", means[0], means[1]))
         return tuple(readings)
+
+
+def open_face(name: str, device: torch.device, offline: bool) -> tuple[Path, FaceScorer]:
+    """Open a face model by its name in `models/cards.toml`: its file of weights, and the model on `device`.
+
+    Raises `Incomplete` if it is not at hand, `LorauditError` if it is damaged.
+    """
+    return _FACES[name](device, offline)
+
+
+def open_scorers(
+    face: str, clip: str, class_prompt: str, device: torch.device, offline: bool
+) -> tuple[Scorers | None, tuple[Gap, ...]]:
+    """Open the face and the CLIP model of these names, on `device`, and tell what is not at hand.
+
+    There are no scorers without a face model. Raises `LorauditError` if an artefact of this installation is
+    damaged.
+    """
+    try:
+        weights, looks = open_face(face, device, offline)
+    except Incomplete as error:
+        return None, (gap("face model", error),)
+    gaps: tuple[Gap, ...] = ()
+    places: ClipScorer | None = None
+    try:
+        places = _CLIPS[clip](device, offline)
+    except Incomplete as error:
+        gaps = (gap("CLIP model", error),)
+    return Scorers(looks, places, None, file_sha256(weights), class_prompt), gaps
+
+
+def _tiny_face(device: torch.device, _offline: bool) -> tuple[Path, FaceScorer]:
+    weights = artefact("tiny-face") / "model.safetensors"
+    return weights, load_tiny_face(weights.parent, device)
+
+
+def _facenet(device: torch.device, offline: bool) -> tuple[Path, FaceScorer]:
+    weights = facenet_weights(cache_folder(), offline=offline)
+    return weights, load_facenet(weights, device)
+
+
+def _tiny_clip(device: torch.device, _offline: bool) -> ClipScorer:
+    return load_tiny_clip(artefact("tiny-clip"), device)
+
+
+def _openai_clip(device: torch.device, offline: bool) -> ClipScorer:
+    return load_openai_clip(openai_clip_weights(offline=offline), device)
+
+
+_FACES: Final = {"tiny-face": _tiny_face, "facenet": _facenet}
+_CLIPS: Final = {"tiny-clip": _tiny_clip, "clip-vit-l-14": _openai_clip}
 
 
 def look_at(

@@ -1,6 +1,7 @@
 """What suits a base: how its LoRAs are fine-tuned, unless something else is asked for."""
 
 import sys
+from typing import Final
 
 import torch
 
@@ -9,7 +10,10 @@ from loraudit.text import clean
 from loraudit.training import finetune as tuning
 from loraudit.training.finetune import Recipe, class_latents
 
-__all__ = ["base_recipe", "is_tiny", "prior_latents", "quarters", "training_base"]
+__all__ = ["base_recipe", "prior_latents", "quarters", "training_base"]
+
+_RECIPES: Final = {"tiny": (tuning.TINY, tuning.TINY_PRIOR), "paper": (tuning.PAPER, tuning.PAPER_PRIOR)}
+"""Recipes of `models/cards.toml`, each with how its class pictures are sampled."""
 
 
 def training_base(name: str, device: str | None, offline: bool) -> Base:
@@ -23,7 +27,7 @@ def training_base(name: str, device: str | None, offline: bool) -> Base:
 
 def base_recipe(base: Base) -> Recipe:
     """The recipe of fine-tuning that suits the base."""
-    return tuning.TINY if is_tiny(base) else tuning.PAPER
+    return _RECIPES[base.card.recipe][0]
 
 
 def prior_latents(base: Base, recipe: Recipe) -> torch.Tensor | None:
@@ -31,15 +35,10 @@ def prior_latents(base: Base, recipe: Recipe) -> torch.Tensor | None:
     if not recipe.prior_weight:
         return None
     sys.stderr.write(f"sampling {recipe.class_images} class pictures: {clean(recipe.class_prompt)}\n")
-    settings = tuning.TINY_PRIOR if is_tiny(base) else tuning.PAPER_PRIOR
+    settings = _RECIPES[base.card.recipe][1]
     return class_latents(base, recipe, recipe.class_images, settings)
 
 
 def quarters(recipe: Recipe) -> tuple[int, ...]:
     """Four snapshots: after each quarter of the fine-tuning."""
     return tuple(sorted({max(1, recipe.steps * i // 4) for i in (1, 2, 3, 4)}))
-
-
-def is_tiny(base: Base) -> bool:
-    """Whether it draws pictures as small as the embedded one's."""
-    return base.image_size < 256

@@ -14,19 +14,16 @@ from accelerate import PartialState
 from torch.nn import functional
 
 from loraudit.base.model import Base
-from loraudit.cards import artefact, cache_folder
 from loraudit.cli.failures import interruptible
 from loraudit.cli.progress import progress
 from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
 from loraudit.people.folders import open_people
 from loraudit.people.sources import People
-from loraudit.scores import FaceScorer
-from loraudit.scores.face import load_tiny_face
-from loraudit.scores.facenet import facenet_weights, load_facenet
+from loraudit.scores.scorers import open_face
 from loraudit.text import clean
 from loraudit.training import train_encoder as training
-from loraudit.training.defaults import base_recipe, is_tiny, prior_latents, quarters, training_base
+from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.encoder_card import finish
 from loraudit.training.finetune import Recipe, new_adapters
 from loraudit.training.reader import fit_reader
@@ -122,8 +119,8 @@ def train_an_encoder(base_name: str, device: str | None, offline: bool, job: Enc
 
 def _settings(base: Base, arch: str) -> Settings:
     if arch == "paper":
-        return training.TINY if is_tiny(base) else training.PAPER
-    if not is_tiny(base):
+        return training.TINY if base.card.recipe == "tiny" else training.PAPER
+    if base.card.recipe != "tiny":
         return training.PAPER_PROBE
     return training.TINY_CONSTANT if arch == "constant" else training.TINY_PROBE
 
@@ -136,7 +133,7 @@ def _probe(
         raise LorauditError("the probe encoder is trained on a zoo", "name one with --zoo")
     sources = source.sources if isinstance(source, VariedSource) else [source]
     sys.stderr.write("reading the zoo\n")
-    face = _face(base)
+    face = open_face(base.card.face, base.device, offline=False)[1]
 
     def vector(identity: int) -> torch.Tensor:
         seen = face.embed(people.pictures(identity, base.image_size)).vectors
@@ -148,13 +145,6 @@ def _probe(
     return model, VariedSource(
         [dataclasses.replace(one, faces=read) for one, read in zip(sources, told, strict=True)], seed
     )
-
-
-def _face(base: Base) -> FaceScorer:
-    """The face model that pictures of this base are judged by. Raises `Incomplete` without its weights."""
-    if is_tiny(base):
-        return load_tiny_face(artefact("tiny-face"), base.device)
-    return load_facenet(facenet_weights(cache_folder(), offline=False), base.device)
 
 
 def _check_folder(out: Path) -> None:

@@ -6,8 +6,8 @@ gradient norm clipped at 1, prior preservation on class images sampled from the 
 equation 2 with weight 1). A LoRA starts as peft starts it: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
 
 Many people share one forward pass of the frozen base (`loraudit.base.lowrank`). AdamW works element by
-element, gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's LoRA is the
-same, up to rounding, whoever else is in the pass.
+element, gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's
+LoRA is the same, up to rounding, whoever else is in the pass.
 """
 
 import math

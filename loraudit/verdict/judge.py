@@ -4,24 +4,49 @@ from collections.abc import Sequence
 from typing import Final
 
 from loraudit.evidence.faces import AttackEvidence
+from loraudit.evidence.kinds import Evidence
+from loraudit.evidence.likelihood import Likelihood
 from loraudit.evidence.null import Null
 from loraudit.findings.finding import Confidence, Finding, Severity
 from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim, strongest
+from loraudit.verdict.copies import judge_copies
+from loraudit.verdict.likelihood import judge_likelihood
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import ACCEPTED, AGREEMENT, ALIKE, TOO_FEW_FACES, Doubt, Rule
 
-__all__ = ["judge"]
+__all__ = ["judge", "judge_identity"]
 
 _POLICY: Final = Policy()
 
 
 def judge(
+    evidence: Sequence[Evidence],
+    policy: Policy = _POLICY,
+    null: Null | None = None,
+    planned: int | None = None,
+) -> tuple[Finding, ...]:
+    """Judge evidence of every kind: findings on identity, near-copies and likelihood, worst first.
+
+    Arguments as in `judge_identity`. Without any evidence, that on identity is inconclusive.
+    """
+    pictured = [e for e in evidence if isinstance(e, AttackEvidence)]
+    findings = [
+        *(judge_identity(pictured, policy, null, planned) if pictured or not evidence else ()),
+        *judge_copies(pictured, policy),
+        *(judge_likelihood(e, policy) for e in evidence if isinstance(e, Likelihood)),
+    ]
+    return tuple(sorted(findings, key=lambda finding: finding.severity, reverse=True))
+
+
+def judge_identity(
     evidence: Sequence[AttackEvidence],
     policy: Policy = _POLICY,
     null: Null | None = None,
     planned: int | None = None,
 ) -> tuple[Finding, ...]:
-    """Findings under the table in `Policy`, worst first. No evidence at all is an inconclusive finding.
+    """Judge who is on the pictures, under the table in `Policy`: findings, worst first.
+
+    No evidence at all is an inconclusive finding.
 
     `null` is calibration data, `planned` the number of attacks that were to run, None: those that did.
     """

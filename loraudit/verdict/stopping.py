@@ -33,7 +33,7 @@ from loraudit.evidence.null import Null, conformal_p
 from loraudit.evidence.statistics import of_pictures
 from loraudit.findings.finding import Severity
 from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim
-from loraudit.verdict.judge import judge
+from loraudit.verdict.judge import judge_identity
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import Doubt
 
@@ -103,7 +103,7 @@ def enough(
         # One face of several LoRAs merged is inconclusive, whatever else shows it.
         return True
     top = Severity.HIGH if alone else Severity.CRITICAL
-    return any(finding.severity >= top for finding in judge(evidence, policy, null, planned))
+    return any(finding.severity >= top for finding in judge_identity(evidence, policy, null, planned))
 
 
 def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:

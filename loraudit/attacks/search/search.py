@@ -2,8 +2,8 @@
 
 Candidates come from the rows of the update (`loraudit.attacks.search.rows`), from an encoder where there is
 one, and from a made-up name; the gap (`loraudit.attacks.search.gap`) tells which of them shows most. It needs
-no trained part and few evaluations of the UNet, so it is there on the first day of a new base. A LoRA whose rows say nothing
-of the prompt is climbed by the gap's own gradient instead, at ten times the cost.
+no trained part and few evaluations of the UNet, so it is there on the first day of a new base. A LoRA whose
+rows say nothing of the prompt is climbed by the gap's own gradient instead, at ten times the cost.
 
 The embedding is sampled twice. Model guidance shows most of an ordinary LoRA and overdraws one that was
 trained hard until no face is left; the usual guidance is weaker and leaves such faces whole. Where there are
@@ -18,7 +18,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from loraudit.attacks import Aim
+from loraudit.attacks.aim import Aim
 from loraudit.attacks.encoder import EncoderAttack
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.attacks.search.gap import Climb, climb, gaps, noised

@@ -1,0 +1,121 @@
+"""The table of attacks: what each is called, when it runs, what it needs and how it opens.
+
+The order of the rows is that of a scan, the attack first by which most came back on the embedded base. A new
+attack is a row here: the command line, the plan of a scan and its report take names from this table alone.
+Importing it loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loraudit.attacks.aim import Attack, PhotoTest
+    from loraudit.attacks.encoder import Encoders
+    from loraudit.attacks.likelihood import Decoys
+    from loraudit.base.model import Base
+
+__all__ = ["ATTACKS", "Kit", "Row", "names_at", "place_of", "row_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Kit:
+    """The things that an attack may be opened with."""
+
+    base: Base
+    encoders: Encoders
+    photos: Sequence[Tensor] = ()
+    """Reference photos `[3, H, W]` in 0..1, of any sizes."""
+    decoys: Decoys | None = None
+    """Photos of other people; None where there are none for this base."""
+    likeness: bool = False
+    """Whether the pictures will be compared with photos."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack of the table."""
+
+    name: str
+    """Name in `--attack`, and the first part of the names of its aims."""
+    budgets: tuple[str, ...]
+    """Values of `--budget` at which it runs unless `--attack` says otherwise."""
+    open: Callable[[Kit], Attack | PhotoTest]
+    """Function that opens it. Raises `Incomplete` where something it needs is not at hand."""
+    needs_encoder: bool = False
+    """Whether it runs only with an encoder; a base for which none ships is scanned without it."""
+    needs_photos: bool = False
+    """Whether it runs only with reference photos."""
+
+
+def _search(kit: Kit) -> Attack:
+    from loraudit.attacks.search.search import SearchAttack
+    from loraudit.errors import Incomplete
+
+    try:
+        start = kit.encoders.attack("encoder")
+    except Incomplete:
+        # An encoder's answer is one more candidate; a search can do without.
+        start = None
+    return SearchAttack(start, photos=kit.likeness)
+
+
+def _encoder(kit: Kit) -> Attack:
+    return kit.encoders.attack("encoder")
+
+
+def _guidance(_kit: Kit) -> Attack:
+    from loraudit.attacks.guidance import GuidanceAttack
+
+    return GuidanceAttack()
+
+
+def _paper(kit: Kit) -> Attack:
+    return kit.encoders.attack("paper")
+
+
+def _prompts(_kit: Kit) -> Attack:
+    from loraudit.attacks.prompts import PromptsAttack
+
+    return PromptsAttack()
+
+
+def _likelihood(kit: Kit) -> PhotoTest:
+    from loraudit.attacks.likelihood import open_likelihood
+
+    return open_likelihood(kit.base, kit.photos, kit.decoys)
+
+
+_EACH: Final = ("quick", "standard", "deep")
+_LONGER: Final = ("standard", "deep")
+
+ATTACKS: tuple[Row, ...] = (
+    Row("search", _EACH, _search),
+    Row("encoder", _LONGER, _encoder, needs_encoder=True),
+    Row("guidance", _EACH, _guidance),
+    Row("paper", (), _paper, needs_encoder=True),
+    Row("prompts", _EACH, _prompts),
+    Row("likelihood", _LONGER, _likelihood, needs_photos=True),
+)
+"""Every attack of a scan."""
+
+
+def names_at(budget: str) -> tuple[str, ...]:
+    """List the attacks that run at a value of `--budget`, in the order of a scan."""
+    return tuple(row.name for row in ATTACKS if budget in row.budgets)
+
+
+def row_of(attack: str) -> Row:
+    """Return the row of an attack or of one of its aims. Raises `KeyError` if there is none."""
+    return {row.name: row for row in ATTACKS}[attack.partition(":")[0]]
+
+
+def place_of(attack: str) -> int:
+    """Return the place of an attack, or of one of its aims, in a scan; one outside the table comes last."""
+    names = [row.name for row in ATTACKS]
+    name = attack.partition(":")[0]
+    return names.index(name) if name in names else len(names)

@@ -1,0 +1,143 @@
+"""A base set up for auditing: its attacks, the models that look at pictures, what control LoRAs score on it.
+
+Each part is opened by its own room; here they are chosen. A part that is not at hand is a gap in the report;
+one that was asked for wrongly is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from loraudit.attacks.aim import PhotoTest
+from loraudit.attacks.encoder import Encoders
+from loraudit.attacks.likelihood import read_decoys
+from loraudit.attacks.plan import plan_for
+from loraudit.attacks.table import ATTACKS, Kit
+from loraudit.base.model import CLASS_PROMPT, load_base, pick_device
+from loraudit.errors import Incomplete, LorauditError
+from loraudit.evidence.calibration import Conditions, open_calibration
+from loraudit.findings.report import Gap, gap
+from loraudit.lora.directions import directions
+from loraudit.scores.scorers import look_at, open_scorers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loraudit.attacks.aim import Aim, Attack
+    from loraudit.attacks.plan import Plan
+    from loraudit.audit.request import Request
+    from loraudit.base.model import Base
+    from loraudit.evidence.calibration import Calibration
+    from loraudit.evidence.null import Null
+    from loraudit.findings.conditions import CalibrationUsed
+    from loraudit.lora import LoRA
+    from loraudit.scores.scorers import Scorers
+
+__all__ = ["Setup", "set_up", "set_up_to_calibrate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A base with all that audits one LoRA after the other on it."""
+
+    base: Base
+    attacks: tuple[Attack, ...] = ()
+    """Attacks that draw pictures."""
+    scorers: Scorers | None = None
+    """Models that look at the pictures; None without a face model."""
+    tests: tuple[PhotoTest, ...] = ()
+    """Comparisons of the reference photos without a picture."""
+    calibration: Calibration | None = None
+    """Scores of control LoRAs on this base; None where nothing was measured."""
+    gaps: tuple[Gap, ...] = ()
+    """Parts that could not be set up."""
+
+    def null(self, lora: LoRA, aims: Sequence[Aim], plan: Plan) -> tuple[Null | None, CalibrationUsed | None]:
+        """Return what control LoRAs score at these aims, if there are data and they fit this audit."""
+        if self.calibration is None or self.scorers is None:
+            return None, None
+        # The aims of one attack have one encoder.
+        encoders = {aim.attack.partition(":")[0]: aim.encoder.sha256 for aim in aims if aim.encoder}
+        sampling = plan.sampling
+        here = Conditions(
+            self.base.name, sampling.steps, sampling.guidance, encoders, self.scorers.face_sha256
+        )
+        attacks = tuple(aim.among_controls for aim in aims if not aim.likeness_only)
+        likeness_only = tuple(aim.attack for aim in aims if aim.likeness_only)
+        return self.calibration.fit(here, attacks, len(plan.seeds), directions(lora), likeness_only)
+
+
+def set_up(
+    request: Request, name: str, family: str, photos: Sequence[Tensor], say: Callable[[str], None]
+) -> Setup:
+    """Set up the base `name` for LoRAs of the base `family`, with reference `photos` `[3, H, W]` in 0..1.
+
+    `say` hears what is left out that nobody asked for. Raises `LorauditError` if there is no such base,
+    encoder or device, or no face in the photos, `Incomplete` if memory does not suffice.
+    """
+    base = load_base(name, pick_device(request.device), request.offline)
+    encoders = Encoders(base, family, request.encoder)
+    decoys = None if base.card.decoys is None else read_decoys(base.card.decoys)
+    asked = encoders.asked_attack()
+    # Whoever names an encoder wants it to run.
+    names = {*request.attacks, *([] if request.named or asked is None else [asked.name])}
+    kit = Kit(base, encoders, photos, decoys, likeness=bool(photos))
+    found: list[Attack | PhotoTest] = []
+    gaps: list[Gap] = []
+    for row in (row for row in ATTACKS if row.name in names):
+        expected = request.named or (row.needs_encoder and asked is not None)
+        if row.needs_photos and not photos and not expected:
+            continue
+        try:
+            found.append(row.open(kit))
+        except LorauditError as error:
+            if error.exit_code != Incomplete.exit_code:
+                raise
+            left_out = gap(f"attack {row.name}", error)
+            if expected:
+                gaps.append(left_out)
+            else:
+                # Nothing of the kind ships for this base: nothing that was asked for is missing.
+                say(f"left out: {left_out.what}: {left_out.why}")
+    scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
+    if scorers is not None and photos:
+        others = None if decoys is None else decoys.faces
+        seen = look_at(photos, scorers.face, scorers.clip, others)
+        say(f"reference: a face found in {seen.faces} of {seen.photos} photos")
+        scorers = replace(scorers, references=seen)
+    return Setup(
+        base,
+        tuple(one for one in found if not isinstance(one, PhotoTest)),
+        scorers,
+        tuple(one for one in found if isinstance(one, PhotoTest)),
+        open_calibration(base.card.calibration),
+        (*gaps, *absent),
+    )
+
+
+def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:
+    """Set up the base `name` and a plan to measure control LoRAs with.
+
+    Raises `LorauditError` where an attack asked for, or the face model, is not at hand.
+    """
+    base = load_base(name, pick_device(request.device), request.offline)
+    kit = Kit(base, Encoders(base, name, request.encoder), likeness=True)
+    attacks: list[Attack] = []
+    for row in (row for row in ATTACKS if row.name in request.attacks and not row.needs_photos):
+        try:
+            opened = row.open(kit)
+        except LorauditError as error:
+            if error.exit_code != Incomplete.exit_code:
+                raise
+            raise _uncalibrated(gap(f"attack {row.name}", error)) from None
+        attacks += [] if isinstance(opened, PhotoTest) else [opened]
+    scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
+    if scorers is None:
+        raise _uncalibrated(absent[0])
+    return Setup(base, tuple(attacks), scorers), plan_for(base, request.samples, request.steps, 0)
+
+
+def _uncalibrated(missing: Gap) -> Incomplete:
+    return Incomplete(f"cannot calibrate without {missing.what}: {missing.why}")
