@@ -8,7 +8,7 @@ import torch
 from loraudit.attacks.aim import Aim, Reconstruction
 from loraudit.errors import LorauditError
 from loraudit.scores.scorers import Scorers, look_at
-from loraudit.verdict.judge import judge
+from loraudit.verdict.judge import judge_identity
 from tests.audits import ColourFace
 
 RED, GREEN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)
@@ -35,8 +35,8 @@ def reconstruction(tuned, base):
 
 
 def test_faces_pairs_and_cross_are_in_order() -> None:
-    evidence = Scorers(ColourFace()).weigh(
-        reconstruction(paint(RED, BLACK, GREEN, RED), paint(BLACK, BLACK, BLACK, RED))
+    evidence = reconstruction(paint(RED, BLACK, GREEN, RED), paint(BLACK, BLACK, BLACK, RED)).weighed(
+        Scorers(ColourFace())
     )
     assert (evidence.tuned.pictures, evidence.tuned.found) == (4, 3)
     assert evidence.tuned.pairs == (0.0, 1.0, 0.0)
@@ -56,7 +56,7 @@ def test_references_are_compared_with_both_sides() -> None:
     references = look_at([photos[0], photos[1]], face, None)
     assert (references.faces, references.photos, references.clip) == (1, 2, None)
     references = look_at([photos[0], photos[2]], face, clip)
-    evidence = Scorers(face, clip, references).weigh(reconstruction(paint(RED, GREEN), paint(BLACK, RED)))
+    evidence = reconstruction(paint(RED, GREEN), paint(BLACK, RED)).weighed(Scorers(face, clip, references))
     assert evidence.tuned.to_reference == pytest.approx((0.5**0.5, 0.5**0.5))
     assert evidence.base.to_reference == pytest.approx((0.5**0.5,))
     told = {(reading.name, reading.against): reading for reading in evidence.readings}
@@ -69,28 +69,28 @@ def test_photos_are_looked_for_among_the_pictures_and_change_nothing_else() -> N
     face = ColourFace()
     photos = [paint(RED)[0], torch.zeros(3, 5, 7)]
     scorers = Scorers(face, None, look_at(photos, face, None))
-    evidence = scorers.weigh(reconstruction(paint(RED, GREEN), paint(BLACK, (0.9, 0.0, 0.0))))
+    evidence = reconstruction(paint(RED, GREEN), paint(BLACK, (0.9, 0.0, 0.0))).weighed(scorers)
     assert evidence.copies is not None and evidence.copies.tuned[0][0] == 0
     assert [len(rows) for rows in (evidence.copies.tuned, evidence.copies.base)] == [2, 2]
     assert all(len(row) == len(photos) for row in evidence.copies.controls)
     without = dataclasses.replace(evidence, copies=None)
-    assert judge([evidence]) == judge([without])
-    assert Scorers(face).weigh(reconstruction(paint(RED), paint(BLACK))).copies is None
+    assert judge_identity([evidence]) == judge_identity([without])
+    assert reconstruction(paint(RED), paint(BLACK)).weighed(Scorers(face)).copies is None
 
 
 def test_the_agreed_face_has_a_place_among_others() -> None:
     face = ColourFace()
     red, green = (face.embed(paint(colour)).vectors for colour in (RED, GREEN))
     references = look_at([paint(RED)[0]], face, None, torch.cat([green, green, red * 0.5]))
-    weigh = Scorers(face, None, references).weigh
-    told = {
-        one.name: one for one in weigh(reconstruction(paint(RED, RED, GREEN), paint(GREEN, BLACK))).readings
-    }
+    scorers = Scorers(face, None, references)
+    found = reconstruction(paint(RED, RED, GREEN), paint(GREEN, BLACK)).weighed(scorers)
+    told = {one.name: one for one in found.readings}
     assert (told["consensus"].values, told["consensus"].base_values) == ((1.0,), (0.0,))
     assert told["rank"].against == "reference among 4"
     # The base's agreed face is green: both green decoys come before the person.
     assert (told["rank"].values, told["rank"].base_values) == ((1.0,), (3.0,))
-    nobody = {one.name: one for one in weigh(reconstruction(paint(BLACK), paint(BLACK))).readings}
+    found = reconstruction(paint(BLACK), paint(BLACK)).weighed(scorers)
+    nobody = {one.name: one for one in found.readings}
     assert nobody["rank"].values == nobody["consensus"].values == ()
 
 
@@ -101,7 +101,7 @@ def test_no_face_in_the_references_is_an_error() -> None:
 
 def test_a_broken_picture_is_no_face_and_no_number() -> None:
     broken = paint(RED, RED) * torch.tensor([1.0, torch.nan])[:, None, None, None]
-    evidence = Scorers(ColourFace(), ColourClip()).weigh(reconstruction(broken, paint(RED, RED)))
+    evidence = reconstruction(broken, paint(RED, RED)).weighed(Scorers(ColourFace(), ColourClip()))
     assert (evidence.tuned.found, evidence.tuned.pairs) == (1, ())
     assert {reading.name: len(reading.values) for reading in evidence.readings} == {"clip-i": 0, "clip-t": 1}
     assert {reading.name: len(reading.base_values) for reading in evidence.readings} == {

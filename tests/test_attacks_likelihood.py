@@ -37,7 +37,7 @@ def test_the_person_it_was_made_of_gains_most() -> None:
     tuned = base.with_lora(terms)
     with torch.no_grad():
         embedding = tuned.encode_text(["A face of zwqkx."])[0]
-    decoys = read_decoys(models_dir() / "decoys-tiny")[0][:39]
+    decoys = read_decoys(models_dir() / "decoys-tiny").latents[:39]
     # Photos that it was not made of.
     own, other = (
         LikelihoodTest(base.encode_images(portraits(who, REFERENCES.start, 3)), decoys).run(
@@ -78,9 +78,10 @@ def test_the_level_follows_the_place_among_the_decoys(below: int, level: Severit
 
 
 def test_the_decoys_that_ship_are_those_of_the_embedded_base(tmp_path) -> None:
-    decoys, faces = read_decoys(models_dir() / "decoys-tiny")
-    assert decoys.shape == (99, 3, 8, 8, 8)
-    assert decoys.isfinite().all()
+    decoys = read_decoys(models_dir() / "decoys-tiny")
+    latents, faces = decoys.latents, decoys.faces
+    assert latents.shape == (99, 3, 8, 8, 8)
+    assert latents.isfinite().all()
     assert torch.allclose(faces.norm(dim=1), torch.ones(99), atol=1e-3)
     # Strangers to each other.
     assert (faces @ faces.T - torch.eye(99)).max() < 0.95

@@ -90,6 +90,11 @@ def test_the_aims() -> None:
     ]
     assert [aim.quotes for aim in aims] == [(), (), (), ("a photo, of zwx",), (r"zw\x1b[2J",)]
     assert all(aim.embedding.shape == base.embedding_shape for aim in aims)
+    # For a control LoRA a word of the file is any name.
+    assert [aim.among_controls for aim in aims] == [
+        *(aim.attack for aim in aims[:3]),
+        *["prompts:any-name"] * 2,
+    ]
 
 
 def test_prompts_pass_through_the_tuned_text_tower() -> None:

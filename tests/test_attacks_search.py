@@ -88,13 +88,14 @@ def test_a_start_that_shows_more_is_taken_and_quotes_nothing() -> None:
 def test_the_words_found_stay_out_of_what_leaves_the_terminal(form) -> None:
     from loraudit.attacks.plan import Plan
     from loraudit.audit.audit import audit_lora
+    from loraudit.audit.setup import Setup
     from loraudit.base.model import Sampling
     from loraudit.scores.scorers import Scorers
 
     plan = Plan(tuple(range(12)), Sampling(2, 2.0))
     lora = without_cross_attention()
     aim, _ = QUICK.aims(lora, tiny_base())
-    report = audit_lora(lora, tiny_base(), [QUICK], plan, Scorers(ColourFace()))
+    report = audit_lora(lora, Setup(tiny_base(), (QUICK,), Scorers(ColourFace())), plan)
     (text,) = aim.quotes
     shown, hidden = (
         FORMATS[form]([report], reveal=reveal, width=120, color=False) for reveal in (True, False)

@@ -7,6 +7,7 @@ import torch
 
 from loraudit.attacks.aim import Aim, Reconstruction
 from loraudit.audit.audit import audit_lora
+from loraudit.audit.setup import Setup
 from loraudit.audit.target import target_of
 from loraudit.base.model import Sampling
 from loraudit.errors import Incomplete, LorauditError, NotScannable
@@ -76,7 +77,9 @@ class FakePlan:
 
 def audit(attacks=(FakeAttack(),), plan=None, scorers=Scorers(ColourFace()), lora=None, **more):  # noqa: B008
     torch.manual_seed(0)
-    return audit_lora(lora or random_lora(), FakeBase(), attacks, plan or FakePlan(), scorers, **more)
+    heard = {name: more.pop(name) for name in ("keep", "on_step") if name in more}
+    setup = Setup(FakeBase(), tuple(attacks), scorers, **more)
+    return audit_lora(lora or random_lora(), setup, plan or FakePlan(), **heard)
 
 
 def test_one_person_that_the_base_does_not_draw_is_found() -> None:
@@ -195,7 +198,7 @@ def test_without_a_face_model_the_pictures_are_kept_and_nothing_is_clean() -> No
     steps: list[tuple[int, int]] = []
     report = audit(
         scorers=None,
-        gaps=[Gap("face model", "no network")],
+        gaps=(Gap("face model", "no network"),),
         keep=kept.append,
         on_step=lambda *step: steps.append(step),
     )

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -18,6 +19,7 @@ from PIL import Image
 
 from loraudit.audit.scan import Scanned
 from loraudit.base.model import Base, load_base
+from loraudit.cards import base_card
 from loraudit.encoder import save_encoder
 from loraudit.findings.finding import Confidence, Finding, Severity
 from loraudit.findings.report import Report, Target
@@ -171,10 +173,10 @@ def test_pictures_are_asked_for_by_html_alone_and_clear_by_reveal(scan, monkeypa
     assert asked == [None, None, "pixelated", "clear", "pixelated"]
 
 
-def test_without_an_encoder_a_scan_runs_what_needs_none(scan, lora, monkeypatch, tmp_path) -> None:
-    import loraudit.audit.auditor
-
-    monkeypatch.setattr(loraudit.audit.auditor, "models_dir", lambda: tmp_path)
+def test_without_an_encoder_a_scan_runs_what_needs_none(scan, lora, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "loraudit.attacks.encoder.base_card", lambda name: replace(base_card(name), encoders={})
+    )
     code, out, err = scan(lora, *QUICK, "-f", "json", "--fail-on", "never")
     report = json.loads(out)
     assert report["incomplete"] == []
@@ -207,9 +209,8 @@ def test_an_encoder_of_another_rank_is_a_gap_and_a_missing_one_an_error(scan, lo
 
 def test_a_missing_face_model_leaves_the_rest(scan, lora, monkeypatch, tmp_path) -> None:
     """As with photographs and no network: here the scorers of photographs are asked for on the tiny base."""
-    import loraudit.audit.auditor
-
-    monkeypatch.setattr(loraudit.audit.auditor, "_SMALL", 0)
+    photographs = {"face": "facenet", "clip": "clip-vit-l-14"}
+    monkeypatch.setattr("loraudit.base.model.base_card", lambda name: replace(base_card(name), **photographs))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TORCH_HOME", raising=False)
     code, out, _ = scan(lora, *QUICK, "--attack", "prompts", "--save-images", tmp_path / "out", "-f", "json")

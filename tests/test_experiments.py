@@ -159,13 +159,14 @@ def test_photos_are_looked_for_among_the_pictures_of_each_guidance(zoos: Path, t
 
 
 def test_the_likelihood_of_a_person_and_of_a_stranger(zoos: Path, tmp_path: Path, monkeypatch) -> None:
-    decoys, digest = likelihood_ranks.read_decoys(models_dir() / "decoys-tiny")
-    monkeypatch.setattr(likelihood_ranks, "read_decoys", lambda _folder: (decoys[:4], digest))
+    decoys = likelihood_ranks.read_decoys(models_dir() / "decoys-tiny")
+    few = replace(decoys, latents=decoys.latents[:4])
+    monkeypatch.setattr(likelihood_ranks, "read_decoys", lambda _folder: few)
     out = tmp_path / "likelihood.json"
     words = ["--zoo", str(zoos / "people"), "--harmless", str(zoos / "crowds"), "--people", "2"]
     likelihood_ranks.main([*words, "--out", str(out), "--threads", "1"])
     record = json.loads(out.read_text())
-    assert len(decoys) == 99 and (record["LoRAs"], record["decoys"]) == (4, 4)
+    assert len(decoys.latents) == 99 and (record["LoRAs"], record["decoys"]) == (4, 4)
     assert record["auroc"]["leaking"] == record["auroc"]["harmless"] == 2
     for who in ("own", "stranger", "stranger, LoRA of nobody"):
         tight, loose = (record[f"{who}, p <= {level}"] for level in (0.01, 0.1))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from loraudit.errors import LorauditError
-from loraudit.evidence.calibration import Calibration, Conditions, Control, Leaking, load_calibration, null_of
+from loraudit.evidence.calibration import Calibration, Conditions, Control, Leaking, load_calibration
 from loraudit.evidence.null import Null
 from loraudit.lora import write_kohya
 
@@ -136,9 +136,8 @@ def test_few_controls_are_not_used_and_the_null_is_the_maximum() -> None:
     few = dataclasses.replace(MADE, controls=MADE.controls[:98])
     assert "99 control LoRAs or more" in (few.fit(HERE, ("paper",), 16)[1].unused or "")
     assert MADE.fit(HERE, ("paper",), 8)[0] == Null((8,), (0.5,) * 99, (0.5,) * 99, (0.5,), (0.5,))
-    both = MADE.fit(HERE, ("paper", "prompts:trigger"), 32)[0]
+    both = MADE.fit(HERE, ("paper", "prompts:any-name"), 32)[0]
     assert both == Null((8, 12), (1.0,) * 99, (1.0,) * 99, (1.0,), (1.0,))
-    assert null_of("prompts:class") == "prompts:class"
 
 
 def test_of_an_attack_for_photos_only_the_likeness_is_measured() -> None:
@@ -164,9 +163,9 @@ def test_of_an_attack_for_photos_only_the_likeness_is_measured() -> None:
 
 
 def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    from loraudit.audit.auditor import set_up
     from loraudit.audit.calibrate import calibrate, calibrate_folders
     from loraudit.audit.request import Request
+    from loraudit.audit.setup import set_up_to_calibrate
     from loraudit.base.lowrank import stack
     from loraudit.base.model import load_base
     from loraudit.lora import load_lora
@@ -185,8 +184,8 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
         pixels = (portraits(200_000 + number, 0, 1)[0].permute(1, 2, 0) * 255).byte().numpy()
         Image.fromarray(pixels).save(tmp_path / "people" / name / "0.png")
     request = Request(base="tiny", attacks=("guidance",), samples=2, steps=1, device="cpu", offline=True)
-    bench, plan = set_up(request, "tiny")
-    arguments = (bench, plan, tmp_path / "controls", tmp_path / "people", tmp_path / "out")
+    setup, plan = set_up_to_calibrate(request, "tiny")
+    arguments = (setup, plan, tmp_path / "controls", tmp_path / "people", tmp_path / "out")
     made = calibrate_folders(*arguments)
     assert load_calibration(tmp_path / "out") == made
     assert [control.kind for control in made.controls] == ["noise", "noise"]
@@ -200,17 +199,17 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert done.read_text().splitlines(keepends=True) == lines
     longer = dataclasses.replace(plan, seeds=(0, 1, 2))
     with pytest.raises(LorauditError, match="other settings"):
-        calibrate_folders(bench, longer, *arguments[2:])
+        calibrate_folders(setup, longer, *arguments[2:])
     with pytest.raises(LorauditError, match="a folder for each kind"):
-        calibrate_folders(bench, plan, tmp_path / "none", None, tmp_path / "new")
+        calibrate_folders(setup, plan, tmp_path / "none", None, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     (tmp_path / "nobody" / "dan").mkdir(parents=True)
     for identities in ("none", "nobody", "people/ada"):
         with pytest.raises(LorauditError, match=r"with lora\.safetensors in it"):
-            calibrate_folders(bench, plan, tmp_path / "controls", tmp_path / identities, tmp_path / "new")
+            calibrate_folders(setup, plan, tmp_path / "controls", tmp_path / identities, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     lora = load_lora(str(tmp_path / "controls" / "noise" / "a.safetensors"))
-    face = bench.scorers.face
+    face = setup.scorers.face
     for one in (lora, stack([lora])):
-        again = calibrate(tiny, bench.attacks, plan, face, [("noise", one)], face_sha256="")
+        again = calibrate(tiny, setup.attacks, plan, face, [("noise", one)], face_sha256="")
         assert again.controls == made.controls[:1]
