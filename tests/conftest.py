@@ -20,6 +20,8 @@ from loraudit.lora.layouts.topology import topologies
 for _twin in [name for name in os.environ if name.startswith("LORAUDIT_")]:
     del os.environ[_twin]
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+# Scans of the same file at another time end in the same bytes.
+os.environ["SOURCE_DATE_EPOCH"] = "1800000000"
 
 # A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

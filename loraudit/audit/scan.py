@@ -10,17 +10,18 @@ lacks.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from loraudit.audit.request import Request
 from loraudit.audit.target import target_of, unread_gaps, update_of
 from loraudit.errors import INSTALL, Incomplete, LorauditError, NotScannable, missing
 from loraudit.findings.conditions import Settings
 from loraudit.findings.exits import Exit
-from loraudit.findings.report import Gap, Report, Target, gap, unscannable
+from loraudit.findings.report import Gap, Made, Report, Target, gap, unscannable
 from loraudit.lora.source.folder import members_of, pickles_in
 from loraudit.lora.source.source import Source
 from loraudit.text import clean
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
     from loraudit.lora import LoRA
 from loraudit.audit.words import _read_words, _without_collections, _Words
 
-__all__ = ["Scanned", "scan"]
+__all__ = ["Scanned", "made_now", "scan"]
+
+_T = TypeVar("_T")
+_LAST_SECOND: Final = 253_402_300_799
+"""End of the year 9999, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +62,17 @@ def scan(
     how many of several LoRAs.
 
     Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
-    reference photos, a folder for pictures that is not empty, a single target that does not exist.
+    reference photos, a folder for pictures that is not empty, a single target that does not exist; or if
+    `SOURCE_DATE_EPOCH` is set and no number of seconds.
     """
+    _given_time()
+    made: list[Made] = []
     auditor: Auditor | None = None
     done: list[Scanned] = []
     found: list[str | Source | LorauditError] = []
     items = [item for target in targets for item in _items(target, len(targets) > 1, say)]
     digits = max(2, len(str(len(items))))
-    for number, (shown, target) in enumerate(items, 1):
+    for number, (shown, target) in enumerate(_timed(items, made), 1):
         if len(items) > 1 and request.depth != "attack":
             on_step(number, len(items))
         name, words = Target(shown), None
@@ -104,9 +112,43 @@ def scan(
             why = gap("any attack", error)
             done.append(_unattacked(lora, words, request.depth, [why]))
     return [
-        replace(one, report=replace(one.report, target=replace(one.report.target, path=_below_here(where))))
-        for one, where in zip(done, found, strict=True)
+        replace(
+            one,
+            report=replace(one.report, target=replace(one.report.target, path=_below_here(where)), made=when),
+        )
+        for one, where, when in zip(done, found, made, strict=True)
     ]
+
+
+def made_now(started: float) -> Made:
+    """Return the time of a scan that began at `started`, by `time.perf_counter()`, and ends now.
+
+    Where `SOURCE_DATE_EPOCH` is set, it is the date, and there is no duration: equal input gives equal bytes.
+    Raises `LorauditError` if it is no number of seconds.
+    """
+    given = _given_time()
+    seconds = round(time.perf_counter() - started, 1)
+    began = time.gmtime(time.time() - seconds if given is None else given)
+    return Made(time.strftime("%Y-%m-%dT%H:%M:%SZ", began), seconds if given is None else None)
+
+
+def _given_time() -> int | None:
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LAST_SECOND):
+        raise LorauditError(
+            "SOURCE_DATE_EPOCH is no number of seconds since 1970", "unset it, or set it to a whole number"
+        )
+    return int(text)
+
+
+def _timed(items: Iterable[_T], made: list[Made]) -> Iterator[_T]:
+    """Yield the items; `made` gets the time of each once the next is asked for."""
+    for item in items:
+        started = time.perf_counter()
+        yield item
+        made.append(made_now(started))
 
 
 def _items(

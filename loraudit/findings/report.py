@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
 from loraudit.findings.finding import Finding, Score, Severity
 
-__all__ = ["Gap", "Modules", "Report", "Target", "Verdict", "gap", "unscannable"]
+__all__ = ["Gap", "Made", "Modules", "Report", "Target", "Verdict", "gap", "unscannable"]
 
 
 def gap(what: str, error: LorauditError) -> Gap:
@@ -78,6 +78,16 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Made:
+    """The time of a scan. It is no part of what a report says: reports that differ in it alone are equal."""
+
+    date: str
+    """Start of the scan in UTC, `2026-11-30T10:00:00Z`."""
+    seconds: float | None = None
+    """Duration; None where the date is a given one, so that equal input gives equal bytes."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The level of a report and the plain sentences that explain it, the weightiest first."""
 
@@ -110,6 +120,8 @@ class Report:
     """None unless pictures were made and asked for."""
     failed: bool = False
     """Whether an error kept it from being read at all: no such file, no network."""
+    made: Made | None = field(default=None, compare=False)
+    """Time of the scan; None if not known."""
 
     def __post_init__(self) -> None:
         by_id = sorted(self.findings, key=lambda finding: finding.id)

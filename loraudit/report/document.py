@@ -11,7 +11,7 @@ from typing import Any, Final
 from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
 from loraudit.findings.exhibits import Distribution, ModuleNorm
 from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
-from loraudit.findings.report import Gap, Modules, Report, Target, Verdict
+from loraudit.findings.report import Gap, Made, Modules, Report, Target, Verdict
 from loraudit.report.kinds import Choice, Count, Flag, Number, Scalar, Text
 from loraudit.report.shapes import Many, Member, Named, Object, definitions
 
@@ -205,6 +205,21 @@ _DISTRIBUTION: Final = Object(
     name="distribution",
 )
 
+_MADE: Final = Object(
+    Made,
+    {
+        "date": Member(
+            Text(
+                pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+                due="a time such as 2026-11-30T10:00:00Z",
+                form="date-time",
+            ),
+            "Start of the scan in UTC; the value of SOURCE_DATE_EPOCH where that is set.",
+        ),
+        "seconds": Member(Number(0), "Duration of the scan; null where SOURCE_DATE_EPOCH is set."),
+    },
+)
+
 ReportV1: Final = Object(
     Report,
     {
@@ -228,6 +243,12 @@ ReportV1: Final = Object(
             Many(_DISTRIBUTION),
             "The score of this file among those of the calibration's LoRAs, if it was used.",
             late=True,
+        ),
+        "made": Member(
+            _MADE,
+            "When the scan was made and how long it took. All else is equal for equal input.",
+            late=True,
+            left_out=True,
         ),
     },
     "One target.",

@@ -75,6 +75,7 @@ def _section(report: Report, reveal: bool) -> str:
     parts.append("<details><summary>Settings</summary>\n\n" + _list(settings) + "\n\n</details>")
     version = _prose(f"loraudit {report.version}")
     parts.append(f"*{_prose(words.caveat(report))}* {version}")
+    parts += [_prose(made)] if (made := words.made(report)) else []
     return "\n\n".join(parts)
 
 

@@ -75,6 +75,8 @@ class Member:
     """True: earlier reports lack it; the default of the record holds."""
     source: Literal["record", "derived", "added"] = "record"
     """`record`: a field of the record. `derived`: a property of it, not read back. `added`: by the writer."""
+    left_out: bool = False
+    """True: not written where the record has None."""
     never_null: bool = False
     """True: reading refuses null, though the schema allows it."""
 
@@ -117,10 +119,11 @@ class Object:
         if record is None:
             return None
         members = self.members.items()
+        values = {name: getattr(record, name) for name, member in members if member.source != "added"}
         return {
-            name: member.kind.write(getattr(record, name))
-            for name, member in members
-            if member.source != "added"
+            name: self.members[name].kind.write(value)
+            for name, value in values.items()
+            if value is not None or not self.members[name].left_out
         }
 
     def schema(self) -> dict[str, Any]:

@@ -92,6 +92,8 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
     parts.append(_below(_grid(_about(report), indent=0)))
     if report.scanned or report.findings:
         parts.append(Text(words.caveat(report), style="dim"))
+    if made := words.made(report):
+        parts.append(Text(made, style="dim"))
     return Group(*parts)
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "in_order",
     "interval",
     "level",
+    "made",
     "measured",
     "number",
     "p_value",
@@ -48,6 +49,14 @@ def level(report: Report) -> str:
     if not report.scanned and worst is Severity.INCONCLUSIVE:
         return "NOT SCANNED"
     return "NOTHING FOUND" if worst is Severity.NONE else worst.value.upper()
+
+
+def made(report: Report) -> str:
+    """Return the time of the scan, `Scanned 2026-11-30 10:00 UTC in 12 s`; empty if not known."""
+    if report.made is None:
+        return ""
+    date, seconds = report.made.date, report.made.seconds
+    return f"Scanned {date[:10]} {date[11:16]} UTC" + ("" if seconds is None else f" in {_duration(seconds)}")
 
 
 def contents(target: Target) -> str:
@@ -155,6 +164,16 @@ def ranges(seeds: Sequence[int]) -> str:
     cuts = [i + 1 for i, (a, b) in enumerate(pairwise(seeds)) if b != a + 1]
     runs = [seeds[a:b] for a, b in pairwise([0, *cuts, len(seeds)])] if seeds else []
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def _duration(seconds: float) -> str:
+    """Return `0.4 s`, `12 s`, `3 min 20 s` or `2 h 5 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _calibration(used: CalibrationUsed) -> str:
