@@ -105,6 +105,26 @@ def test_an_album_replaces_nothing(tmp_path) -> None:
     assert mode(inner.folder) == mode(inner.folder.parent) == 0o700
 
 
+def test_the_sheet_marks_the_attack_that_decides(tmp_path) -> None:
+    """In the caption of its own row alone; without one, and in all pictures, the sheet is as it was."""
+    sheets = {}
+    for decides in ("two", "none of them", None):
+        album = Album.create(tmp_path / str(decides))
+        for number, attack in enumerate(("one", "two")):
+            pictures = torch.full((5, 3, 8, 8), number / 2)
+            album.add(attack, range(5), pictures, pictures, pictures)
+        album.finish([torch.zeros(3, 9, 5)], decides)
+        with Image.open(album.folder / "sheet.png") as image:
+            sheets[decides] = np.array(image)
+    assert np.array_equal(sheets["none of them"], sheets[None])
+    rows, columns = np.nonzero((sheets["two"] != sheets[None]).any(axis=-1))
+    row = 6 + 4 * (192 + 6 + 30)  # below the photos and three rows of the other attack
+    assert row <= rows.min() < rows.max() < row + 30
+    whole = Row("two: reconstructed from the file (decides)", [torch.zeros(3, 8, 8)] * 5)
+    assert np.array_equal(sheets["two"][row : row + 30], np.array(contact_sheet([whole]))[6:36])
+    assert columns.min() > 200, "behind the words that were there"
+
+
 def test_an_album_without_pictures_has_no_sheet(tmp_path) -> None:
     Album.create(tmp_path / "a").finish([])
     assert list((tmp_path / "a").iterdir()) == []

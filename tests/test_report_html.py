@@ -280,6 +280,48 @@ def test_the_key_numbers_are_those_of_the_weightiest_finding() -> None:
     assert "Base model alone 0.8 % A scrambled copy 1.7 %" in verdict
 
 
+def test_the_attack_that_decides_is_marked_in_words() -> None:
+    page = Page(html(WITH_SHEET))
+    words = " ".join(" ".join(page.words).split())
+    assert "By the attack paper, which decides; one column is one seed." in words
+    assert "With the file what came back decides" in words
+    assert "paper decides faces" in words and "prompts:trigger decides" not in words
+    assert words.count(" decides") == 3 and "Decides: the attack that" in words
+    second = dataclasses.replace(
+        REPORT.findings[1], severity=REPORT.findings[0].severity, numbers={"attack": "prompts:trigger"}
+    )
+    other = " ".join(Page(html(dataclasses.replace(WITH_SHEET, findings=(second,)))).words)
+    assert "prompts:trigger decides" in " ".join(other.split())
+    assert "By the attack paper; one column" in " ".join(other.split())
+    without = html(dataclasses.replace(WITH_SHEET, findings=()))
+    assert "decides" not in without.lower().partition("<body>")[2]
+
+
+def test_a_cosine_is_no_percentage() -> None:
+    """A likeness is a mean cosine; a share of pairs stays a share."""
+    harmless, leaking = (0.1, 0.25), (0.5, 0.75)
+    likeness = histogram(Distribution("likeness", 0.625, harmless, leaking))
+    agreement = histogram(Distribution("agreement", 0.625, harmless, leaking))
+    assert (likeness.value, agreement.value) == ("0.62", "62 %")
+    assert "%" not in likeness.told and likeness.told.startswith("This file: 0.62. Of 2 LoRAs")
+    assert [label for _, label in likeness.ticks] == ["0", "0.25", "0.5", "0.75", "1"]
+    assert [label for _, label in agreement.ticks] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
+    assert (likeness.here, likeness.harmless) == (agreement.here, agreement.harmless)
+    report = dataclasses.replace(
+        BARE,
+        distributions=(Distribution("likeness", 0.625, harmless),),
+        scores=tuple(
+            Score(name + end, "paper", against, value, 16, value, value, value)
+            for name, against in (("cosine", "reference"), ("clip-i", "reference"), ("clip-t", "true prompt"))
+            for end, value in (("", 0.8125), (".base", 0.4375), (".scrambled", -0.0625))
+        ),
+    )
+    for name, render in FORMATS.items():
+        out = render([report], width=200)
+        told = " ".join(Page(out).words) if name == "html" else out
+        assert not re.search(r"\b(81|82|44|43|6|62|63)(\.\d+)? ?%", told), name
+
+
 def test_a_place_among_people_is_a_whole_number() -> None:
     scores = tuple(
         Score(f"rank{end}", "paper", "reference among 100", place, 1, null_p95=34.0)

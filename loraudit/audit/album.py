@@ -7,7 +7,7 @@ sheet is pixelated unless faces were asked for: its pictures hold no more than t
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -79,15 +79,22 @@ class Album:
         for end, pictures in (("", tuned), ("-base", base), ("-scrambled", scrambled)):
             for seed, picture in zip(seeds, pictures, strict=True):
                 write_atomic(self.folder / f"{name}-{seed}{end}.png", _png(_image(picture)), 0o600)
-        self._rows.append(Row(f"{attack}: reconstructed from the file", list(tuned)))
+        self._rows.append(Row(_of_file(attack), list(tuned)))
         self._rows.append(Row(f"{attack}: base model alone, the same input and seeds", list(base)))
         self._rows.append(Row(f"{attack}: a scrambled copy of the file, the same", list(scrambled)))
 
-    def finish(self, photos: Sequence[Tensor]) -> None:
-        """Write `sheet.png`: the reference photos, if there are any, above the rows of every attack."""
+    def finish(self, photos: Sequence[Tensor], decides: str | None = None) -> None:
+        """Write `sheet.png`: the reference photos, if there are any, above the rows of every attack.
+
+        The row of the attack `decides` says so.
+        """
         above = [Row("your reference photos", photos)] if photos else []
-        if above or self._rows:
-            write_atomic(self.folder / "sheet.png", _png(contact_sheet([*above, *self._rows])), 0o600)
+        rows = [
+            replace(row, caption=f"{row.caption} (decides)") if row.caption == _of_file(decides) else row
+            for row in self._rows
+        ]
+        if above or rows:
+            write_atomic(self.folder / "sheet.png", _png(contact_sheet([*above, *rows])), 0o600)
 
 
 class Gallery:
@@ -141,6 +148,10 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
             cell = ImageOps.fit(_image(picture), (_CELL, _CELL), Image.Resampling.BICUBIC)
             sheet.paste(cell, (_GAP + column * pitch, top + _CAPTION))
     return sheet
+
+
+def _of_file(attack: str | None) -> str:
+    return f"{attack}: reconstructed from the file"
 
 
 def _image(picture: Tensor) -> Image.Image:

@@ -68,7 +68,7 @@ class Auditor:
             plan = plan_for(setup.base, request.samples, request.steps, request.seed)
             report = audit_lora(lora, setup, plan, keep, self._on_step)
         if album is not None:
-            album.finish(self._photos)
+            album.finish(self._photos, leading_attack(report.findings))
         if gallery is None:
             return report
         return replace(report, sheet=gallery.sheet(leading_attack(report.findings)))

@@ -91,6 +91,8 @@ class Histogram:
     value: str
     harmless: tuple[Bar, ...]
     leaking: tuple[Bar, ...]
+    ticks: tuple[tuple[int, str], ...]
+    """Marks of the axis: percent of the width, and the label."""
 
 
 @dataclass(frozen=True)
@@ -144,16 +146,19 @@ def histogram(distribution: Distribution) -> Histogram | None:
         if to_photos
         else ("that hold no single person", "of one person each")
     )
-    told = f"This file: {_told(distribution.here)}. " + _reach(harmless, distribution.here, others)
+    # A likeness is a cosine, which is no share of anything.
+    value = _cosine if to_photos else _told
+    told = f"This file: {value(distribution.here)}. " + _reach(harmless, distribution.here, others)
     if leaking:
         told += " " + _reach(leaking, distribution.here, same)
     return Histogram(
         _SHARE_OF.get(distribution.name, distribution.name),
         told,
         _percent(distribution.here),
-        _told(distribution.here),
+        value(distribution.here),
         _bars(harmless),
         _bars(leaking),
+        tuple((at, f"{at / 100:g}" if to_photos else f"{at} %") for at in (0, 25, 50, 75, 100)),
     )
 
 
@@ -231,6 +236,10 @@ def _block_share(name: str, norms: Sequence[float], whole: float) -> BlockShare:
 
 def _percent(share: float) -> float:
     return round(100 * min(max(share, 0.0), 1.0), 2)
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _told(share: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from loraudit.evidence.table import leading_attack
 from loraudit.findings.exhibits import Sheet
 from loraudit.findings.finding import Finding, Score
 from loraudit.findings.report import Report
@@ -74,6 +75,8 @@ class _Picture:
 class _Row:
     label: str
     note: str
+    of_file: bool
+    """True: made with the file."""
     pictures: tuple[_Picture, ...]
 
 
@@ -114,6 +117,7 @@ def _template() -> Template:
         by_attack=_by_attack,
         block_shares=block_shares,
         largest_module=largest_module,
+        leading_attack=leading_attack,
     )
     return environment.get_template("report")
 
@@ -177,7 +181,7 @@ def _sheet_rows(sheet: Sheet) -> list[_Row]:
             _Picture(_data_uri(png), f"{label}, {name}{end}")
             for png, name in zip(row.pngs, names, strict=True)
         )
-        rows.append(_Row(label, note, pictures))
+        rows.append(_Row(label, note, row.kind == "tuned", pictures))
     return rows
 
 
