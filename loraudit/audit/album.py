@@ -30,8 +30,8 @@ _REPORTED: Final = 8
 _THUMBNAIL: Final = 256
 """Pixels of their side, at most."""
 _SQUARES: Final = 5
-"""Of a pixelated picture's side. With 8, one picture lets `tiny-face` tell a synthetic person among 100
-in 55 % of cases; with 5, in 4 %."""
+"""Squares along the side of a pixelated picture. With 8, one picture lets `tiny-face` tell a synthetic
+person among 100 in 55 % of cases; with 5, in 4 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Album:
 
     @classmethod
     def create(cls, folder: Path) -> "Album":
-        """A new or empty folder. Raises `LorauditError` if there is something in it, or it cannot be made."""
+        """Open a new or empty folder. Raises `LorauditError` if it has files in it, or cannot be made."""
         shown = clean(str(folder), 300)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class Album:
         return cls(folder)
 
     def within(self, name: str) -> "Album":
-        """An album in a new folder inside. Raises as `create` does."""
+        """Open an album in a new folder inside. Raises as `create` does."""
         return Album.create(self.folder / name)
 
     def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor, scrambled: Tensor) -> None:
@@ -113,7 +113,7 @@ class Gallery:
         self._rows[attack] = (tuple(seeds[:_REPORTED]), rows)
 
     def sheet(self, attack: str | None) -> Sheet | None:
-        """Those of `attack`, or of the first one, below the reference photos; None if no attack ran."""
+        """Return the pictures of `attack`, or of the first one, below the photos; None if no attack ran."""
         name = attack if attack in self._rows else next(iter(self._rows), None)
         if name is None:
             return None

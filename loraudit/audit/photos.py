@@ -22,7 +22,7 @@ _LONGEST: Final = 1024
 
 
 def read_photos(folder: Path) -> list[Tensor]:
-    """The photos in `folder`, by name: upright, float32 `[3, H, W]` in 0..1, at most 1024 pixels long.
+    """Return the photos in `folder`, by name: upright, float32 `[3, H, W]` in 0..1, at most 1024 pixels long.
 
     Files that are named otherwise are passed over. Raises `LorauditError` if there is no photo, or one that
     cannot be read.

@@ -12,7 +12,7 @@ __all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity", "leading_att
 
 @total_ordering
 class Severity(Enum):
-    """How much came back, and the level of a report. The order says which of several findings leads.
+    """Amount that came back, and level of a report. The order says which of several findings leads.
 
     `inconclusive` (could not look, or looked and cannot tell) outranks `none`, because unknown is never
     clean, and yields to anything that was shown.
@@ -33,7 +33,7 @@ class Severity(Enum):
 
 
 class Confidence(Enum):
-    """How far to trust a finding, apart from its severity; `high` of an attack needs calibration data."""
+    """Trust in a finding, apart from its severity; `high` of an attack needs calibration data."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -59,28 +59,28 @@ class Score:
     """Lower end of the 95 % interval; None where none can be given."""
     high: float | None = None
     null_p95: float | None = None
-    """What the null reaches in at most 5 % of cases."""
+    """Value that the null exceeds in at most 5 % of cases."""
     p_value: float | None = None
     """One-sided, tuned above base; not corrected for the number of attacks."""
 
     @property
     def is_control(self) -> bool:
-        """Whether this is a control of another score."""
+        """True for a control of another score."""
         return self.name.endswith((".base", ".scrambled"))
 
     def of_control(self, control: str) -> tuple[str, str, str]:
-        """(name, attack, against) of this score's `control`, `base` or `scrambled`."""
+        """Return (name, attack, against) of this score's `control`, `base` or `scrambled`."""
         return f"{self.name}.{control}", self.attack, self.against
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Somebody decided that a finding about this file is acceptable."""
+    """Decision of somebody that a finding about this file is acceptable."""
 
     reason: str
-    """In the words of whoever decided."""
+    """Reason in the words of whoever decided."""
     until: str | None = None
-    """The last day on which that holds, `2027-01-31`; None: no end."""
+    """Last day of the decision, `2027-01-31`; None: no end."""
 
 
 @dataclass(frozen=True)
@@ -93,34 +93,34 @@ class Finding:
     confidence: Confidence
     title: str
     detail: str
-    """What was seen and what it means. Never holds words of the file; those are `quotes`."""
+    """Observation and its meaning. Never holds words of the file; those are `quotes`."""
     remedy: str
-    """What to do about it."""
+    """Advice on what to do."""
     summary: str = ""
     """One plain sentence for the verdict; `title` serves if empty."""
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
     quotes: tuple[str, ...] = ()
     """Private words of the file (names, captions, triggers), hidden unless asked for."""
     places: tuple[str, ...] = ()
-    """Where it was seen, in words of ours; empty for what comes from the weights."""
+    """Parts of the file where it was seen, in fixed words; empty for what comes from the weights."""
     known: bool | None = None
-    """Whether it was there in an earlier report, `--baseline`; None: there is none to compare with."""
+    """True if an earlier report, `--baseline`, has it; None: there is none to compare with."""
     allowed: Allowed | None = None
     """The decision that it may be there, `--allow`; None: there is none."""
 
     @property
     def counts(self) -> bool:
-        """Whether it bears on the exit code. Every format shows it either way."""
+        """True if the finding bears on the exit code. Every format shows it either way."""
         return not self.mark
 
     @property
     def mark(self) -> str:
-        """`allowed`, `known`, or empty if it counts."""
+        """Word `allowed` or `known`; empty if the finding counts."""
         return "allowed" if self.allowed is not None else "known" if self.known else ""
 
     @property
     def excuse(self) -> str:
-        """Why it does not count, in a sentence; empty if it does."""
+        """Reason why the finding does not count, in a sentence; empty if it does."""
         if self.allowed is not None:
             until = f" until {self.allowed.until}" if self.allowed.until else ""
             return f"Allowed{until}, does not count: {self.allowed.reason}"
@@ -128,11 +128,11 @@ class Finding:
 
     @property
     def anchor(self) -> str:
-        """Where the rule is explained."""
+        """Address of the explanation of the rule."""
         return f"docs/rules.md#{self.id.lower()}"
 
     def told(self, reveal: bool) -> str:
-        """`detail`, followed by the quotes, or by how many are hidden."""
+        """Return `detail`, followed by the quotes or by how many are hidden."""
         if not self.quotes:
             return self.detail
         if reveal:

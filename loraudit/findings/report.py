@@ -33,7 +33,7 @@ def gap(what: str, error: LorauditError) -> Gap:
 
 @dataclass(frozen=True)
 class Modules:
-    """How much of the file was understood."""
+    """Parts of the file that were understood, and that were not."""
 
     read: int
     """Sites whose update was read."""
@@ -51,9 +51,9 @@ class Target:
     """The audited file. What could not be read, or was not asked for, is None."""
 
     name: str
-    """As shown, made harmless and without its folder."""
+    """Name for display, escaped and without its folder."""
     sha256: str | None = None
-    """Of the weights; None where only the header was read."""
+    """SHA-256 of the weights; None where only the header was read."""
     size_bytes: int | None = None
     family: str | None = None
     base: str | None = None
@@ -65,7 +65,7 @@ class Target:
     origin: str | None = None
     """`hf://namespace/name@commit/path` of a file on the Hub, made harmless; None of a local one."""
     path: str | None = None
-    """Below the folder that the scan was started in, with `/`, made harmless; None of a file elsewhere."""
+    """Path below the folder that the scan was started in, with `/`, escaped; None of a file elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,20 @@ class Report:
     """All that a scan of one target has to say. Findings are kept worst first, then by id."""
 
     version: str
-    """Of loraudit."""
+    """Version of loraudit."""
     target: Target
     findings: tuple[Finding, ...] = ()
     scores: tuple[Score, ...] = ()
     settings: Settings = field(default_factory=Settings)
     incomplete: tuple[Gap, ...] = ()
     update: tuple[ModuleNorm, ...] = ()
-    """Of every module that was read."""
+    """Norms of every module that was read."""
     distributions: tuple[Distribution, ...] = ()
     """Empty where no calibration data were used."""
     sheet: Sheet | None = None
-    """None unless pictures were made and asked for."""
+    """Pictures; None unless they were made and asked for."""
     failed: bool = False
-    """Whether an error kept it from being read at all: no such file, no network."""
+    """True if an error kept the target from being read at all: no such file, no network."""
     made: Made | None = field(default=None, compare=False)
     """Time of the scan; None if not known."""
 
@@ -130,14 +130,14 @@ class Report:
 
     @property
     def scanned(self) -> bool:
-        """Whether the target could be read as deep as was asked: as a LoRA, or as far as its header."""
+        """True if the target could be read as deep as was asked: as a LoRA, or as far as its header."""
         if self.settings.depth == "metadata":
             return self.target.size_bytes is not None
         return self.target.family is not None
 
     @property
     def excused(self) -> str:
-        """How many findings do not count, in a sentence; empty if all do."""
+        """Number of findings that do not count, in a sentence; empty if all do."""
         marks = [finding.mark for finding in self.findings if finding.mark]
         told = ", ".join(f"{marks.count(mark)} {mark}" for mark in ("allowed", "known") if mark in marks)
         return f"Findings that do not count for the exit code: {told}." if marks else ""
@@ -162,8 +162,8 @@ class Report:
 def unscannable(
     version: str, target: Target, why: str, findings: Iterable[Finding] = (), failed: bool = False
 ) -> Report:
-    """The report of a `target` that is not a LoRA loraudit can attack; `findings` are what its words say.
+    """Return the report of a `target` that loraudit cannot attack; `findings` come from its metadata.
 
-    Exit code 3, unless one of them is severe enough; 2 if it `failed`.
+    Its exit code is 3 unless a finding is severe enough, and 2 if it `failed`.
     """
     return Report(version, target, tuple(findings), incomplete=(Gap("target", why),), failed=failed)

@@ -30,7 +30,7 @@ class _Known:
 
     severity: Severity
     sha256: str | None
-    """Of the file it was about."""
+    """SHA-256 of the file that the finding is about."""
 
 
 class Baseline:
@@ -40,7 +40,7 @@ class Baseline:
         self._known = known
 
     def knows(self, target: Target, finding: Finding) -> bool:
-        """Whether the earlier report holds `finding`, at least as severe; each of its findings serves once.
+        """Return True if the earlier report holds `finding`, at least as severe; each finding serves once.
 
         What comes from the weights must have come from the same bytes: other weights under the same name may
         hold another person.

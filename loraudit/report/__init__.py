@@ -12,12 +12,12 @@ __all__ = ["FORMATS", "Renderer"]
 
 
 class Renderer(Protocol):
-    """What every format offers."""
+    """Function that renders reports in one format."""
 
     def __call__(
         self, reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False
     ) -> str:
-        """The reports, ending in a newline. `reveal` shows private words of the file.
+        """Return the reports as text that ends in a newline. `reveal` shows private words of the file.
 
         `width` in columns and `color` are for formats that are read on a terminal.
         """

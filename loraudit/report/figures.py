@@ -1,4 +1,4 @@
-"""Where the marks of a report's figures go, in percent of the width: the page stays readable at any width.
+"""Places of the marks of a report's figures, in percent of the width: readable at any width.
 
 Geometry only; the template draws it.
 """
@@ -55,7 +55,7 @@ class Mark:
     at: float
     low: float
     width: float
-    """Of the interval."""
+    """Width of the interval."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class ControlPlot:
     """A share of this file beside those of the controls in the same scan."""
 
     name: str
-    """Of the score."""
+    """Name of the score."""
     title: str
     marks: tuple[Mark, ...]
     chance: float | None
-    """Where the null reaches in 5 % of cases."""
+    """Place that the null exceeds in 5 % of cases."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Bar:
     x: float
     width: float
     height: float
-    """In pixels."""
+    """Height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Histogram:
 
     title: str
     told: str
-    """The same in words."""
+    """The histogram in words."""
     here: float
     value: str
     harmless: tuple[Bar, ...]
@@ -97,18 +97,18 @@ class Histogram:
 
 @dataclass(frozen=True)
 class BlockShare:
-    """How much of the update is in one block of the base model."""
+    """Share of the update that is in one block of the base model."""
 
     name: str
     modules: int
     norm: str
     percent: float
-    """Of the squared norm of the whole update."""
+    """Percent of the squared norm of the whole update."""
     share: str
 
 
 def control_plots(report: Report) -> list[ControlPlot]:
-    """Of the attack behind the verdict: accepted pictures, if there are references, and agreeing pairs."""
+    """Return the shares of the attack behind the verdict: accepted pictures, copies, agreeing pairs."""
     attack = leading_attack(report.findings) or next(iter(report.settings.attacks), None)
     plots = []
     for name in ("accepted", "copies", "consistency"):
@@ -127,13 +127,13 @@ def control_plots(report: Report) -> list[ControlPlot]:
 
 
 def key_plot(report: Report, plots: Sequence[ControlPlot]) -> ControlPlot | None:
-    """The one of `plots` that the weightiest finding rests on; None if it rests on something else."""
+    """Return the one of `plots` that the worst finding rests on; None if it rests on something else."""
     name = _RESTS_ON.get(report.findings[0].id) if report.findings else None
     return next((plot for plot in plots if plot.name == name), None)
 
 
 def histogram(distribution: Distribution) -> Histogram | None:
-    """None where there is nothing to draw."""
+    """Return the histogram of a distribution; None where there is nothing to draw."""
     harmless, leaking = (
         [value for value in values if math.isfinite(value)]
         for values in (distribution.harmless, distribution.leaking)
@@ -163,7 +163,7 @@ def histogram(distribution: Distribution) -> Histogram | None:
 
 
 def block_shares(update: Sequence[ModuleNorm]) -> list[BlockShare]:
-    """The blocks that change most, the largest first, and all others together."""
+    """Return the blocks that change most, the largest first, and all others together."""
     blocks: defaultdict[str, list[float]] = defaultdict(list)
     for module in update:
         if math.isfinite(module.frobenius):
@@ -178,7 +178,7 @@ def block_shares(update: Sequence[ModuleNorm]) -> list[BlockShare]:
 
 
 def largest_module(update: Sequence[ModuleNorm]) -> tuple[str, str, str] | None:
-    """Site, norm and share of the update of the module that changes most."""
+    """Return site, norm and share of the update of the module that changes most."""
     finite = [module for module in update if math.isfinite(module.frobenius)]
     whole = math.hypot(*(module.frobenius for module in finite))
     if whole == 0:
@@ -218,7 +218,7 @@ def _bars(values: Sequence[float]) -> tuple[Bar, ...]:
 
 
 def _block(site: str) -> str:
-    """`U-Net, up block 1` of a site; another's first names as they are."""
+    """Return `U-Net, up block 1` of a site; of an unknown one, its first names as they are."""
     component, *path = site.split(".")
     if component == "unet" and path and path[0] in _UNET_PARTS:
         number = f" {path[1]}" if path[0] != "mid_block" and len(path) > 1 else ""

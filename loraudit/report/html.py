@@ -53,7 +53,7 @@ _LABELS: Final = {
     "attacks": "attacks planned",
     "policy": "policy version",
 }
-"""In this order; numbers that are not here come after."""
+"""Labels of numbers, in the order shown; numbers that are not here come after."""
 _ROWS: Final = {
     "reference": ("Your reference photos", "never seen by the attack"),
     "tuned": ("With the file", "what came back"),
@@ -81,7 +81,7 @@ class _Row:
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
-    """One page; several reports one below the other, under a table of their verdicts."""
+    """Return one page; several reports stand one below the other, under a table of their verdicts."""
     style = _text("html.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _template().render(
@@ -127,17 +127,17 @@ def _text(name: str) -> str:
 
 
 def _shown(value: Any) -> Any:  # noqa: ANN401
-    """What Jinja2 is about to escape and print: text in plain characters only."""
+    """Return what Jinja2 is about to escape and print, text in plain characters only."""
     return plain(value, _LONGEST) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _slug(rule: str) -> str:
-    """`la-identity-001`, whatever a report that was read back calls it."""
+    """Return `la-identity-001` of a rule, whatever a report that was read back calls it."""
     return re.sub(r"[^a-z0-9]+", "-", rule.lower())
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
-    """What the file is, as far as it was read."""
+    """Return labels and values of the file, as far as it was read."""
     target = report.target
     rows = [
         ("File", target.name),
@@ -152,7 +152,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 
 def _numbers(finding: Finding) -> list[tuple[str, str]]:
-    """What the sentence does not tell, by label."""
+    """Return labels and numbers that the sentence of a finding does not tell."""
     told = {name: words.number(value) for name, value in finding.numbers.items() if name not in _TOLD}
     low, high = finding.numbers.get("low"), finding.numbers.get("high")
     if isinstance(low, int | float) and isinstance(high, int | float):

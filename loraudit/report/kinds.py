@@ -181,7 +181,7 @@ class Number:
     told: bool = True
     """False: the schema does not tell `least` and `most`."""
     lacking: float | None = None
-    """What null stands for in the record: None, or NaN where the record has to have a float."""
+    """Value that null stands for in the record: None, or NaN where the record needs a float."""
 
     def read(self, value: Any, where: str) -> float | None:  # noqa: ANN401
         """Return the number; whole ones stay so."""

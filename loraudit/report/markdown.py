@@ -36,7 +36,7 @@ _SPECIAL: Final = re.compile(r"[\\`*_\[\]~$^!&<>|\"@#]|:(?=//|[\w+-]+:)|www\.", 
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
-    """A section for each report; of several, a table above. What would be too much is counted, not shown."""
+    """Return a section for each report; of several, a table above. Reports beyond 900 kB are only counted."""
     parts = [] if len(reports) == 1 else [_summary(reports)]
     room = _MOST_BYTES - sum(len(part.encode()) for part in parts)
     for at, report in enumerate(reports):
@@ -163,5 +163,5 @@ def _code(text: str, limit: int = _NAME_LIMIT) -> str:
 
 
 def _prose(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """`text` as a viewer of Markdown shows it, with nothing in it that such a viewer obeys."""
+    """Return `text` so that a viewer of Markdown shows it and obeys nothing in it."""
     return _SPECIAL.sub(lambda found: _ESCAPED[found[0].lower()], plain(text, limit))

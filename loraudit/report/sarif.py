@@ -134,7 +134,7 @@ def _result(target: Target, finding: Finding, rule: int, reveal: bool) -> dict[s
 
 
 def _notifications(report: Report) -> list[dict[str, Any]]:
-    """What could not be looked at."""
+    """Return a notification for each part that could not be looked at."""
     return [
         {
             "level": "warning" if report.scanned else "error",
@@ -163,7 +163,7 @@ def _artifact(target: Target) -> dict[str, Any]:
 
 
 def _uri(target: Target) -> str:
-    """A relative reference below the folder that was scanned from; never one that leads out of it."""
+    """Return a relative reference below the folder that was scanned from; never one that leads out of it."""
     parts = [part for part in plain(target.path or target.name, 500).split("/") if part.strip(".")]
     return quote("/".join(parts) or "unnamed", safe="/")
 

@@ -57,7 +57,7 @@ _COLUMN, _WIDEST_COLUMN = 12, 14
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
-    """The reports one after the other, with a summary below if there are several; the summary alone if many.
+    """Return the reports one after the other, and a summary if there are several; the summary alone if many.
 
     `width` in columns, at least 60. With `color` the text holds ANSI codes; without, it is plain.
     """
@@ -128,7 +128,7 @@ def _finding(finding: Finding, reveal: bool) -> RenderableType:
 
 
 def _measured(finding: Finding) -> str:
-    """How sure it is, and the numbers that the sentences do not tell."""
+    """Return the confidence of a finding, and the numbers that its sentences do not tell."""
     told = [f"{finding.confidence.value.capitalize()} confidence"]
     low, high = finding.numbers.get("low"), finding.numbers.get("high")
     if isinstance(low, float) and isinstance(high, float):
@@ -164,7 +164,7 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
 
 
 def _cell(score: Score, controls: Sequence[Score | None]) -> str:
-    """The value, and the highest of the controls."""
+    """Return the value, and the highest of the controls."""
     if score.value is None:
         return "-"
     values = [control.value for control in controls if control is not None and control.value is not None]
@@ -172,7 +172,7 @@ def _cell(score: Score, controls: Sequence[Score | None]) -> str:
 
 
 def _about(report: Report) -> Iterator[tuple[str, Text]]:
-    """What was scanned, how, and what was not."""
+    """Yield what was scanned, how, and what was not."""
     target = report.target
     told = [
         plain(target.name, _NAME_LIMIT),
@@ -192,7 +192,7 @@ def _about(report: Report) -> Iterator[tuple[str, Text]]:
 
 
 def _settings(settings: Settings, scored: bool) -> Iterator[str]:
-    """What decides what a scan sees, in short; of attacks how many, where the table of scores has them."""
+    """Yield the settings in short; attacks are only counted where the table of scores has them."""
     for label, value in words.settings_rows(settings, digits=8):
         if label == "Attacks" and scored:
             yield f"{len(settings.attacks)} attacks"
@@ -222,7 +222,7 @@ def _summary(reports: Sequence[Report]) -> RenderableType:
 
 
 def _rules(report: Report) -> str:
-    """The rules behind the verdict, or what was not looked at."""
+    """Return the rules behind the verdict, or what was not looked at."""
     level = report.verdict.level
     rules = [
         finding.id.removeprefix("LA-") + (f" ({finding.mark})" if finding.mark else "")

@@ -39,12 +39,12 @@ _ORDER = (
 
 
 def caveat(report: Report) -> str:
-    """What a report never shows, however clean it is."""
+    """Return what a report never shows, however clean it is."""
     return LOWER_BOUND if report.settings.depth == "attack" and report.scanned else WORDS_ONLY
 
 
 def level(report: Report) -> str:
-    """The level of the verdict, in capitals."""
+    """Return the level of the verdict, in capitals."""
     worst = report.verdict.level
     if not report.scanned and worst is Severity.INCONCLUSIVE:
         return "NOT SCANNED"
@@ -60,7 +60,7 @@ def made(report: Report) -> str:
 
 
 def contents(target: Target) -> str:
-    """What a LoRA is: family, layout, rank, modules."""
+    """Return family, layout, rank and modules of a LoRA."""
     parts = [f"{target.family} LoRA"]
     if target.dialect is not None:
         parts.append(f"{target.dialect} layout")
@@ -73,7 +73,7 @@ def contents(target: Target) -> str:
 
 
 def paired(scores: Sequence[Score]) -> list[tuple[Score, Score | None, Score | None]]:
-    """Every score with its controls, the base model's and the scrambled copy's, where there are any."""
+    """Return every score with its controls where there are any: base model, scrambled copy."""
     controls = {(score.name, score.attack, score.against): score for score in scores if score.is_control}
     return [
         (score, controls.get(score.of_control("base")), controls.get(score.of_control("scrambled")))
@@ -83,7 +83,7 @@ def paired(scores: Sequence[Score]) -> list[tuple[Score, Score | None, Score | N
 
 
 def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]:
-    """Labels and values of all settings that are known, hashes cut to `digits`."""
+    """Return labels and values of all settings that are known, hashes cut to `digits`."""
     encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
     rows = [
         ("Depth", settings.depth),
@@ -103,13 +103,13 @@ def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]
 def in_order(
     numbers: Mapping[str, float | int | str | None],
 ) -> list[tuple[str, float | int | str | None]]:
-    """Numbers of a finding, the weightiest first; of those that are not known here, by name."""
+    """Return the numbers of a finding, the weightiest first; unknown ones follow by name."""
     known = {name: at for at, name in enumerate(_ORDER)}
     return sorted(numbers.items(), key=lambda item: (known.get(item[0], len(known)), item[0]))
 
 
 def number(value: float | int | str | None) -> str:
-    """A number of a finding."""
+    """Return a number of a finding with two significant digits or decimals."""
     if value is None:
         return "-"
     if not isinstance(value, float):
@@ -120,12 +120,12 @@ def number(value: float | int | str | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A share or a cosine, three decimals."""
+    """Return a share or a cosine with three decimals."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def measured(score: Score | None) -> str:
-    """The value of a score, three decimals; a place among people is a whole number."""
+    """Return the value of a score with three decimals; a place among people is a whole number."""
     value = None if score is None else score.value
     if score is None or value is None or not score.name.startswith("rank") or not math.isfinite(value):
         return decimal(value)
@@ -133,24 +133,24 @@ def measured(score: Score | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """The same, two decimals."""
+    """Return a share or a cosine with two decimals."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
 def p_value(value: float | None) -> str:
-    """A p-value, three decimals at most."""
+    """Return a p-value with three decimals, or `<0.001`."""
     return "<0.001" if value is not None and value < 0.001 else decimal(value)
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """The ends of an interval."""
+    """Return the ends of an interval."""
     if low is None or high is None or not math.isfinite(low + high):
         return "-"
     return f"{low:.2f} to {high:.2f}"
 
 
 def size(size_bytes: int | None) -> str:
-    """Of a file, in decimal units; empty if not known."""
+    """Return the size of a file in decimal units; empty if not known."""
     if size_bytes is None:
         return ""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
@@ -160,7 +160,7 @@ def size(size_bytes: int | None) -> str:
 
 
 def ranges(seeds: Sequence[int]) -> str:
-    """`0 to 7, 9`: runs of consecutive seeds, in the order given."""
+    """Return runs of consecutive seeds in the order given, `0 to 7, 9`."""
     cuts = [i + 1 for i, (a, b) in enumerate(pairwise(seeds)) if b != a + 1]
     runs = [seeds[a:b] for a, b in pairwise([0, *cuts, len(seeds)])] if seeds else []
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
