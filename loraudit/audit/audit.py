@@ -75,7 +75,7 @@ def audit_lora(
             pictured.append(found.weighed(scorers))
 
     # 3. The owner's photos are compared without a picture, unless the verdict stands already.
-    stands = plan.sequential and bool(pictured) and is_enough()
+    stands = bool(setup.tests and pictured) and plan.sequential and is_enough()
     tests = [] if stands or not aims else list(setup.tests)
     compared: list[Likelihood] = [test.run(base.with_lora(lora), base, aims[0].embedding) for test in tests]
 

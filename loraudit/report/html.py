@@ -18,9 +18,8 @@ from typing import Any, Final
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from loraudit.evidence.table import leading_attack
 from loraudit.findings.exhibits import Sheet
-from loraudit.findings.finding import Finding, Score
+from loraudit.findings.finding import Finding, Score, leading_attack
 from loraudit.findings.report import Report
 from loraudit.report import words
 from loraudit.report.figures import (
