@@ -43,10 +43,10 @@ secret is never shown in full.
 
 What is read: the header's metadata, values that a second one of the same name replaced included; the tensor
 names; the file name; `adapter_config.json`; the front matter of `README.md`; pictures in the folder, or, of
-a single file, its previews: their names, and the texts in PNG, JPEG and WebP (text chunks, comments, Exif,
-XMP); captions, `.txt` or `.caption`, of those pictures. Of a LoRA on the Hub, its `README.md` and
-`adapter_config.json` are fetched, at most 1 MB each; with `--offline`, those that the cache has. No picture
-is decoded, nothing is unpickled. A file without such words has no finding:
+a single file, its previews: their names, and the texts in PNG, JPEG, WebP, GIF, TIFF, HEIC and AVIF (text
+chunks, comments, Exif, IPTC, XMP); captions, `.txt` or `.caption`, of those pictures. Of a LoRA on the Hub,
+its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with `--offline`, those that the
+cache has. No picture is decoded, nothing is unpickled. A file without such words has no finding:
 `pytorch_lora_weights.safetensors` as diffusers saves it, or a copy by `loraudit scrub`. A scrubbed copy
 keeps its tensors' names, because loaders find the tensors by them; should a name say something, the report
 of `scrub` says so under *Still there*. What lies beside the file is never changed: take it out there, or do

@@ -32,9 +32,16 @@ _BUNDLED: Final = "bundle_emb."
 _FOLDER_ENTRIES: Final = 10_000
 _READ: Final = 1_000
 """Pictures that are looked into, and captions that are read: more than anybody trains on."""
-_PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".bmp", ".tif", ".tiff")
-_PREVIEWS: Final = tuple(f"{middle}{ending}" for middle in ("", ".preview") for ending in _PICTURES[:4])
-"""A1111 shows `name.png` or `name.preview.png` for `name.safetensors`."""
+_PICTURES: Final = (
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff",
+)  # fmt: skip
+_PREVIEWS: Final = tuple(
+    f"{middle}{ending}"
+    for middle in ("", ".preview")
+    for small in _PICTURES[:4]
+    for ending in (small, small.upper())
+)
+"""A1111 shows `name.png` or `name.preview.png` for `name.safetensors`; cameras write `.JPG`."""
 _CAPTIONS: Final = (".txt", ".caption")
 """What kohya takes for the caption of a picture of the same name."""
 
@@ -132,9 +139,11 @@ def _pictures(source: Source) -> tuple[list[str], list[str]]:
     """Names of the pictures that belong to `source`, and the same without their ending, sorted."""
     if not source.path.is_dir():
         stem, folder = source.path.stem, source.path.parent
-        # Joined as text: a folder may hold thousands of LoRAs, and each asks for eight.
+        # Joined as text: a folder may hold thousands of LoRAs, and each asks for sixteen.
         beside = ((f"{stem}{ending}", f"{folder}{os.sep}{stem}{ending}") for ending in _PREVIEWS)
         names = [name for name, path in beside if os.path.isfile(path)]  # noqa: PTH113
+        if len(names) > 1:  # where large and small letters are one, a file answers to both
+            names = list({(folder / name).stat().st_ino: name for name in reversed(names)}.values())
     else:
         names = []
         with os.scandir(source.path) as entries:

@@ -32,6 +32,10 @@ class MetadataRule:
     meaning: str
     """What follows for the people concerned."""
     remedy: str
+    title_beside: str = ""
+    """The title where all of it lies beside the file; empty: `title` with other words."""
+    meaning_beside: str = ""
+    """The meaning there; empty: `meaning`."""
 
 
 class Trace(NamedTuple):
@@ -62,6 +66,9 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
             "Trainers copy the names of the photo folders, and of bundled embeddings, into the file. Whoever "
             "downloads it reads whom it shows, and has the words that call the person up.",
             f"{_SCRUB} An embedding's name is in the tensor names and stays: train without it.",
+            "Pictures beside the file name people",
+            "Photo programs write the names of people into the picture, often with the place of the face. "
+            "Whoever gets the folder reads whom it shows.",
         ),
         MetadataRule(
             "LA-NAME-002",
@@ -191,9 +198,11 @@ def _finding(rule: MetadataRule, traces: list[Trace]) -> Finding:
     numbers: dict[str, float | int | str | None] = {"texts": len(quotes)} if quotes else {}
     for trace in traces:
         numbers |= trace.numbers
-    title, summary, remedy = rule.title, rule.summary, rule.remedy
+    title, summary, meaning, remedy = rule.title, rule.summary, rule.meaning, rule.remedy
     if all(trace.beside for trace in traces):
-        title, summary, remedy = _beside(title), _beside(summary), remedy.replace(_SCRUB, _BESIDE)
+        title, summary = rule.title_beside or _beside(title), _beside(summary)
+        meaning = rule.meaning_beside or meaning
+        remedy = _BESIDE if rule.meaning_beside else remedy.replace(_SCRUB, _BESIDE)
     elif any(trace.beside for trace in traces):
         remedy = remedy.replace(_SCRUB, f"{_SCRUB} {_BESIDE}")
     return Finding(
@@ -201,7 +210,7 @@ def _finding(rule: MetadataRule, traces: list[Trace]) -> Finding:
         worst.severity,
         Confidence.HIGH if sure else worst.confidence,
         title,
-        f"Found in {_listed(places)}. {rule.meaning}{more}",
+        f"Found in {_listed(places)}. {meaning}{more}",
         remedy,
         summary,
         numbers,

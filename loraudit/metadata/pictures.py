@@ -1,41 +1,60 @@
-"""What a picture beside a LoRA says in words: PNG text, EXIF and XMP, by hand. No pixel is ever decoded.
+"""The words of a picture beside a LoRA, as Pillow reads them: Exif, TIFF tags and IPTC; and its XMP.
 
-Layouts: PNG 3rd edition, 11.3.3 (`tEXt`, `zTXt`, `iTXt`) and 11.3.5.2 (`eXIf`); JPEG markers of ITU-T T.81,
-annex B, with Exif and XMP in `APP1`; WebP container specification (`EXIF`, `XMP `); Exif 2.32, 4.6.
+No pixel is ever decoded. Layouts: Exif 2.32, 4.6; IPTC-IIM 4.2.
 """
 
+import io
+import math
 import re
 import struct
-import zlib
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, Final
+
+from PIL.ExifTags import GPS, IFD, Base
+from PIL.IptcImagePlugin import getiptcinfo
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffTags import BYTE
+
+from loraudit.metadata.bounds import Bounds, Part
+from loraudit.metadata.containers import parts
+from loraudit.metadata.xmp import PLACE, properties
 
 __all__ = ["Picture", "read_picture"]
 
-_MOST: Final = 1_000_000
-"""Bytes of all texts of a picture together, unpacked."""
-_READ: Final = 4_000_000
-"""Bytes of a picture that are read, packed."""
-_CHUNKS: Final = 100_000
-_ENTRIES: Final = 200
-"""Of one directory of Exif, which has a few dozen."""
+_BLOCKS: Final = 8
+"""Blocks of Exif and of IPTC in one picture, which has one of each."""
+_ENTRIES: Final = 1_000
+"""Tags of one directory, which has a few dozen."""
+_PAGES: Final = 100
+"""Directories of a TIFF file."""
+_TAG_BYTES: Final = 8_000_000
+"""Bytes that Pillow may read of one block of Exif or of one TIFF file."""
 
-_TAGS: Final = {
-    0x010E: "ImageDescription", 0x013B: "Artist", 0x8298: "Copyright", 0x9C9B: "XPTitle", 0x9C9C: "XPComment",
-    0x9C9D: "XPAuthor", 0x9C9E: "XPKeywords", 0x9C9F: "XPSubject", 0x9286: "UserComment",
-    0xA430: "CameraOwnerName", 0xA431: "BodySerialNumber", 0xA435: "LensSerialNumber",
+_TAGS: Final = (
+    Base.ImageDescription, Base.Artist, Base.Copyright, Base.XPTitle, Base.XPComment, Base.XPAuthor,
+    Base.XPKeywords, Base.XPSubject, Base.UserComment, Base.CameraOwnerName, Base.BodySerialNumber,
+    Base.LensSerialNumber, Base.Make, Base.Model,
+)  # fmt: skip
+_UTF_16: Final = b"UNICODE\0"
+_CODES: Final = frozenset({b"ASCII\0\0\0", _UTF_16, b"JIS\0\0\0\0\0", bytes(8)})
+"""Names of character sets before a user's comment."""
+_CAMERA: Final = frozenset({Base.Make, Base.Model})
+_WORKFLOW: Final = re.compile(r"(prompt|workflow|parameters): ?(?=\S)", re.IGNORECASE)
+"""What ComfyUI puts before its graph in tags of Exif, the camera's among them."""
+_IPTC: Final = {
+    (2, 5): "title", (2, 25): "keywords", (2, 40): "description", (2, 80): "creator", (2, 105): "title",
+    (2, 110): "creator", (2, 116): "Copyright", (2, 118): "creator", (2, 120): "description",
+    (2, 122): "creator",
 }  # fmt: skip
-_EXIF_DIRECTORY, _GPS_DIRECTORY = 0x8769, 0x8825
-_LATITUDE, _LONGITUDE = 2, 4
-_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1}
-"""Bytes of a value of each type of Exif that is looked at."""
-_WANTED: Final = frozenset({*_TAGS, _EXIF_DIRECTORY, _GPS_DIRECTORY, _LATITUDE, _LONGITUDE})
-_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">"}
-_XMP: Final = re.compile(
-    r"<dc:(creator|description|title)>\s{0,80}<rdf:(?:Seq|Alt|Bag)>\s{0,80}<rdf:li[^<>]{0,80}>([^<]{1,1000})<"
-)
-_XMP_KEY: Final = "XML:com.adobe.xmp"
+_IPTC_PLACES: Final = frozenset({(2, 90), (2, 92)})
+"""City, and the place in it."""
+_IPTC_RESOURCE: Final = b"Photoshop 3.0\0"
+_PEOPLE: Final = re.compile(r"(?:People|Persons?|Faces)[|/](.+)", re.IGNORECASE | re.DOTALL)
+"""How digiKam and Lightroom put a person into their tree of keywords."""
 
 
 @dataclass(frozen=True)
@@ -43,222 +62,215 @@ class Picture:
     """The words of one picture, as it says them: hostile text."""
 
     texts: tuple[tuple[str, str], ...]
-    """Key (of a text chunk, or the name of the Exif tag or XMP property) and text."""
+    """Key (of a text chunk, the name of an Exif tag, an XMP property, or `person`) and text."""
     located: bool
     """Whether it says where it was taken."""
     whole: bool
     """Whether all its texts are here: none was too long, and none broke off."""
 
 
-class _Reader:
-    """Texts as they are found, within the limits."""
+class _TooMuchError(Exception):
+    """Pillow asked for more bytes than a picture's tags may hold."""
 
-    def __init__(self) -> None:
+
+class _Tags(io.BufferedReader):
+    """A file of tags of which only so much can be read, wherever its tags point."""
+
+    def __init__(self, raw: Any) -> None:  # noqa: ANN401 (a file or bytes, whose types share no class)
+        super().__init__(raw)
+        self._left = _TAG_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does. Raises `_TooMuchError`."""
+        data = super().read(self._left + 1 if size is None or size < 0 else min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise _TooMuchError
+        return data
+
+
+class _Words:
+    """The words of one picture as they are found."""
+
+    def __init__(self, bounds: Bounds) -> None:
         self.texts: list[tuple[str, str]] = []
         self.located = False
-        self.whole = True
-        self._left = _MOST
-        self._unread = _READ
-        self._has_exif = False
+        self.bounds = bounds
+        self._blocks = {"exif": _BLOCKS, "iptc": _BLOCKS, "tiff": 1}
 
-    def add(self, key: str, data: bytes, encoding: str) -> None:
-        self.whole &= len(data) <= self._left
-        kept = data[: self._left]
-        self._left -= len(kept)
-        text = kept.decode(encoding, "replace").strip("\0 \r\n\t\ufeff")
+    def take(self, part: Part, path: Path) -> None:
+        """Read `part` of the picture at `path`."""
+        if part.kind == "text":
+            self._add(part.key, _decoded(self.bounds.keep(part.data)))
+        elif part.kind == "xmp":
+            self._xmp(self.bounds.keep(part.data).decode("utf-8", "replace"))
+        elif part.kind == "tiff":
+            with path.open("rb", buffering=0) as file:
+                self._guarded(lambda: self._directories(_Tags(file), _PAGES))
+        elif part.data:
+            self._blocks[part.kind] -= 1
+            if self._blocks[part.kind] < 0:
+                self.bounds.whole = False
+            elif part.kind == "exif":
+                tags = part.data.removeprefix(b"Exif\0\0")
+                self._guarded(lambda: self._directories(_Tags(io.BytesIO(tags)), 1))
+            else:
+                self._guarded(lambda: self._iptc(part.data))
+
+    def _guarded(self, read: Callable[[], None]) -> None:
+        """Run what hands hostile bytes to Pillow; if that raises or warns, the picture is not whole."""
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                read()
+            except Exception:  # Pillow raises whatever its parsers stumble over, SyntaxError included
+                self.bounds.whole = False
+        self.bounds.whole &= not any(issubclass(item.category, UserWarning) for item in warned)
+
+    def _add(self, key: str, text: str) -> None:
+        text = text.strip("\0 \r\n\t\ufeff")
         if text:
             self.texts.append((key, text))
 
-    def block(self, file: BinaryIO, length: int) -> bytes:
-        """`length` bytes of `file` from here, or none if they are too many."""
-        if length > self._unread:
-            self.whole = False
-            file.seek(length, 1)
-            return b""
-        data = file.read(length)
-        self._unread -= len(data)
-        self.whole &= len(data) == length
-        return data
+    def _directories(self, file: _Tags, pages: int) -> None:
+        """Read at most `pages` directories of the tags in `file`, one after the other."""
+        head = file.read(8)
+        if head[2:3] == b"\x2b" or head[3:4] == b"\x2b":
+            head += file.read(8)
+        start = ImageFileDirectory_v2(head).next
+        seen: set[int] = set()
+        for _ in range(pages):
+            if not start or start in seen:
+                return
+            seen.add(start)
+            directory = self._directory(file, head, start)
+            inner = {}
+            for pointer in (IFD.Exif, IFD.GPSInfo):
+                place = directory.get(pointer)
+                if isinstance(place, int):
+                    inner[pointer] = self._directory(file, head, place, pointer)
+            self._tags(directory, inner.get(IFD.Exif))
+            gps = inner.get(IFD.GPSInfo)
+            if gps is not None:
+                latitude, longitude = gps.get(GPS.GPSLatitude), gps.get(GPS.GPSLongitude)
+                # Programs that take the place away often leave the directory, or zeros, behind.
+                told = latitude is not None and longitude is not None
+                self.located |= told and (_is_place(latitude) or _is_place(longitude))
+            start = directory.next
+        self.bounds.whole &= pages == 1 or not start
 
-    def unpack(self, data: bytes) -> bytes:
-        """What zlib packed, at most as much as may still be kept."""
-        stream = zlib.decompressobj()
-        try:
-            unpacked = stream.decompress(data, self._left + 1)
-        except zlib.error:
-            # Else a thousand streams that break off at their end would take the time of as many sound ones.
-            self.whole, self._left = False, 0
-            return b""
-        self.whole &= stream.eof
-        return unpacked
+    def _directory(
+        self, file: _Tags, head: bytes, start: int, group: int | None = None
+    ) -> ImageFileDirectory_v2:
+        directory = ImageFileDirectory_v2(head, group=group)
+        directory.next = 0
+        file.seek(start)
+        wide = 8 if len(head) == 16 else 2
+        if int.from_bytes(file.read(wide), "little" if head[:1] == b"I" else "big") > _ENTRIES:
+            self.bounds.whole = False
+            return directory
+        file.seek(start)
+        directory.load(file)
+        return directory
 
-    def xmp(self, data: bytes) -> None:
-        text = data.decode("utf-8", "replace")
-        self.located |= "exif:GPSLatitude" in text
-        for match in _XMP.finditer(text):
-            self.add(match[1], match[2].encode(), "utf-8")
-        self.add("XMP", data, "utf-8")
-
-    def exif(self, data: bytes) -> None:
-        data = data.removeprefix(b"Exif\0\0")
-        order = _ORDERS.get(data[:4])
-        if order is None or len(data) < 8 or self._has_exif:
-            self.whole &= not data
-            return
-        self._has_exif = True
-        main = self._directory(data, order, struct.unpack_from(f"{order}I", data, 4)[0])
-        for pointer in (_EXIF_DIRECTORY, _GPS_DIRECTORY):
-            if len(main.get(pointer, b"")) == 4:
-                start = struct.unpack(f"{order}I", main.pop(pointer))[0]
-                inner = self._directory(data, order, start)
-                if pointer == _EXIF_DIRECTORY:
-                    main |= {tag: inner[tag] for tag in inner if tag in _TAGS}
+    def _tags(self, main: ImageFileDirectory_v2, exif: ImageFileDirectory_v2 | None) -> None:
+        for tag in _TAGS:
+            for directory in filter(None, (main, exif)):
+                if tag not in directory:
+                    continue
+                data = self.bounds.keep(_raw(directory, tag))
+                if tag is Base.UserComment:
+                    code, data = (data[:8], data[8:]) if data[:8] in _CODES else (b"", data)
+                    text = data.decode(_wide(data), "replace") if code == _UTF_16 else _decoded(data)
                 else:
-                    places = [inner.get(tag, b"") for tag in (_LATITUDE, _LONGITUDE)]
-                    # Programs that take the place away often leave the directory, or zeros, behind.
-                    self.located |= all(len(place) == 24 for place in places) and any(map(_is_place, places))
-        for tag, value in main.items():
-            key = _TAGS.get(tag)
-            if key == "UserComment":
-                self.add(key, value[8:], _wide(value[8:]) if value.startswith(b"UNICODE\0") else "utf-8")
-            elif key is not None:
-                self.add(key, value, "utf-16-le" if key.startswith("XP") else "utf-8")
+                    text = data.decode("utf-16-le", "replace") if tag.name[:2] == "XP" else _decoded(data)
+                graph = _WORKFLOW.match(text)
+                if graph:
+                    self._add(graph[1].lower(), text[graph.end() :])
+                elif tag not in _CAMERA:
+                    self._add(tag.name, text)
+                break
+        if Base.XMLPacket in main:
+            packet = self.bounds.keep(_raw(main, Base.XMLPacket))
+            self._xmp(packet.decode("utf-8", "replace"))
+        if Base.ImageResources in main:
+            self._iptc(_raw(main, Base.ImageResources))
+        if Base.IPTCNAA in main:
+            data = _raw(main, Base.IPTCNAA)
+            self._iptc(b"8BIM\x04\x04\0\0" + struct.pack(">I", len(data)) + data)
 
-    def _directory(self, data: bytes, order: str, start: int) -> dict[int, bytes]:
-        """Bytes of the first value of each tag in the directory at `start` that is looked at."""
-        found: dict[int, bytes] = {}
-        if start + 2 > len(data):
-            self.whole = False
-            return found
-        count = struct.unpack_from(f"{order}H", data, start)[0]
-        end = start + 2 + 12 * count
-        self.whole &= count <= _ENTRIES and end <= len(data)
-        for at in range(start + 2, min(end, len(data) - 11), 12)[:_ENTRIES]:
-            tag, kind, many, place = struct.unpack_from(f"{order}HHII", data, at)
-            size = many * _SIZES.get(kind, 0)
-            if tag in found or tag not in _WANTED:
-                continue
-            if size <= 4:
-                place = at + 8
-            self.whole &= place + size <= len(data)
-            found[tag] = data[place : place + size]
-        return found
+    def _iptc(self, resources: bytes) -> None:
+        """Read IPTC in blocks of Photoshop's resources, which Pillow takes from a JPEG picture only."""
+        data = _IPTC_RESOURCE + resources.removeprefix(_IPTC_RESOURCE)
+        self.bounds.whole &= len(data) <= 0xFFFF - 2
+        data = data[: 0xFFFF - 2]
+        one_pixel = b"\xff\xc0\0\x0b\x08\0\1\0\1\1\1\x11\0\xff\xda\0\2"
+        picture = JpegImageFile(
+            io.BytesIO(b"\xff\xd8\xff\xed" + struct.pack(">H", len(data) + 2) + data + one_pixel)
+        )
+        for field, value in (getiptcinfo(picture) or {}).items():
+            for item in value if isinstance(value, list) else [value]:
+                if item and field in _IPTC_PLACES:
+                    self.located = True
+                elif item and field in _IPTC:
+                    self._named(_IPTC[field], _decoded(item))
+
+    def _xmp(self, packet: str) -> None:
+        self.located |= "exif:GPSLatitude" in packet
+        for key, words in properties(packet):
+            if key == PLACE:
+                self.located = True
+            else:
+                self._named(key, words)
+        self._add("XMP", packet)
+
+    def _named(self, key: str, text: str) -> None:
+        person = _PEOPLE.fullmatch(text.strip()) if key == "keywords" else None
+        text = person[1] if person else text
+        kept = self.bounds.keep(text.encode("utf-8", "replace")).decode("utf-8", "ignore")
+        self._add("person" if person else key, kept)
 
 
 def read_picture(path: Path) -> Picture | None:
-    """The words of the picture at `path`; None if it is neither PNG nor JPEG nor WebP.
+    """Read the words of the picture at `path`; None if it is of no format that `parts` knows.
 
     Reads headers and texts only, at most a few megabytes of them. An `OSError` passes through.
     """
-    reader = _Reader()
     with path.open("rb") as file:
-        start = file.read(12)
-        if start.startswith(b"\x89PNG\r\n\x1a\n"):
-            file.seek(8)
-            _png(file, reader)
-        elif start.startswith(b"\xff\xd8\xff"):
-            file.seek(2)
-            _jpeg(file, reader)
-        elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
-            _webp(file, reader)
-        else:
+        bounds = Bounds()
+        found = parts(file, bounds)
+        if found is None:
             return None
-    return Picture(tuple(reader.texts), reader.located, reader.whole)
+        words = _Words(bounds)
+        for part in found:
+            words.take(part, path)
+    return Picture(tuple(words.texts), words.located, bounds.whole)
 
 
-def _png(file: BinaryIO, reader: _Reader) -> None:
-    for _ in range(_CHUNKS):
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        length, kind = struct.unpack(">I4s", head)
-        if kind == b"IEND":
-            return
-        if kind not in {b"tEXt", b"zTXt", b"iTXt", b"eXIf"}:
-            file.seek(length + 4, 1)
-            continue
-        data = reader.block(file, length)
-        file.seek(4, 1)
-        if kind == b"eXIf":
-            reader.exif(data)
-        else:
-            _png_text(kind, data, reader)
-    reader.whole = False
-
-
-def _png_text(kind: bytes, data: bytes, reader: _Reader) -> None:
-    keyword, _, rest = data.partition(b"\0")
-    key = keyword[:79].decode("latin-1")
-    if kind == b"tEXt":
-        # AUTOMATIC1111 and others write UTF-8 where the format asks for Latin-1.
-        encoding = "utf-8" if _is_utf8(rest) else "latin-1"
-        reader.add(key, rest, encoding)
-    elif kind == b"zTXt":
-        reader.add(key, reader.unpack(rest[1:]), "latin-1")
-    else:
-        # Whether it is packed, how, the language, the keyword in that language.
-        text = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-        if rest[:1] == b"\1":
-            text = reader.unpack(text)
-        if key == _XMP_KEY:
-            reader.xmp(text)
-        else:
-            reader.add(key, text, "utf-8")
-
-
-def _jpeg(file: BinaryIO, reader: _Reader) -> None:
-    for _ in range(_CHUNKS):
-        head = file.read(2)
-        # After the start of a scan come the pixels.
-        if len(head) < 2 or head[0] != 0xFF or head[1] in {0xD9, 0xDA}:
-            return
-        if head[1] == 0xFF:  # a byte to fill up
-            file.seek(-1, 1)
-            continue
-        length = int.from_bytes(file.read(2), "big") - 2
-        if length < 0:
-            return
-        if head[1] not in {0xE1, 0xFE}:
-            file.seek(length, 1)
-            continue
-        data = reader.block(file, length)
-        if head[1] == 0xFE:
-            reader.add("Comment", data, "utf-8" if _is_utf8(data) else "latin-1")
-        elif data.startswith(b"Exif\0\0"):
-            reader.exif(data)
-        elif data.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
-            reader.xmp(data.partition(b"\0")[2])
-    reader.whole = False
-
-
-def _webp(file: BinaryIO, reader: _Reader) -> None:
-    for _ in range(_CHUNKS):
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        kind, length = struct.unpack("<4sI", head)
-        if kind in {b"EXIF", b"XMP "}:
-            data = reader.block(file, length)
-            (reader.exif if kind == b"EXIF" else reader.xmp)(data)
-            file.seek(length % 2, 1)
-        else:
-            file.seek(length + length % 2, 1)
-    reader.whole = False
-
-
-def _is_utf8(data: bytes) -> bool:
+def _decoded(data: bytes) -> str:
+    """Decode UTF-8, which most programs write, whatever the format asks for, or else Latin-1."""
     try:
-        data.decode()
+        return data.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return data.decode("latin-1")
+
+
+def _raw(directory: ImageFileDirectory_v2, tag: int) -> bytes:
+    """Take a tag's bytes; else Pillow takes all text for Latin-1, and keeps the first of several values."""
+    directory.tagtype[tag] = BYTE
+    data = directory[tag]
+    return data if isinstance(data, bytes) else b""
 
 
 def _wide(data: bytes) -> str:
-    """Which UTF-16 it is: programs do not agree whether that of the block or always the same."""
+    """Tell which UTF-16 it is: programs do not agree whether that of the block or always the same."""
     return "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
 
 
-def _is_place(fractions: bytes) -> bool:
-    """Whether a coordinate, degrees, minutes and seconds as fractions, is any but zero."""
-    return any(fractions[at : at + 4] != bytes(4) for at in (0, 8, 16))
+def _is_place(coordinate: object) -> bool:
+    """Tell whether a coordinate, degrees, minutes and seconds, is any but zero."""
+    if isinstance(coordinate, str):
+        return re.search("[1-9]", coordinate) is not None
+    values = coordinate if isinstance(coordinate, tuple) else (coordinate,)
+    numbers = [float(value) for value in values if hasattr(value, "__float__")]
+    return any(math.isfinite(number) and number != 0 for number in numbers)

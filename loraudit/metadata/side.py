@@ -8,6 +8,7 @@ from loraudit.findings.finding import Confidence, Severity
 from loraudit.metadata.beside import CAPTION, PICTURE
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.judge import Trace
+from loraudit.metadata.names import subject
 from loraudit.metadata.nested import NotReadError, parse, texts
 from loraudit.metadata.quotes import LONGEST_QUOTE, quoted
 from loraudit.text import clean
@@ -20,7 +21,7 @@ _SERIALS: Final = frozenset({"BodySerialNumber", "LensSerialNumber"})
 _PROMPTS: Final = frozenset(
     {
         "Comment", "Description", "ImageDescription", "Title", "UserComment", "XPComment", "XPKeywords",
-        "XPSubject", "XPTitle", "description", "parameters", "prompt", "title", "workflow",
+        "XPSubject", "XPTitle", "description", "keywords", "parameters", "prompt", "title", "workflow",
     }
 )  # fmt: skip
 """Keys under which captions, notes and the prompts of AUTOMATIC1111, ComfyUI and others stand."""
@@ -34,7 +35,7 @@ _PROGRAMS: Final = re.compile(
 
 
 def side_traces(exposure: Exposure) -> Iterator[Trace]:
-    """Every trace in pictures and captions that their patterns alone do not tell."""
+    """Yield the traces in pictures and captions that their patterns alone do not tell."""
     for said in exposure.said:
         if said.place == CAPTION:
             yield from quoted("LA-CAPTION-001", Severity.MEDIUM, CAPTION, said.text)
@@ -52,7 +53,10 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
 
 
 def _picture(key: str, text: str) -> Iterator[Trace]:
-    if key in _AUTHORS:
+    if key == "person":
+        if subject(text):
+            yield Trace("LA-NAME-001", Severity.HIGH, PICTURE, clean(text, LONGEST_QUOTE))
+    elif key in _AUTHORS:
         yield from quoted("LA-CONTACT-001", Severity.LOW, PICTURE, text)
     elif key in _SERIALS:
         yield from quoted("LA-LINK-001", Severity.LOW, PICTURE, text)
@@ -62,7 +66,7 @@ def _picture(key: str, text: str) -> Iterator[Trace]:
 
 
 def _prompts(text: str) -> list[str]:
-    """The prompts in AUTOMATIC1111's parameters or ComfyUI's graph; of any other text all."""
+    """Take the prompts of AUTOMATIC1111's parameters or ComfyUI's graph, and all of any other text."""
     if text.lstrip()[:1] in {"{", "["}:
         try:
             graph = parse(text)

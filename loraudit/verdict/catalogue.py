@@ -34,9 +34,12 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     "LA-NAME-001": (
         "Folder names such as '10_jane doe person', which kohya copies into ss_dataset_dirs, "
         "ss_tag_frequency and ss_datasets, OneTrainer's concepts in ot_config, and the names of bundled "
-        "embeddings. Words of trainers, numbers and well-known placeholders (sks, ohwx) are no names.",
+        "embeddings; names of people that photo programs write into a picture beside the file, often with "
+        "the place of the face. Words of trainers, numbers and well-known placeholders (sks, ohwx) are no "
+        "names.",
         {
-            Severity.HIGH: "the name stands beside a class word such as person or woman",
+            Severity.HIGH: "the name stands beside a class word such as person or woman, or a picture gives "
+            "it as a person's",
             Severity.MEDIUM: "otherwise: 'jane doe' may be a person, 'red car' is none, and no list tells "
             "them apart",
         },
@@ -59,8 +62,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "modelspec.trigger_phrase, usage_hint, tags, description and comment, trained_words, "
         "ss_training_comment, ssmd_keywords, instance_prompt and widget prompts of the README, a folder's "
         "own words where a picture had no caption, and what pictures beside the file say: prompts of "
-        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions. What programs and cameras write into "
-        "every picture does not count. The attack tries these words too.",
+        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions, keywords. What programs and cameras "
+        "write into every picture does not count. The attack tries these words too.",
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-001": (
@@ -74,8 +77,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-003": (
-        "Coordinates in Exif and XMP of pictures beside the file. Zeros, which programs leave that take the "
-        "place away, do not count.",
+        "Coordinates in Exif and XMP of pictures beside the file, and the town or place in IPTC and XMP. "
+        "Zeros, which programs leave that take the place away, do not count.",
         {Severity.MEDIUM: ""},
     ),
     "LA-PATH-001": (
