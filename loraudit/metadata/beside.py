@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from loraudit.lora.source.source import Source
+from loraudit.metadata.front import CARD_BYTES, Front, front_matter
 
 __all__ = [
     "CAPTION",
@@ -15,7 +16,7 @@ __all__ = [
     "Beside",
     "Said",
     "bundled",
-    "front_matter",
+    "card_texts",
     "look_beside",
     "start",
     "trigger_words",
@@ -24,9 +25,8 @@ __all__ = [
 README: Final = "README.md"
 PICTURE: Final = "pictures beside the file"
 CAPTION: Final = "caption files beside it"
-"""Places, as `Said` has them."""
+"""The places of `Said`."""
 CONFIG_BYTES: Final = 1_000_000
-_README_BYTES: Final = 65_536
 _CAPTION_BYTES: Final = 16_384
 _BUNDLED: Final = "bundle_emb."
 _FOLDER_ENTRIES: Final = 10_000
@@ -52,7 +52,7 @@ class Said(NamedTuple):
     place: str
     """`header`, the name of a side file, `PICTURE` or `CAPTION`: a word of ours."""
     key: str
-    """As the file spells it."""
+    """The file's own spelling."""
     text: str
 
 
@@ -61,21 +61,22 @@ class Beside(NamedTuple):
 
     said: tuple[Said, ...] = ()
     pictures: tuple[str, ...] = ()
-    """Their names."""
+    """Names of the pictures."""
     located: int = 0
-    """How many of them say where they were taken."""
+    """Number of pictures that say where they were taken."""
     unread: tuple[str, ...] = ()
     """Places of which not all was read."""
 
 
 def look_beside(source: Source) -> Beside:
-    """Model card, pictures and captions of `source`. An `OSError` passes through.
+    """Read model card, pictures and captions of `source`. An `OSError` passes through.
 
-    Of a folder that was given, every picture; of a file that was given, its own previews: what else lies in a
-    download folder has nothing to do with it.
+    A folder gives every picture in it, a file only its own previews: what else lies in a download folder has
+    nothing to do with that file.
     """
-    said = list(_cards(source))
-    unread: list[str] = []
+    cards = list(_cards(source))
+    said = [text for card in cards for text in card_texts(card)]
+    unread = [README for card in cards if not card.whole]
     folder = source.path if source.path.is_dir() else source.path.parent
     names, stems = _pictures(source)
     located = 0
@@ -98,45 +99,38 @@ def look_beside(source: Source) -> Beside:
 
 
 def bundled(tensors: Collection[str]) -> list[str]:
-    """Names of the embeddings that OneTrainer puts in the file: `bundle_emb.<word>.string_to_param`."""
+    """List the embeddings that OneTrainer puts in the file: `bundle_emb.<word>.string_to_param`."""
     if _BUNDLED not in "\n".join(tensors):
         return []
     return sorted({key.split(".")[1] for key in tensors if key.startswith(_BUNDLED)})
 
 
 def trigger_words(source: Source, tensors: Collection[str]) -> list[str]:
-    """What the model card gives as the prompt, and the names of bundled embeddings."""
-    return [*(said.text for said in _cards(source) if said.key == "instance_prompt"), *bundled(tensors)]
+    """List what the model card gives as the prompt, and the names of bundled embeddings."""
+    said = [text for card in _cards(source) for text in card_texts(card)]
+    return [*(text.text for text in said if text.key == "instance_prompt"), *bundled(tensors)]
 
 
-def _cards(source: Source) -> Iterator[Said]:
+def card_texts(card: Front) -> list[Said]:
+    """Give the texts of a model card's front matter their place."""
+    return [Said(README, key, text) for key, text in card.texts]
+
+
+def _cards(source: Source) -> Iterator[Front]:
     for folder in dict.fromkeys([*(part.weights.parent for part in source.parts), source.path]):
         card = folder / README
         if card.is_file():
-            yield from front_matter(start(card, _README_BYTES))
-
-
-def front_matter(text: str) -> Iterator[Said]:
-    """`key: value` lines of a model card between the first two `---`, a list's dash left out."""
-    lines = text[:_README_BYTES].splitlines()
-    if not lines or lines[0].strip() != "---":
-        return
-    for line in lines[1:]:
-        if line.strip() == "---":
-            return
-        key, colon, value = line.strip().removeprefix("- ").partition(":")
-        if colon:
-            yield Said(README, key.strip(), value.strip().strip("\"'"))
+            yield front_matter(start(card, CARD_BYTES))
 
 
 def start(path: Path, limit: int) -> str:
-    """The first `limit` bytes of the file at `path` as text."""
+    """Read the first `limit` bytes of the file at `path` as text."""
     with path.open("rb") as file:
         return file.read(limit).decode("utf-8", "replace")
 
 
 def _pictures(source: Source) -> tuple[list[str], list[str]]:
-    """Names of the pictures that belong to `source`, and the same without their ending, sorted."""
+    """List the pictures that belong to `source`, and their names without the ending, both sorted."""
     if not source.path.is_dir():
         stem, folder = source.path.stem, source.path.parent
         # Joined as text: a folder may hold thousands of LoRAs, and each asks for sixteen.

@@ -9,7 +9,8 @@ from typing import Final
 from loraudit.errors import LorauditError
 from loraudit.lora.file.header import Header, Hidden, read_header
 from loraudit.lora.source.source import Source
-from loraudit.metadata.beside import CONFIG_BYTES, README, Beside, Said, front_matter, look_beside, start
+from loraudit.metadata.beside import CONFIG_BYTES, README, Beside, Said, card_texts, look_beside, start
+from loraudit.metadata.front import front_matter
 from loraudit.text import clean
 
 __all__ = ["Exposure", "header_exposure", "read_exposure"]
@@ -20,16 +21,16 @@ _NOTHING: Final = Beside()
 
 @dataclass(frozen=True)
 class Exposure:
-    """What one LoRA's files say, as they say it: hostile text, to be `clean`ed before display."""
+    """Everything that one LoRA's files say: hostile text, to be `clean`ed before display."""
 
     names: tuple[str, ...]
-    """Of the files, without their ending."""
+    """Names of the files, without their ending."""
     said: tuple[Said, ...]
     """Metadata (values that were passed over too), adapter configuration, and all that `beside` says."""
     tensors: tuple[str, ...]
     hidden: tuple[Hidden, ...]
     size_bytes: int
-    """Of the weights."""
+    """Size of the weights."""
     beside: Beside = _NOTHING
 
 
@@ -59,13 +60,15 @@ def read_exposure(source: Source) -> Exposure:
 
 
 def header_exposure(header: Header, side_files: Mapping[str, str] | None = None) -> Exposure:
-    """What a file says whose header is at hand, with small text files beside it by their path."""
+    """Collect what a file says whose header is at hand, with small text files beside it by their path."""
+    said, whole = _side(side_files or {})
     return Exposure(
         names=(header.path.stem,),
-        said=(*_said(header), *_side(side_files or {})),
+        said=(*_said(header), *said),
         tensors=tuple(header.tensors),
         hidden=header.hidden,
         size_bytes=header.size_bytes,
+        beside=Beside(unread=() if whole else (README,)),
     )
 
 
@@ -76,9 +79,16 @@ def _said(header: Header) -> list[Said]:
     ]
 
 
-def _side(side_files: Mapping[str, str]) -> list[Said]:
+def _side(side_files: Mapping[str, str]) -> tuple[list[Said], bool]:
+    """List the texts of small files by their path, and tell whether each model card was read whole."""
     said: list[Said] = []
+    whole = True
     for path, text in side_files.items():
         name = PurePosixPath(path).name
-        said += front_matter(text) if name == README else [Said(name, "", text)]
-    return said
+        if name == README:
+            card = front_matter(text)
+            said += card_texts(card)
+            whole &= card.whole
+        else:
+            said.append(Said(name, "", text))
+    return said, whole

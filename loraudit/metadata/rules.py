@@ -61,12 +61,12 @@ class _Value:
     texts: tuple[tuple[str, str], ...]
     """Key and text of every text in the JSON, or the text as a whole."""
     pictures: frozenset[str]
-    """Those of `texts` that are pictures."""
+    """The pictures among `texts`."""
 
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
-    """Every trace in `exposure`, an unreadable value and a hidden one included."""
-    beside = {said.place for said in exposure.said} - {"header"}
+    """Yield every trace in `exposure`, an unreadable value and a hidden one included."""
+    beside = {said.place for said in exposure.said} - {"header"} | set(exposure.beside.unread)
     for trace in _traces(exposure):
         yield trace._replace(beside=True) if trace.place in beside else trace
 
@@ -202,7 +202,7 @@ def _pictures(values: list[_Value]) -> Iterator[Trace]:
 
 
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
-    """Paths, addresses and secrets, wherever they stand."""
+    """Find paths, addresses and secrets, wherever they stand."""
     # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
     other = "".join(exposure.tensors).encode("utf-8", "replace").translate(None, _PLAIN)
     odd = [] if not other else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
@@ -264,7 +264,7 @@ _HIDDEN_PLACES: Final = {
 
 
 def _objects(value: object) -> Iterator[Members]:
-    """Every object in a parsed value."""
+    """Yield every object in a parsed value."""
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -281,7 +281,7 @@ def _members_called(value: object, name: str) -> Iterator[tuple[str, Members]]:
 
 
 def _concepts(value: object) -> Iterator[Members]:
-    """OneTrainer's `concepts`: a list of objects, each a folder of pictures."""
+    """Yield OneTrainer's `concepts`: a list of objects, each a folder of pictures."""
     for key, concepts in members(value):
         if key == "concepts" and isinstance(concepts, list):
             yield from (members(concept) for concept in concepts)
