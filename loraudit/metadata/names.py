@@ -33,22 +33,22 @@ _PLACEHOLDERS: Final = frozenset({"bnha", "ohwx", "olis", "shs", "sks", "skw", "
 
 
 def instance(folder: str) -> str:
-    """What kohya takes from a folder's name: `10_jane person (2)` => `jane person`."""
+    """Take from a folder's name what kohya does: `10_jane person (2)` => `jane person`."""
     return re.sub(r"^\d{1,9}_| \(\d{1,9}\)$", "", re.split(r"[/\\]", folder[-500:])[-1]).strip()
 
 
 def is_person(text: str) -> bool:
-    """Whether `text` holds a class word of a person."""
+    """Tell whether `text` holds a class word of a person."""
     return not _PERSON.isdisjoint(word.lower() for word in _words(text))
 
 
 def is_generic(text: str) -> bool:
-    """Whether every word of `text` could stand in any file: not even a trigger."""
+    """Tell whether every word of `text` could stand in any file: not even a trigger."""
     return all(len(word) < 2 or word.lower() in _GENERIC for word in _words(text))
 
 
 def subject(text: str) -> tuple[str, ...]:
-    """The words of `text` that are left when those are gone that name no subject."""
+    """Take the words of `text` that may name a subject."""
     left = [word for word in _words(text) if len(word) > 1]
     return tuple(word for word in left if word.lower() not in _GENERIC | _PLACEHOLDERS)
 

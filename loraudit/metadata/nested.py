@@ -18,7 +18,7 @@ class Members(list[tuple[str, Any]]):
 
 
 def parse(text: str) -> Any:  # noqa: ANN401
-    """The value that `text` stands for, its objects as `Members`. Raises `NotReadError`."""
+    """Parse `text` as JSON, its objects as `Members`. Raises `NotReadError`."""
     if len(text) > MAX_CHARACTERS:
         raise NotReadError
     try:
@@ -28,12 +28,12 @@ def parse(text: str) -> Any:  # noqa: ANN401
 
 
 def members(value: object) -> Members:
-    """The members of an object; none of anything else."""
+    """List the members of an object; none of anything else."""
     return value if isinstance(value, Members) else Members()
 
 
 def texts(value: object) -> Iterator[tuple[str, str]]:
-    """Every text in `value` with the key it stands under, and every key (under itself)."""
+    """Yield every text in `value` with the key it stands under, and every key (under itself)."""
     waiting: list[tuple[str, object]] = [("", value)]
     while waiting:
         key, item = waiting.pop()

@@ -66,19 +66,19 @@ _PICTURES: Final = (
 
 
 def paths(text: str) -> list[str]:
-    """Absolute paths of a computer's disks and shares in `text`."""
+    """Find absolute paths of a computer's disks and shares in `text`."""
     found = [text[match.start() - 1 : match.end()] for match in _DRIVE.finditer(text)]
     found += [match[0] for pattern in (_SHARE, _UNIX, _TILDE) for match in pattern.finditer(text)]
     return [path.strip() for path in found]
 
 
 def is_home(path: str) -> bool:
-    """Whether `path` names an account or another computer."""
+    """Tell whether `path` names an account or another computer."""
     return _HOME.search(path) is not None or (path.startswith("~") and not path.startswith("~/"))
 
 
 def addresses(text: str) -> list[str]:
-    """E-mail addresses, telephone numbers and profiles on social networks in `text`."""
+    """Find e-mail addresses, telephone numbers and profiles on social networks in `text`."""
     found = []
     for match in _DOMAIN.finditer(text):
         local = _LOCAL.search(text[max(0, match.start() - 64) : match.start()])
@@ -94,7 +94,7 @@ def addresses(text: str) -> list[str]:
 
 
 def _phones(text: str) -> list[str]:
-    """Numbers in the international form with separators, and those that a word calls telephone numbers."""
+    """Find numbers in the international form with separators, and those that a word calls telephones."""
     found = [match[0] for match in _DIALLED.finditer(text) if _is_dialled(match[0])]
     for match in _LABELLED.finditer(text):
         number = match[0].lstrip(":.=# ")
@@ -104,7 +104,7 @@ def _phones(text: str) -> list[str]:
 
 
 def _is_dialled(number: str) -> bool:
-    """Whether `number`, which begins with a plus sign, could be dialled and is written as people do."""
+    """Tell whether `number`, which begins with a plus sign, could be dialled and is written as people do."""
     groups = re.findall(r"\d+", number)
     country = _COUNTRY.match(groups[0])
     # North America and Russia: ten digits after a code of one.
@@ -117,7 +117,7 @@ def _digits(text: str) -> int:
 
 
 def secrets(text: str) -> list[str]:
-    """Tokens, private keys and links with a password in `text`."""
+    """Find tokens, private keys and links with a password in `text`."""
     found = [token for start, pattern in _SECRETS if start in text for token in pattern.findall(text)]
     # A key is drawn at random; a word of hyphens is not.
     found = [token for token in found if re.search(r"\d", token)]
@@ -125,7 +125,7 @@ def secrets(text: str) -> list[str]:
 
 
 def picture_type(text: str) -> str | None:
-    """Type of the picture that `text` holds as base64 or as a data URI, told from its first characters."""
+    """Tell from its first characters the type of the picture that `text` holds, as base64 or a data URI."""
     if len(text) < 200 and text[:1] not in {"d", "D"}:  # most are neither, and a header holds hundreds
         return None
     if text[:11].lower() == "data:image/":
@@ -137,5 +137,5 @@ def picture_type(text: str) -> str | None:
 
 
 def is_opaque(text: str) -> bool:
-    """Whether `text` is one long block of characters that spells nothing."""
+    """Tell whether `text` is one long block of characters that spells nothing."""
     return _BLOCK.fullmatch(text) is not None

@@ -15,7 +15,7 @@ LONGEST_QUOTE: Final = 120
 
 
 def quoted(rule: str, severity: Severity, place: str, *texts: str) -> Iterator[Trace]:
-    """A trace that quotes those of `texts` that say something; none if none does."""
+    """Quote in one trace those of `texts` that say something; yield none if none does."""
     quotes = [bare for text in texts if (bare := text.strip()) not in EMPTY]
     if quotes:
         # Most are short, printable and on one line, and there are hundreds: all are looked at together first.
@@ -31,5 +31,5 @@ def _quote(text: str) -> str:
 
 
 def masked(secret: str) -> str:
-    """Enough to find it by, and no more: a report must not be the next leak."""
+    """Cut `secret` to enough to find it by: a report must not be the next leak."""
     return clean(secret.strip()[:6]) + "…"

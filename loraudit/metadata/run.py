@@ -24,7 +24,7 @@ _QUARTER: Final = timedelta(minutes=15)
 
 
 def run_traces(metadata: Mapping[str, str]) -> Iterator[Trace]:
-    """Traces in the metadata that describe the training run."""
+    """Yield the traces in the metadata that describe the training run."""
     for key in _LINKS:
         text = metadata.get(key, "None")
         if text != "None":
@@ -36,7 +36,7 @@ def run_traces(metadata: Mapping[str, str]) -> Iterator[Trace]:
 
 
 def utc_offset(date: str, finished_at: str) -> timedelta | None:
-    """How far the local time `date` is from UTC, if it and the Unix time `finished_at` are of one moment.
+    """Tell how far the local time `date` is from UTC, if it and Unix time `finished_at` are of one moment.
 
     None if they are not, or either is not a time. kohya takes both in the same second; a date with a zone of
     its own needs no second time.
@@ -67,7 +67,7 @@ def _signed(offset: timedelta) -> str:
 
 
 def _dataset(metadata: Mapping[str, str]) -> Iterator[Trace]:
-    """Kohya's `ss_num_train_images` counts a picture as often as it is repeated; the folders know better."""
+    """Count pictures by folder: kohya's `ss_num_train_images` counts one as often as it is repeated."""
     images = repeats = 0
     try:
         folders = members(parse(metadata.get("ss_dataset_dirs", "{}")))
@@ -87,7 +87,7 @@ def _dataset(metadata: Mapping[str, str]) -> Iterator[Trace]:
 
 
 def _count(value: object) -> int:
-    """`value` as a number of things, 0 if it is none."""
+    """Read `value` as a number of things, 0 if it is none."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     return value if type(value) is int and 0 <= value < 10**9 else 0
