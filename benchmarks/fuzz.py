@@ -1,4 +1,4 @@
-"""Hostile bytes by the million, at what reads them: the header, the metadata audit and its reports, pictures.
+"""Hostile bytes by the million, at what reads them: header, metadata audit, reports, pictures, model cards.
 
     python benchmarks/fuzz.py header 600 -seed=1
 
@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["loraudit"], exclude=["loraudit.report"
     from loraudit.findings.report import Report, Target
     from loraudit.lora.file.header import Header, Hidden, TensorInfo, parse_header
     from loraudit.metadata import header_exposure, traces
+    from loraudit.metadata.front import CARD_BYTES, front_matter
     from loraudit.metadata.judge import METADATA_RULES, judge_metadata
     from loraudit.metadata.pictures import read_picture
     from loraudit.metadata.scrub import KEPT_KEYS, allowed_metadata
@@ -108,30 +109,59 @@ def words(provider: atheris.FuzzedDataProvider, data: bytes) -> None:
 
 
 def picture(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
-    """A picture beside the file, sound as far as its first chunks."""
-    kind = provider.PickValueInList(["png", "jpg", "webp", "exif"])
+    """A picture beside the file, sound as far as its first parts."""
+    kind = provider.PickValueInList(
+        ["png", "hex", "jpg", "exif", "iptc", "xmp", "webp", "gif", "tiff", "heic"]
+    )
     body = provider.ConsumeBytes(1 << 16)
-    if kind == "png":
-        text = provider.PickValueInList([b"tEXt", b"zTXt", b"iTXt", b"eXIf"])
-        chunk = len(body).to_bytes(4, "big") + text + body + bytes(4)
-        content = b"\x89PNG\r\n\x1a\n" + chunk + body
+    tags = b"MM\0*\0\0\0\x08" + body
+    if kind in {"png", "hex"}:
+        text = provider.PickValueInList([b"tEXt", b"zTXt", b"iTXt", b"eXIf"]) if kind == "png" else b"tEXt"
+        profile = provider.PickValueInList([b"exif", b"APP1", b"iptc", b"xmp"])
+        inside = b"Raw profile type " + profile + b"\0\n\n\n" + (tags.hex().encode())
+        content = b"\x89PNG\r\n\x1a\n" + _chunk(text, body if kind == "png" else inside) + body
     elif kind == "jpg":
-        content = b"\xff\xd8\xff\xfe" + (len(body) + 2).to_bytes(2, "big") + body + b"\xff\xe1" + body
+        content = b"\xff\xd8" + _segment(b"\xfe", body) + b"\xff\xe1" + body
+    elif kind == "exif":
+        content = b"\xff\xd8" + _segment(b"\xe1", b"Exif\0\0" + tags)
+    elif kind == "iptc":
+        block = b"8BIM\x04\x04\0\0" + len(body).to_bytes(4, "big") + b"\x1c\2" + body
+        content = b"\xff\xd8" + _segment(b"\xed", b"Photoshop 3.0\0" + block)
+    elif kind == "xmp":
+        content = b"\xff\xd8" + _segment(b"\xe1", b"http://ns.adobe.com/xap/1.0/\0<dc:title>" + body)
     elif kind == "webp":
         content = b"RIFF\0\0\0\0WEBPEXIF" + len(body).to_bytes(4, "little") + b"II*\0\x08\0\0\0" + body
+    elif kind == "gif":
+        content = b"GIF89a\1\0\1\0\0\0\0" + body
+    elif kind == "tiff":
+        content = tags
     else:
-        block = b"Exif\0\0MM\0*\0\0\0\x08" + body
-        content = b"\xff\xd8\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block
+        content = b"\0\0\0\x10ftypheic\0\0\0\0" + (len(body) + 12).to_bytes(4, "big") + b"meta\0\0\0\0" + body
     _SCRATCH.write_bytes(content)
     found = read_picture(_SCRATCH)
     assert found is None or sum(len(text) for _, text in found.texts) <= 1_000_000
+
+
+def card(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
+    """The front matter of a model card."""
+    read = front_matter("---\n" + provider.ConsumeUnicode(1 << 16))
+    assert sum(len(text) for _, text in read.texts) <= CARD_BYTES
 
 
 TARGETS: Final[Mapping[str, Callable[[atheris.FuzzedDataProvider, bytes], None]]] = {
     "header": header,
     "words": words,
     "picture": picture,
+    "card": card,
 }
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + bytes(4)
+
+
+def _segment(marker: bytes, data: bytes) -> bytes:
+    return b"\xff" + marker + min(len(data) + 2, 65_535).to_bytes(2, "big") + data
 
 
 def _check_inert(text: str) -> None:
