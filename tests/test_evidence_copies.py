@@ -1,5 +1,7 @@
 """A copy is nearer to the photo than the limit and than the margin allows: at either bound, exactly."""
 
+import dataclasses
+
 import pytest
 
 from loraudit.evidence.copies import Copies, copied_share
@@ -49,6 +51,14 @@ def test_the_margin_is_one_to_the_nearest_control_of_that_photo():
 NEAR, FAR = (0.1, 1.0), (1.0, 1.0)
 
 
+def test_what_is_critical_begins_at_the_threshold():
+    four = evidence(copies(*[NEAR] * 4, *[FAR] * 4))
+    low = judge_copies([four], POLICY)[0].numbers["low"]
+    for critical_low, level in ((low, Severity.CRITICAL), (low + 1e-9, Severity.HIGH)):
+        (finding,) = judge_copies([four], dataclasses.replace(POLICY, critical_low=critical_low))
+        assert finding.severity is level
+
+
 @pytest.mark.parametrize(
     ("near", "level", "trust"),
     [
@@ -83,6 +93,22 @@ def test_a_control_that_is_the_photo_is_never_divided_by():
     found = copies((0.1, 0.0), (0.1, 0.3), base=((1.0, 0.0),))
     (finding,) = judge_copies([evidence(found)], POLICY)
     assert (finding.numbers["k"], finding.numbers["nearest"]) == (2, 0.1)
+    # Nearer than half, farther than a control at no distance: a ratio of 1.
+    found = copies((0.1, 0.0), (0.24, 0.3), base=((0.3, 0.0),))
+    assert judge_copies([evidence(found)], POLICY)[0].numbers["nearest"] == 0.1
+
+
+def test_the_worse_level_leads_and_then_the_larger_share():
+    two_of_8 = evidence(copies(*[NEAR] * 2, *[FAR] * 6), "two of 8")
+    one_of_one = evidence(copies(NEAR), "one of one")
+    four_of_8 = evidence(copies(*[NEAR] * 4, *[FAR] * 4), "four of 8")
+    for several, lead in (
+        ((two_of_8, one_of_one), "two of 8"),
+        ((one_of_one, two_of_8), "two of 8"),
+        ((two_of_8, four_of_8, one_of_one), "four of 8"),
+        ((four_of_8, two_of_8), "four of 8"),
+    ):
+        assert judge_copies(several, POLICY)[0].numbers["attack"] == lead
 
 
 @pytest.mark.parametrize("nothing", [copies(), copies(NEAR, base=(), scrambled=())])

@@ -61,6 +61,14 @@ def test_means_have_an_interval_only_where_their_values_are_independent():
     assert (rows["clip-i.base", "reference"].value, rows["clip-i.base", "reference"].n) == (0.1, 1)
 
 
+def test_the_null_of_a_mean_is_what_19_of_20_control_pictures_do_not_exceed():
+    reading = Reading("clip-t", "class prompt", (0.5, 0.4, 0.3), tuple(0.01 * i for i in range(20)))
+    (row,) = [
+        s for s in score_table([dataclasses.replace(seen(WHO), readings=(reading,))]) if s.name == "clip-t"
+    ]
+    assert row.null_p95 == 0.18
+
+
 def test_without_photos_or_controls_their_rows_are_not_there():
     bare = dataclasses.replace(seen(WHO), scrambled=None, scrambled_cross=())
     assert [s.name for s in score_table([bare])] == ["faces", "faces.base", "consistency", "consistency.base"]
