@@ -20,6 +20,7 @@ def test_singular_values_stay_and_the_update_does_not() -> None:
     terms = stack([random_lora(rank=2), random_lora(rank=4, seed=1)])
     control = scrambled(terms, 0)
     assert any(site.startswith("text_encoder.") for site in control)
+    assert len(terms) > 1
     for site, update in updates(terms).items():
         other = updates(control)[site]
         values, kept = torch.linalg.svdvals(update), torch.linalg.svdvals(other)
@@ -33,6 +34,7 @@ def test_it_is_a_function_of_the_lora_and_the_seed() -> None:
     first, second = random_lora(rank=2), random_lora(rank=4, seed=1)
     alone, together = scrambled(stack([first]), 3), scrambled(stack([first, second]), 3)
     other = scrambled(stack([first]), 4)
+    assert alone
     for site, update in updates(alone).items():
         assert torch.allclose(update[0], updates(together)[site][0], atol=1e-4)
         assert not torch.allclose(update, updates(other)[site], atol=1e-2)
@@ -41,6 +43,7 @@ def test_it_is_a_function_of_the_lora_and_the_seed() -> None:
 def test_padding_stays_zero_and_sites_are_unlike_each_other() -> None:
     terms = stack([random_lora(rank=2), random_lora(rank=4, seed=1)])
     control = scrambled(terms, 0)
+    assert control.keys() == terms.keys() and terms
     for up, down in control.values():
         assert not up[0, :, 2:].any() and not down[0, 2:].any()
         assert up[1, :, 2:].any()
@@ -56,6 +59,7 @@ def test_a_rank_above_the_sites_size_and_half_precision() -> None:
     assert max(pair.rank for pair in random_factors(base, 20).values()) > 16
     whole = stack([lora], dtype=torch.float16)
     control = scrambled(whole, 0)
+    assert control
     for site, update in updates(stack([lora])).items():
         up, down = control[site]
         assert up.dtype == down.dtype == torch.float16

@@ -72,7 +72,7 @@ def test_photos_are_looked_for_among_the_pictures_and_change_nothing_else() -> N
     evidence = reconstruction(paint(RED, GREEN), paint(BLACK, (0.9, 0.0, 0.0))).weighed(scorers)
     assert evidence.copies is not None and evidence.copies.tuned[0][0] == 0
     assert [len(rows) for rows in (evidence.copies.tuned, evidence.copies.base)] == [2, 2]
-    assert all(len(row) == len(photos) for row in evidence.copies.controls)
+    assert evidence.copies.controls and all(len(row) == len(photos) for row in evidence.copies.controls)
     without = dataclasses.replace(evidence, copies=None)
     assert judge_identity([evidence]) == judge_identity([without])
     assert reconstruction(paint(RED), paint(BLACK)).weighed(Scorers(face)).copies is None

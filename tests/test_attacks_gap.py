@@ -115,7 +115,7 @@ def test_under_no_grad_and_without_a_trace_in_the_base(terms, found) -> None:
         assert torch.equal(climbed(terms, QUICK).embedding, found.embedding)
     assert not found.embedding.requires_grad
     weights = [p for part in (base.unet, base.text_encoder) for p in part.parameters()]
-    assert all(p.grad is None and not p.requires_grad for p in weights)
+    assert weights and all(p.grad is None and not p.requires_grad for p in weights)
     assert not base.text_encoder.get_input_embeddings()._forward_hooks
 
 
@@ -140,7 +140,7 @@ def test_word_pieces_are_a_few_letters_and_capped(monkeypatch) -> None:
     inside, end = (base.tokenizer.convert_ids_to_tokens(row.tolist()) for row in pieces)
     assert {*"abcdefghijklmnopqrstuvwxyz"} <= set(inside)
     assert all(piece.isalpha() and len(piece) <= 3 for piece in inside)
-    assert all(piece.endswith("</w>") and piece[:-4].isalpha() for piece in end)
+    assert end and all(piece.endswith("</w>") and piece[:-4].isalpha() for piece in end)
     monkeypatch.setattr(mixtures, "PIECES", 30)
     assert word_pieces(base).shape == (2, 30)
 

@@ -26,6 +26,7 @@ def test_it_is_a_function_of_its_seed_and_leaves_no_trace() -> None:
     assert torch.equal(one, same)
     other = MatchingAttack(steps=8, pictures=2, seed=1).aims(lora, base)[0].embedding
     assert not torch.equal(one, other)
+    assert before
     for name, weight in base.unet.named_parameters():
         assert torch.equal(weight, before[name])
         assert not weight.requires_grad

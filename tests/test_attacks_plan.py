@@ -36,6 +36,7 @@ def test_a_picture_does_not_depend_on_its_batch(aims, monkeypatch) -> None:
     assert torch.allclose(alone[0].tuned[0], together[1].tuned[1], atol=1e-4)
     assert torch.allclose(alone[0].base[0], together[1].base[1], atol=1e-4)
     monkeypatch.setattr(Plan, "pictures_a_pass", staticmethod(lambda _base: 2))
+    assert len(together) == len(aims)
     for whole, split in zip(together, pictures(PLAN, lora, base, aims), strict=True):
         assert torch.allclose(whole.tuned, split.tuned, atol=1e-4)
         assert torch.allclose(whole.base, split.base, atol=1e-4)
@@ -156,6 +157,7 @@ def test_three_layouts_of_one_lora_give_the_same_pictures(tmp_path) -> None:
         lora = load_lora(tmp_path / write.__name__)
         plan = Plan((0, 1), Sampling(2, 3.0))
         found.append(pictures(plan, lora, base, PromptsAttack().aims(lora, base)))
+    assert len(found) == 3 and found[0]
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             assert torch.allclose(one.tuned, two.tuned, atol=1e-4)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from loraudit.attacks.prompts import PromptsAttack, given_away
@@ -72,7 +72,14 @@ def test_broken_metadata_is_no_error(text) -> None:
 
 @given(st.dictionaries(st.sampled_from(["ss_tag_frequency", "ss_dataset_dirs", "trained_words"]), st.text()))
 def test_no_text_is_too_long_or_has_line_breaks(metadata) -> None:
-    assert all(0 < len(text) <= 400 and "\n" not in text for text in given_away(metadata))
+    found = given_away(metadata)
+    event("texts" if found else "none")
+    assert all(0 < len(text) <= 400 and "\n" not in text for text in found)
+
+
+def test_a_text_that_is_too_long_or_has_line_breaks_is_given_in_one_line() -> None:
+    found = given_away({"trained_words": "zwx\nis " + "long " * 200})
+    assert found and all(0 < len(text) <= 400 and "\n" not in text for text in found)
 
 
 def test_the_aims() -> None:

@@ -68,7 +68,7 @@ def test_with_photos_it_is_sampled_at_half_strength_too() -> None:
     assert torch.equal(half.embedding, alone[0].embedding)
     assert (half.strength, half.likeness_only, half.against_base, half.evaluations) == (0.5, True, False, 0)
     assert half.quotes == alone[0].quotes
-    assert not any(aim.likeness_only or aim.strength != 1 for aim in alone)
+    assert alone and not any(aim.likeness_only or aim.strength != 1 for aim in alone)
 
 
 def test_a_start_that_shows_more_is_taken_and_quotes_nothing() -> None:

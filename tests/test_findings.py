@@ -154,6 +154,7 @@ def test_judge_is_monotone(scan, data):
     more = dataclasses.replace(scan, tuned=dataclasses.replace(scan.tuned, **raised))
     assert agreement_test(more).p_value <= agreement_test(scan).p_value
     before, after = ({f.id: f.severity for f in judge([e])} for e in (scan, more))
+    assert before
     for rule, severity in before.items():
         assert after[rule] >= severity
     assert max(after.values()) >= max(before.values())

@@ -137,7 +137,8 @@ def test_what_a_control_draws_as_well_is_no_copy() -> None:
 
 def test_without_photos_nothing_is_said_and_without_pictures_that_it_cannot_be() -> None:
     assert judge_copies([evidence(None)], Policy()) == ()
-    assert not any(score.name.startswith("copies") for score in score_table([evidence(None)]))
+    scores = score_table([evidence(None)])
+    assert scores and not any(score.name.startswith("copies") for score in scores)
     for nothing in (Copies(MARGIN, LIMIT, (), ((0.5,),), ()), Copies(MARGIN, LIMIT, ((0.1,),), (), ())):
         (finding,) = judge_copies([evidence(nothing)], Policy())
         assert finding.severity is Severity.INCONCLUSIVE

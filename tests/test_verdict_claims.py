@@ -11,7 +11,7 @@ from loraudit.findings.finding import Severity
 from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim, strongest
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
-from loraudit.verdict.rules import Doubt
+from loraudit.verdict.rules import ACCEPTED, AGREEMENT, Doubt
 from tests.seen import SAME, seen, strangers_to
 
 POLICY = Policy()
@@ -44,7 +44,10 @@ def test_chance_decides_at_its_threshold_times_the_attacks():
     for attacks in (1, 3):
         assert at(FIVE, attacks, alpha=CHANCE * attacks) == (HIGH, None)
         assert at(FIVE, attacks, alpha=CHANCE * attacks - BIT) == (OPEN, Doubt.BASE)
-        assert at(FIVE, attacks, alpha=CHANCE * attacks - BIT, high_agreement=SHARE + BIT) == (NONE, None)
+        # An agreement as high as that stays open, a lower one is none.
+        less = {"alpha": CHANCE * attacks - BIT}
+        assert at(FIVE, attacks, high_agreement=SHARE, **less) == (OPEN, Doubt.BASE)
+        assert at(FIVE, attacks, high_agreement=SHARE + BIT, **less) == (NONE, None)
 
 
 NULL = Null((8,), (0.0,) * 90 + (0.9,) * 9)
@@ -328,6 +331,35 @@ def test_the_numbers_are_those_of_the_claim_and_of_its_weaker_test():
     (finding,) = judge([FIVE], POLICY, NULL)
     assert finding.numbers["calibrated_p"] == P and "9 of 99" in finding.detail
     assert "attacks" in finding.numbers and "Faces found" not in finding.detail
+
+
+def remedy(rule, evidence, null=None):
+    return next(f.remedy for f in judge([evidence], POLICY, null) if f.id == rule.id)
+
+
+def test_what_to_do_is_that_of_the_rule_or_of_the_doubt():
+    assert remedy(AGREEMENT, FIVE) == f"{AGREEMENT.remedy} {AGREEMENT.without_photos}"
+    nobody = seen(list(range(8)))
+    assert remedy(AGREEMENT, nobody) == f"{AGREEMENT.next_step} {AGREEMENT.without_photos}"
+    merged = Null((8,), (0.0,) * 99, one_person=0.001)
+    assert remedy(AGREEMENT, FIVE, merged) == AGREEMENT.doubts[Doubt.MERGED].next_step
+    assert remedy(AGREEMENT, passing(6)) == AGREEMENT.next_step
+    assert (remedy(ACCEPTED, passing(6)), remedy(ACCEPTED, passing(0))) == (
+        ACCEPTED.remedy, ACCEPTED.next_step,
+    )  # fmt: skip
+
+
+def test_calibration_without_other_people_is_none_for_the_photos():
+    both = {f.id: f for f in judge([passing(6)], POLICY, Null((8,), (0.0,) * 99))}
+    assert "No calibration data" in both[ACCEPTED.id].detail
+    assert "calibrated_p" not in both[ACCEPTED.id].numbers
+    assert both[AGREEMENT.id].numbers["calibrated_p"] == 1.0
+    # And so it is of a control whose pictures were not compared with the photos.
+    whole = passing(6)
+    bare = dataclasses.replace(whole, scrambled=dataclasses.replace(whole.scrambled, to_reference=None))
+    found = next(f for f in judge([bare]) if f.id == ACCEPTED.id)
+    assert found.severity is CRITICAL
+    assert "scrambled" not in found.detail and "scrambled_value" not in found.numbers
 
 
 def test_pictures_without_a_face_are_told_side_by_side():
