@@ -100,7 +100,8 @@ TORCH_FREE = (
     "stock", "caching", "diagnosis", "request", "cli",
 )  # fmt: skip
 LIGHTEST = (
-    "numpy", "scipy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL", "yaml",
+    "numpy", "scipy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL",
+    "yaml",
 )  # fmt: skip
 HEAVY = (
     "torch", "diffusers", "transformers", "peft", "open_clip", "facenet_pytorch", "matplotlib", "scipy",

@@ -1,6 +1,7 @@
 """The embedded models as they ship: stock libraries load them, and they are worth what their cards say."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,10 @@ from loraudit.people.sources import portraits
 from loraudit.scores.face import load_tiny_face
 from models.recipes.face import private_cosines, verification
 from models.recipes.photos import draw_photos
+
+
+def card(name: str) -> str:
+    return (models_dir() / name / "CARD.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -43,6 +48,22 @@ def test_stock_diffusers_loads_and_samples_what_we_sample() -> None:
     ours, other = (x.permute(0, 2, 3, 1).numpy() for x in (ours, other))
     np.testing.assert_allclose(ours, stock, atol=1e-3)
     assert np.abs(other - stock).mean() > 0.02
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_loads_the_pipeline_as_it_says(monkeypatch) -> None:
+    """The very call of the card, which names no dtype; what it loads is what loraudit loads, to the bit."""
+    (call,) = re.findall(r"`(StableDiffusionPipeline\.from_pretrained\([^`]*)`", card("tiny-sd"))
+    monkeypatch.chdir(models_dir().parent)
+    pipeline = eval(call, {"StableDiffusionPipeline": StableDiffusionPipeline})  # noqa: S307
+    pipeline.set_progress_bar_config(disable=True)
+    base = load_base("tiny")
+    for part in ("unet", "vae", "text_encoder"):
+        ours, stock = (getattr(owner, part).state_dict() for owner in (base, pipeline))
+        assert ours.keys() == stock.keys()
+        assert all(torch.equal(value, stock[name]) for name, value in ours.items())
+    pictures = pipeline(["A human face."] * 2, num_inference_steps=2, output_type="np").images
+    assert pictures.shape == (2, 64, 64, 3) and pictures.std() > 0.01
 
 
 def test_the_face_model_tells_held_out_people_apart() -> None:

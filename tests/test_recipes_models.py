@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from loraudit.base.model import Sampling, load_base
 from loraudit.scores.face import load_tiny_face, save_tiny_face
@@ -88,6 +89,10 @@ def test_the_base_is_trained_into_a_pipeline_folder(data: Path, tmp_path: Path) 
     assert _same(run("parts", 2), whole)
     base = load_base(str(tmp_path / "whole-sd"))
     assert base.sample(base.encode_text(["a"]), [0], Sampling(2, 1.0)).shape == (1, 3, 64, 64)
+    stock = StableDiffusionPipeline.from_pretrained(tmp_path / "whole-sd")
+    assert {stock.unet.dtype, stock.vae.dtype, stock.text_encoder.dtype} == {torch.float32}
+    stored = load_file(tmp_path / "whole-sd" / "text_encoder" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
 
 
 def test_orthogonalise_evens_singular_values_out() -> None:

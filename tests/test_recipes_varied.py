@@ -7,18 +7,17 @@ from pathlib import Path
 import pytest
 
 from loraudit.errors import LorauditError
+from loraudit.people.things import subjects
 from loraudit.training.finetune import Recipe
-from loraudit.training.varied import (
+from loraudit.training.zoo import Plan, build_zoo, open_varied
+from models.recipes.varied import (
     ANY,
     HELD_OUT,
     TARGETS,
     USUAL,
     held_out_plans,
-    open_varied,
     varied_plans,
 )
-from loraudit.training.zoo import Plan, build_zoo
-from models.recipes.zoo import subjects
 from tests.tiny import tiny_base
 
 RECIPE = Recipe(rank=2, lr=1e-2, steps=1, prior_weight=0.0)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.tables import unseen_recipes
 from benchmarks.tables.unseen_recipes import losses
-from loraudit.training.varied import HELD_OUT, NEIGHBOURS, TARGETS, held_out_plans, varied_plans
+from models.recipes.varied import HELD_OUT, NEIGHBOURS, TARGETS, held_out_plans, varied_plans
 
 
 def rows(share: float, seed: int, people: int = 40) -> list[np.ndarray]:

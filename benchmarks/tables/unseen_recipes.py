@@ -27,8 +27,7 @@ from loraudit.bench.panel import Panel
 from loraudit.cli.failures import in_one_line
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder
 from loraudit.errors import LorauditError
-from loraudit.training.varied import open_varied
-from loraudit.training.zoo import Zoo
+from loraudit.training.zoo import Zoo, open_varied
 
 __all__ = ["accepted_by", "losses", "main"]
 

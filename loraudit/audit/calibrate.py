@@ -31,6 +31,7 @@ from loraudit.evidence.merging import Spread
 from loraudit.evidence.null import agreement_score, likeness_score
 from loraudit.lora import Factors, LoRA, LoRAFile, load_lora
 from loraudit.lora.directions import directions
+from loraudit.runs import Run
 from loraudit.scores import FaceScorer
 from loraudit.scores.scorers import Scorers, look_at
 from loraudit.text import clean
@@ -41,6 +42,7 @@ _MATCH: Final = "identity"
 """Stands for a kind in `done.jsonl`."""
 _LORA: Final = "lora.safetensors"
 """Of an identity."""
+_DONE: Final = "done.jsonl"
 _PACKAGES: Final = ("loraudit", "torch", "diffusers", "transformers")
 
 
@@ -101,7 +103,8 @@ def calibrate_folders(
     shown = [folder for folder in people if _holds_photos(folder)]
     read = [folder for folder in people if folder not in shown] or shown
     spreads = [directions(load_lora(str(folder / _LORA))) for folder in read]
-    done = _resumed(out, settings)
+    run = Run(out)
+    done = _resumed(run, settings)
     jobs += [(_MATCH, folder) for folder in shown]
     for number, (kind, path) in enumerate(jobs):
         on_step(number, len(jobs))
@@ -114,8 +117,7 @@ def calibrate_folders(
             for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
                 judges.append(_against(judges[0], read_photos(folder)))
         done[key] = measure(setup.base, setup.attacks, plan, judges, load_lora(str(lora)))
-        with (out / "done.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"lora": key, "scores": done[key]}) + "\n")
+        run.append(_DONE, {"lora": key, "scores": done[key]})
     on_step(len(jobs), len(jobs))
     rows = [(kind, done[f"{kind}/{path.name}"]) for kind, path in jobs]
     found = _calibration(
@@ -179,27 +181,16 @@ def _holds_photos(identity: Path) -> bool:
     return any(path.name != _LORA for path in identity.iterdir())
 
 
-def _resumed(out: Path, settings: str) -> dict[str, tuple[Shares, ...]]:
-    """What is done already."""
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "settings.json"
-    if file.exists() and file.read_text(encoding="utf-8") != settings:
-        raise LorauditError(
-            f"{clean(str(out), 300)} holds a calibration with other settings",
-            "choose another folder with --out",
-        )
-    file.write_text(settings, encoding="utf-8")
-    lines = (
-        (out / "done.jsonl").read_text(encoding="utf-8").split("\n") if (out / "done.jsonl").exists() else []
+def _resumed(run: Run, settings: str) -> dict[str, tuple[Shares, ...]]:
+    """Begin the run, or take it up: the scores of what is done already."""
+    run.begin(
+        "settings.json", settings, lambda old: "" if old == settings else "a calibration with other settings"
     )
-    # The last line of an interrupted run may be cut, and is not counted.
-    (out / "done.jsonl").write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
-    rows = map(json.loads, lines[:-1])
     return {
         row["lora"]: tuple(
             {name: tuple(shares) for name, shares in scores.items()} for scores in row["scores"]
         )
-        for row in rows
+        for row in run.rows(_DONE)
     }
 
 

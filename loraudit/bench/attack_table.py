@@ -7,6 +7,7 @@ and judged by `loraudit.bench.panel`. `loraudit bench attacks` makes the table.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from loraudit.attacks.aim import Attack
     from loraudit.base.model import Base, Sampling
     from loraudit.encoder import Encoder
+    from loraudit.runs import Run
     from loraudit.training.zoo import Zoo
 
 __all__ = ["attack_table", "markdown"]
@@ -46,12 +48,12 @@ def attack_table(
     finders: Sequence[Attack] = (),
     step: int | None = None,
     people: int | None = None,
-    folder: Path | None = None,
+    run: Run | None = None,
 ) -> list[Row]:
     """All rows, over the first `people` of `zoo` at a saved `step`, as `conditions` names them.
 
-    By default everybody, at the last step. What is seen on the pictures of a pass of the zoo is kept in
-    `folder`, and not drawn again.
+    By default everybody, at the last step. What is seen on the pictures of a pass of the zoo is kept in the
+    folder of `run`, and not drawn again.
     """
     report("drawing references and gallery")
     members = zoo.members[:people]
@@ -59,9 +61,9 @@ def attack_table(
     size = zoo.plan.people_per_pass
     parts: list[_Part] = []
     for first in range(0, len(members), size):
-        file = None if folder is None else folder / f"pass-{first:04d}.safetensors"
-        if file is not None and file.exists():
-            parts.append(_read(file))
+        name = f"pass-{first:04d}.safetensors"
+        if run is not None and (run.folder / name).exists():
+            parts.append(_read(run.folder / name))
             continue
         group = members[first : first + size]
         whole = zoo.terms(first, step or zoo.plan.snapshots[-1])
@@ -74,8 +76,8 @@ def attack_table(
             pictures = shots.view(len(group), len(seeds), *shots.shape[1:])
             cost = condition.searched + len(seeds) * settings.steps * (1 if settings.guidance == 1 else 2)
             part[condition.name] = (condition.role, cost, panel.look(pictures))
-        if file is not None:
-            _write(part, file)
+        if run is not None:
+            run.keep(name, partial(_write, part))
         parts.append(part)
     everybody = torch.arange(len(members))
     # Whose embedding each LoRA got: that of the next in its pass.
@@ -110,9 +112,7 @@ def _write(part: _Part, file: Path) -> None:
         for number, (_, _, seen) in enumerate(part.values())
         for field in ("faces", "found", "clip")
     }
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, {"conditions": json.dumps(about)})
-    partial.replace(file)
+    save_file(tensors, file, {"conditions": json.dumps(about)})
 
 
 def _read(file: Path) -> _Part:

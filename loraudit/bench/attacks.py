@@ -14,14 +14,13 @@ from loraudit.audit.calibrate import versions
 from loraudit.base.model import Base, Sampling, load_base
 from loraudit.bench.attack_table import attack_table, markdown
 from loraudit.bench.panel import GALLERY
-from loraudit.cli.progress import progress
-from loraudit.encoder import Encoder, frozen_transformer, load_encoder
-from loraudit.errors import LorauditError
+from loraudit.encoder import Encoder, frozen_transformer, load_encoder, read_checkpoint
 from loraudit.people.sources import Synthetic
+from loraudit.people.things import subjects
+from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
 from loraudit.training.defaults import base_recipe, prior_latents, quarters
 from loraudit.training.zoo import Plan, Zoo, build_zoo, is_finished, open_zoo, read_plan
-from models.recipes.zoo import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from loraudit.attacks.aim import Attack
     from loraudit.bench.panel import Row
 
-__all__ = ["AttackBench", "begin", "bench_attacks", "draw_table", "writable"]
+__all__ = ["AttackBench", "begin", "bench_attacks", "draw_table"]
 
 _FINDERS: Final[dict[str, Callable[[], Attack]]] = {"matching": MatchingAttack}
 _COLOURS: Final = {
@@ -65,14 +64,17 @@ class AttackBench:
     """People among whom rank-1 is looked for."""
 
 
-def bench_attacks(job: AttackBench, say: Callable[[str], None]) -> list[Row]:
+def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep = unheard) -> list[Row]:
     """The rows; `job.out` gets `settings.json` first, then `table.json`, `table.md` and `table.png`.
 
     An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
     """
-    writable(job.out)
+    run = Run(job.out)
+    run.check()
+    for encoder_name in (job.paper, job.encoder):
+        read_checkpoint(encoder_name)
     base = load_base("tiny")
-    zoo = _zoo(base, job, say)
+    zoo = _zoo(base, job, say, on_step)
     frozen, length = frozen_transformer(base.text_encoder), base.embedding_shape[0]
     encoders: dict[str, Encoder] = {}
     shas: dict[str, str] = {}
@@ -95,7 +97,7 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None]) -> list[Row]:
         "sampling": asdict(settings),
         "versions": versions(),
     }
-    begin(job.out, record)
+    begin(run, record)
     rows = attack_table(
         base,
         zoo,
@@ -108,7 +110,7 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None]) -> list[Row]:
         finders=[_FINDERS[name]() for name in job.finders],
         step=job.snapshot,
         people=job.people,
-        folder=job.out,
+        run=run,
     )
     table = {**record, "rows": [asdict(row) for row in rows]}
     (job.out / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
@@ -117,7 +119,7 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None]) -> list[Row]:
     return rows
 
 
-def _zoo(base: Base, job: AttackBench, say: Callable[[str], None]) -> Zoo:
+def _zoo(base: Base, job: AttackBench, say: Callable[[str], None], on_step: OnStep) -> Zoo:
     if (job.zoo / "zoo.json").exists():
         plan, _ = read_plan(job.zoo)
         if is_finished(job.zoo, plan):
@@ -127,8 +129,7 @@ def _zoo(base: Base, job: AttackBench, say: Callable[[str], None]) -> Zoo:
         people = subjects(Synthetic.name, "private", 0, job.people)
         plan = Plan(people, recipe, quarters(recipe))
     say(f"building the zoo {clean(job.zoo.name)}")
-    with progress("building the zoo") as report:
-        return build_zoo(base, job.zoo, plan, prior_latents(base, plan.recipe), report)
+    return build_zoo(base, job.zoo, plan, prior_latents(base, plan.recipe, on_step), on_step)
 
 
 def _reads(encoder: Encoder, zoo: Zoo) -> bool:
@@ -141,26 +142,10 @@ def _reads(encoder: Encoder, zoo: Zoo) -> bool:
     return True
 
 
-def writable(out: Path) -> None:
-    """Make the folder `out`, before any work; raises `LorauditError` where that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LorauditError(
-            f"cannot write {clean(str(out), 300)}", "choose another folder with --out"
-        ) from error
-
-
-def begin(out: Path, record: Mapping[str, object]) -> None:
-    """Write `record` to `settings.json`, or raise `LorauditError` if `out` holds a run with another."""
+def begin(run: Run, record: Mapping[str, object]) -> None:
+    """Write `record` to `settings.json`, or raise `LorauditError` if the folder holds a run with another."""
     text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
-    writable(out)
-    file = out / "settings.json"
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise LorauditError(
-            f"{clean(out.name)} holds a table with other settings", "name another folder with --out"
-        )
-    file.write_text(text, encoding="utf-8")
+    run.begin("settings.json", text, lambda old: "" if old == text else "a table with other settings")
 
 
 def draw_table(rows: Sequence[Row], path: Path) -> None:

@@ -30,6 +30,7 @@ from loraudit.errors import LorauditError
 from loraudit.evidence.merging import Spread
 from loraudit.lora.directions import directions
 from loraudit.people.sources import Synthetic
+from loraudit.runs import Run
 from loraudit.scores import FaceScorer
 from loraudit.text import clean
 from loraudit.training.zoo import RECORD, Zoo, open_zoo
@@ -167,29 +168,33 @@ def draw_faces(
     encoder: Encoder | None,
     face: FaceScorer,
     shots: Shots,
-    target: Path,
+    run: Run,
+    name: str,
     say: Callable[[str], None],
     *,
     people: int = 1_000_000,
     step: int | None = None,
     extra: bool = False,
 ) -> Pool:
-    """The faces of a zoo's first `people`, or of the LoRAs of nobody made from them; kept in `target`."""
+    """Draw the faces of a zoo's first `people`, or of LoRAs of nobody made from them; `run` keeps them as
+    `<name>.safetensors`.
+    """
     step = step or zoo.plan.snapshots[-1]
     known = zoo.plan.data == Synthetic.name and not extra
+    target = run.folder / f"{name}.safetensors"
     if not target.exists():
         parts: dict[str, list[Tensor]] = {}
         kinds: list[str] = []
         spreads: list[Spread] = []
         for kind, terms in pools(zoo, step, people, extra):
-            say(f"{target.stem}: {len(kinds)} done")
+            say(f"{name}: {len(kinds)} done")
             faces = faces_of(base, terms, encoder, shots, face)
             if known:
                 count = len(next(iter(terms.values()))[0])
                 prompts = [member.prompt for member in zoo.members[len(kinds) : len(kinds) + count]]
                 faces |= secret_faces(base, terms, prompts, shots.sampling, face)
-            for name, vectors in faces.items():
-                parts.setdefault(name, []).append(vectors)
+            for attack, vectors in faces.items():
+                parts.setdefault(attack, []).append(vectors)
             kinds += [kind] * len(vectors)
             spreads += [directions(as_lora(terms, row)) for row in range(len(vectors))]
         about = {
@@ -198,11 +203,8 @@ def draw_faces(
             "identities": [member.identity for member in zoo.members[: len(kinds)]] if known else [],
             "recipe": {**dataclasses.asdict(zoo.plan.recipe), "pictures": zoo.plan.pictures, "steps": step},
         }
-        partial = target.with_suffix(".partial")
-        save_file(
-            {name: torch.cat(rows) for name, rows in parts.items()}, partial, {"about": json.dumps(about)}
-        )
-        partial.replace(target)
+        joined = {attack: torch.cat(rows) for attack, rows in parts.items()}
+        run.keep(target.name, lambda path: save_file(joined, path, {"about": json.dumps(about)}))
     return read_pool(target)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loraudit.audit.calibrate import versions
 from loraudit.base.model import Sampling, load_base
-from loraudit.bench.attacks import begin, writable
+from loraudit.bench.attacks import begin
 from loraudit.bench.cases import (
     Area,
     Case,
@@ -28,11 +28,12 @@ from loraudit.bench.cases import (
 from loraudit.bench.faces import AIMS, PHOTO_AIMS, Pool, Shots, draw_faces, zoos_in
 from loraudit.bench.verdict_tables import LEVELS, SEVERAL, SHOWN, verdict_markdown
 from loraudit.cards import artefact, models_dir
-from loraudit.encoder import frozen_transformer, load_encoder
+from loraudit.encoder import frozen_transformer, load_encoder, read_checkpoint
 from loraudit.errors import LorauditError
 from loraudit.evidence.calibration import Conditions, load_calibration
 from loraudit.evidence.null import Null
 from loraudit.findings.finding import Severity
+from loraudit.runs import Run
 from loraudit.scores.face import load_tiny_face
 from loraudit.text import clean
 from loraudit.training.zoo import Zoo, open_zoo
@@ -86,7 +87,9 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
 
     An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
     """
-    writable(job.out)
+    run = Run(job.out)
+    run.check()
+    read_checkpoint(job.encoder)
     base = load_base("tiny")
     encoder, checkpoint = load_encoder(
         job.encoder, frozen_transformer(base.text_encoder), base.embedding_shape[0]
@@ -104,11 +107,10 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
         "zoos": {side: [_name(zoo.folder) for zoo in found] for side, found in zoos.items()},
         "versions": versions(),
     }
-    begin(job.out, settings)
+    begin(run, settings)
 
     def faces(zoo: Zoo, ending: str = "", **how: Any) -> Pool:  # noqa: ANN401
-        target = job.out / f"{_name(zoo.folder)}{ending}.safetensors"
-        return draw_faces(base, zoo, encoder, face, shots, target, say, **how)
+        return draw_faces(base, zoo, encoder, face, shots, run, f"{_name(zoo.folder)}{ending}", say, **how)
 
     found = {side: [faces(zoo, people=job.people) for zoo in zoos[side]] for side in ("leaking", "harmless")}
     found["harmless"] += [faces(zoo, "-extra", extra=True) for zoo in zoos["extra"]]

@@ -8,6 +8,7 @@ import typer
 
 from loraudit.cli.choices import NoProgressOption, QuietOption, TextOrJson, check_encoder
 from loraudit.cli.console import emit, say
+from loraudit.cli.progress import progress, resumable
 from loraudit.cli.quick import QuickCommand, QuickGroup, examples
 
 __all__ = ["bench"]
@@ -91,7 +92,8 @@ def attacks(
         steps,
         snapshot=snapshot,
     )
-    rows = bench_attacks(job, say)
+    with resumable(), progress("building the zoo") as on_step:
+        rows = bench_attacks(job, say, on_step)
     table = (out / "table.json").read_text(encoding="utf-8")
     emit(table if format is TextOrJson.json else attack_columns(rows), None)
     say(f"table.json, table.md and table.png are in {out}")
@@ -158,7 +160,8 @@ def verdict(
         samples,
         steps,
     )
-    record = bench_verdict(job, say)
+    with resumable():
+        record = bench_verdict(job, say)
     whole = (out / "verdict.json").read_text(encoding="utf-8")
     emit(whole if format is TextOrJson.json else verdict_columns(record), None)
     say(f"verdict.json, verdict.md and verdict.png are in {out}")

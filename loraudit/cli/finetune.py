@@ -1,13 +1,23 @@
 """The command `finetune`."""
 
 import secrets
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from loraudit.cli.choices import BaseOption, DeviceOption, Layout, OfflineOption, given, training_module
+from loraudit.cli.choices import (
+    BaseOption,
+    DeviceOption,
+    Layout,
+    OfflineOption,
+    check_base,
+    given,
+    training_module,
+)
+from loraudit.cli.console import say
+from loraudit.cli.progress import progress
+from loraudit.text import clean
 
 __all__ = ["finetune"]
 
@@ -73,8 +83,11 @@ def finetune(
 
     The recipe is the paper's; --target, --rank and the others change it.
     """
-    job = training_module("finetune_job")
-    job.check_output(output, layout.value, force)
+    from loraudit.training.checks import check_output, check_targets
+
+    check_base(base)
+    check_output(output, layout.value, force)
+    check_targets(base, target or ())
     changes: dict[str, Any] = {
         "unet_targets": tuple(target) if target else None,
         "text_targets": () if no_text_encoder else None,
@@ -94,16 +107,14 @@ def finetune(
 
         prompt = instance_prompt(name or _random_name())
     # A seed that can be guessed may make the pictures; what the person is called must not come from it.
-    sys.stderr.write(f"instance prompt: {prompt}\n")
-    job.finetune_images(
-        training_module("defaults").training_base(base, device, offline),
-        images,
-        output,
-        layout.value,
-        given(changes),
-        prompt,
-        seed,
-        force,
+    say(f"instance prompt: {prompt}")
+    module = training_module("finetune_job")
+    job = module.FinetuneJob(images, output, layout.value, given(changes), prompt, seed)
+    with progress("fine-tuning") as on_step:
+        made = module.finetune_images(base, device, offline, job, on_step)
+    say(
+        f"wrote {clean(str(made.output), 300)}: {made.size_bytes / 1e6:.1f} MB, {made.modules} modules at "
+        f"rank {made.rank}, after {made.steps} steps"
     )
 
 

@@ -7,7 +7,10 @@ from typing import Annotated, Final
 
 import typer
 
-from loraudit.cli.choices import BaseOption, DeviceOption, OfflineOption, given, training_module
+from loraudit.cli.choices import BaseOption, DeviceOption, OfflineOption, check_base, given, training_module
+from loraudit.cli.console import say
+from loraudit.cli.progress import progress, resumable
+from loraudit.text import clean
 
 __all__ = ["train_encoder"]
 
@@ -125,6 +128,7 @@ def train_encoder(
 
     Learns from LoRAs of public or synthetic people. The same command goes on after an interruption.
     """
+    check_base(base)
     module = training_module("encoder_job")
     settings = {
         "steps": steps,
@@ -149,4 +153,6 @@ def train_encoder(
         arch="constant" if constant else arch.value,
         command=sys.argv[1:],
     )
-    module.train_an_encoder(base, device, offline, job)
+    with resumable(), progress("training the encoder") as on_step:
+        module.train_an_encoder(base, device, offline, job, on_step)
+    say(f"the encoder, its card and its record are in {clean(str(out), 300)}")

@@ -4,6 +4,7 @@ An audit that finds a person in such a LoRA is wrong, so they are the negatives 
 All are drawn on demand from integer seeds of `loraudit.people.identity.SPLITS`; no real data is in them.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -16,10 +17,10 @@ from loraudit.errors import LorauditError
 from loraudit.people.identity import FAMILY, SPLITS
 from loraudit.people.objects import draw_object
 from loraudit.people.portrait import picture
-from loraudit.people.sources import PICTURES, require_public
+from loraudit.people.sources import PICTURES, People, Synthetic, require_public
 from loraudit.people.styles import style_of, stylise
 
-__all__ = ["CAST", "CROWDS", "Crowds", "Styles", "Things"]
+__all__ = ["CAST", "CROWDS", "SOURCES", "Crowds", "Styles", "Things", "subjects"]
 
 CAST: Final = 20
 """People in a crowd, and in a style: a picture of each."""
@@ -96,6 +97,25 @@ class Styles(Crowds):
         style = style_of(identity)
         plain = super()._drawn(identity, most)
         return [stylise(pixels, style, number) for number, pixels in enumerate(plain)]
+
+
+SOURCES: Final[Mapping[str, Callable[[str], People]]] = {
+    Synthetic.name: lambda _split: Synthetic(),
+    Things.name: lambda _split: Things(),
+    Crowds.name: Crowds,
+    Styles.name: Styles,
+}
+"""Name -> the source whose identities come from a split."""
+
+
+def subjects(data: str, split: str, first: int, count: int) -> tuple[int, ...]:
+    """List `count` identities of `split` for the source `data`, after the `first`.
+
+    Of people it takes one of each family, so that no two are look-alikes by design; nothing else has
+    families.
+    """
+    stride = FAMILY if data == Synthetic.name else 1
+    return tuple(SPLITS[split][stride * (first + i)] for i in range(count))
 
 
 def _draw(supply: int, count: int | None, seed: int) -> tuple[int, ...]:

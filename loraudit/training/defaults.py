@@ -1,12 +1,11 @@
 """What suits a base: how its LoRAs are fine-tuned, unless something else is asked for."""
 
-import sys
 from typing import Final
 
 import torch
 
 from loraudit.base.model import Base, load_base
-from loraudit.text import clean
+from loraudit.runs import OnStep, unheard
 from loraudit.training import finetune as tuning
 from loraudit.training.finetune import Recipe, class_latents
 
@@ -30,13 +29,12 @@ def base_recipe(base: Base) -> Recipe:
     return _RECIPES[base.card.recipe][0]
 
 
-def prior_latents(base: Base, recipe: Recipe) -> torch.Tensor | None:
-    """Latents of the recipe's class pictures, None if it needs none."""
+def prior_latents(base: Base, recipe: Recipe, on_step: OnStep = unheard) -> torch.Tensor | None:
+    """Sample the latents of the recipe's class pictures, None if it needs none."""
     if not recipe.prior_weight:
         return None
-    sys.stderr.write(f"sampling {recipe.class_images} class pictures: {clean(recipe.class_prompt)}\n")
     settings = _RECIPES[base.card.recipe][1]
-    return class_latents(base, recipe, recipe.class_images, settings)
+    return class_latents(base, recipe, recipe.class_images, settings, on_step=on_step)
 
 
 def quarters(recipe: Recipe) -> tuple[int, ...]:

@@ -2,24 +2,21 @@
 
 import dataclasses
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch.nn import functional
 
 from loraudit.base.model import Base
-from loraudit.cli.failures import interruptible
-from loraudit.cli.progress import progress
 from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
 from loraudit.people.folders import open_people
 from loraudit.people.sources import People
+from loraudit.runs import OnStep, Run, unheard
 from loraudit.scores.scorers import open_face
 from loraudit.text import clean
 from loraudit.training import train_encoder as training
@@ -29,7 +26,6 @@ from loraudit.training.finetune import Recipe, new_adapters
 from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
 from loraudit.training.train_encoder import Settings, new_constant, new_encoder, new_probe, train_encoder
-from loraudit.training.varied import open_varied
 from loraudit.training.zoo import (
     RECORD,
     Plan,
@@ -38,18 +34,13 @@ from loraudit.training.zoo import (
     fingerprint,
     is_finished,
     members_of,
+    open_varied,
     open_zoo,
     person,
     read_plan,
 )
 
-__all__ = ["EncoderJob", "Interrupted", "train_an_encoder"]
-
-
-class Interrupted(LorauditError):
-    """Ctrl-C in a job that goes on where it stopped."""
-
-    exit_code: ClassVar[int] = 130
+__all__ = ["EncoderJob", "train_an_encoder"]
 
 
 @dataclass(frozen=True)
@@ -72,49 +63,65 @@ class EncoderJob:
     """The words of the command line, for the card."""
 
 
-def train_an_encoder(base_name: str, device: str | None, offline: bool, job: EncoderJob) -> None:
+def train_an_encoder(
+    base_name: str, device: str | None, offline: bool, job: EncoderJob, on_step: OnStep = unheard
+) -> None:
     """Train the encoder that `job` describes, or go on where an interrupted training stopped.
 
-    Raises `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit;
-    `Interrupted` on Ctrl-C.
+    `on_step` hears the stages: building and reading the zoo, if there is one, then the training. Raises
+    `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit; what
+    can be told without the base is told before it is loaded.
     """
+    people = _checked(job)
+    cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
+    state = PartialState(cpu=cpu)
+    if not state.is_main_process:
+        on_step = unheard
+    base = training_base(base_name, device or str(state.device), offline)
+    settings = dataclasses.replace(_settings(base, job.arch), **job.settings)
+    source, recipe, about = _source(base, people, job, settings, state, on_step)
+    if job.arch == "constant":
+        model: Any = new_constant(base, recipe.class_prompt)
+    elif job.arch == "probe":
+        model, source = _probe(base, source, people, recipe, settings.seed, on_step)
+    else:
+        # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
+        shapes = new_adapters(base, recipe, [0]).terms()
+        model = new_encoder(base, shapes, job.timestep, recipe.steps, settings.seed)
+    described = {
+        "base": base.name,
+        "base_sha256": fingerprint(base),
+        "data": people.name,
+        **about,
+        "recipe": dataclasses.asdict(recipe),
+        "timestep": job.timestep,
+        "arch": job.arch,
+    }
+    train_encoder(base, source, model, settings, job.out, described, on_step=on_step)
+    if state.is_main_process:
+        record = {**dataclasses.asdict(settings), **described, "processes": state.num_processes}
+        frozen = frozen_transformer(base.text_encoder)
+        finish(job.out, model, frozen, base.name, json.loads(json.dumps(record)), job.command)
+
+
+def _checked(job: EncoderJob) -> People:
+    """Open the data of `job`. Raises `LorauditError` for whatever is wrong with it on any base."""
     if any((job.out / name).exists() for name in ("config.json", "embedding.npy")):
         raise LorauditError(
             f"{clean(job.out.name)} holds a trained encoder already",
             "name another folder with --out, or delete it",
         )
     people = open_people(job.data)
-    cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
-    state = PartialState(cpu=cpu)
-    base = training_base(base_name, device or str(state.device), offline)
-    settings = dataclasses.replace(_settings(base, job.arch), **job.settings)
-    try:
-        with interruptible():
-            source, recipe, about = _source(base, people, job, settings, state)
-            if job.arch == "constant":
-                model: Any = new_constant(base, recipe.class_prompt)
-            elif job.arch == "probe":
-                model, source = _probe(base, source, people, recipe, settings.seed)
-            else:
-                # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
-                shapes = new_adapters(base, recipe, [0]).terms()
-                model = new_encoder(base, shapes, job.timestep, recipe.steps, settings.seed)
-            described = {
-                "base": base.name,
-                "base_sha256": fingerprint(base),
-                "data": people.name,
-                **about,
-                "recipe": dataclasses.asdict(recipe),
-                "timestep": job.timestep,
-                "arch": job.arch,
-            }
-            train_encoder(base, source, model, settings, job.out, described)
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted", "the same command goes on where this one stopped") from None
-    if state.is_main_process:
-        record = {**dataclasses.asdict(settings), **described, "processes": state.num_processes}
-        frozen = frozen_transformer(base.text_encoder)
-        finish(job.out, model, frozen, base.name, json.loads(json.dumps(record)), job.command)
+    dataclasses.replace(training.TINY, **job.settings)
+    Recipe(**job.recipe)
+    Run(job.out).check()
+    if job.arch == "probe" and job.zoo is None:
+        raise LorauditError("the probe encoder is trained on a zoo", "name one with --zoo")
+    if job.zoo is None or not job.zoo.exists():
+        people.train(job.people, job.settings.get("seed", 0))
+    elif (job.zoo / RECORD).exists():
+        _check_zoo(job.zoo, job, people)
+    return people
 
 
 def _settings(base: Base, arch: str) -> Settings:
@@ -126,42 +133,35 @@ def _settings(base: Base, arch: str) -> Settings:
 
 
 def _probe(
-    base: Base, source: Source, people: People, recipe: Recipe, seed: int
+    base: Base, source: Source, people: People, recipe: Recipe, seed: int, on_step: OnStep
 ) -> tuple[ProbeEncoder, VariedSource]:
     """A probe encoder that reads, and a source that tells it what is read of people it does not know."""
     if not isinstance(source, VariedSource | ZooSource):
-        raise LorauditError("the probe encoder is trained on a zoo", "name one with --zoo")
+        raise ValueError("a probe encoder needs a zoo")
     sources = source.sources if isinstance(source, VariedSource) else [source]
-    sys.stderr.write("reading the zoo\n")
     face = open_face(base.card.face, base.device, offline=False)[1]
-
-    def vector(identity: int) -> torch.Tensor:
-        seen = face.embed(people.pictures(identity, base.image_size)).vectors
-        return functional.normalize(seen.mean(0), dim=0)
-
-    faces = [torch.stack([vector(member.identity) for member in one.zoo.members]) for one in sources]
+    total = sum(len(one.zoo.members) for one in sources)
+    vectors: list[torch.Tensor] = []
+    for member in (member for one in sources for member in one.zoo.members):
+        seen = face.embed(people.pictures(member.identity, base.image_size)).vectors
+        vectors.append(functional.normalize(seen.mean(0), dim=0))
+        on_step(len(vectors), total, "looking at the people's faces")
+    faces = list(torch.stack(vectors).split([len(one.zoo.members) for one in sources]))
     model = new_probe(base, recipe.class_prompt, recipe.steps, faces[0].shape[1], seed)
-    told = fit_reader(model, [one.zoo for one in sources], faces)
+    told = fit_reader(model, [one.zoo for one in sources], faces, on_step)
     return model, VariedSource(
         [dataclasses.replace(one, faces=read) for one, read in zip(sources, told, strict=True)], seed
     )
 
 
-def _check_folder(out: Path) -> None:
-    """Raise `LorauditError` where no folder `out` can be, before hours go into what belongs there."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise LorauditError(f"cannot write {clean(str(out), 300)}", "choose another folder with --out")
-
-
 def _source(
-    base: Base, people: People, job: EncoderJob, settings: Settings, state: PartialState
+    base: Base, people: People, job: EncoderJob, settings: Settings, state: PartialState, on_step: OnStep
 ) -> tuple[Source, Recipe, dict[str, Any]]:
     """Where the samples come from, the recipe of its LoRAs, and what to say of it."""
     recipe = dataclasses.replace(base_recipe(base), **job.recipe)
     if job.zoo is not None and (zoos := open_varied(job.zoo)):
         sources = [
-            ZooSource.of(base, zoo, settings.seed + i, settings.loras, not job.timestep, people)
+            ZooSource.of(base, zoo, settings.seed + i, settings.loras, not job.timestep, people, on_step)
             for i, zoo in enumerate(zoos)
         ]
         about = {
@@ -171,42 +171,49 @@ def _source(
         }
         return VariedSource(sources, settings.seed), recipe, about
     if job.zoo is not None:
-        _check_folder(job.out)
         with state.main_process_first():
-            zoo = open_or_build(base, people, job.zoo, recipe, job, settings.seed)
-        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people)
+            zoo = open_or_build(base, people, job.zoo, recipe, job, settings.seed, on_step)
+        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people, on_step)
         plan = zoo.plan
         about = {"source": "zoo", "people": len(plan.people), "snapshots": list(plan.snapshots)}
         return source, plan.recipe, about
     chosen = people.train(job.people, settings.seed)
     plan = Plan(chosen, recipe, (recipe.steps,), seed=settings.seed, data=people.name)
-    subjects = [person(base, member, member.index, people) for member in members_of(plan)]
-    live = LiveSource(
-        base, subjects, recipe, prior_latents(base, recipe), settings.loras, settings.seed, not job.timestep
-    )
+    subjects = []
+    for member in members_of(plan):
+        subjects.append(person(base, member, member.index, people))
+        on_step(len(subjects), len(chosen), "encoding the people's pictures")
+    prior = prior_latents(base, recipe, on_step)
+    live = LiveSource(base, subjects, recipe, prior, settings.loras, settings.seed, not job.timestep)
     return live, recipe, {"source": "live", "people": len(chosen)}
 
 
+def _check_zoo(folder: Path, job: EncoderJob, people: People) -> Plan:
+    """Read the plan of the zoo in `folder`. Raises `LorauditError` unless it is what `job` asks for."""
+    plan, _ = read_plan(folder)
+    wanted = {"people": job.people, "snapshots": job.snapshots, **job.recipe}
+    found = {
+        "people": len(plan.people),
+        "snapshots": plan.snapshots,
+        **{name: getattr(plan.recipe, name) for name in job.recipe},
+    }
+    other = [name for name, value in wanted.items() if value is not None and value != found[name]]
+    if other:
+        raise LorauditError(
+            f"the zoo {clean(folder.name)} has {other[0].replace('_', ' ')} {found[other[0]]}, "
+            f"not {wanted[other[0]]}",
+            "leave the option out, or name another folder with --zoo",
+        )
+    require_trainable(plan, people)
+    return plan
+
+
 def open_or_build(
-    base: Base, people: People, folder: Path, recipe: Recipe, job: EncoderJob, seed: int
+    base: Base, people: People, folder: Path, recipe: Recipe, job: EncoderJob, seed: int, on_step: OnStep
 ) -> Zoo:
-    """The zoo in `folder`; what is missing is built as its record says or, without one, as `job` says."""
+    """Open the zoo in `folder`; what is missing is built as its record or, without one, `job` says."""
     if (folder / RECORD).exists():
-        plan, _ = read_plan(folder)
-        wanted = {"people": job.people, "snapshots": job.snapshots, **job.recipe}
-        found = {
-            "people": len(plan.people),
-            "snapshots": plan.snapshots,
-            **{name: getattr(plan.recipe, name) for name in job.recipe},
-        }
-        other = [name for name, value in wanted.items() if value is not None and value != found[name]]
-        if other:
-            raise LorauditError(
-                f"the zoo {clean(folder.name)} has {other[0].replace('_', ' ')} {found[other[0]]}, "
-                f"not {wanted[other[0]]}",
-                "leave the option out, or name another folder with --zoo",
-            )
-        require_trainable(plan, people)
+        plan = _check_zoo(folder, job, people)
         if is_finished(folder, plan):
             return open_zoo(folder)
     else:
@@ -217,6 +224,5 @@ def open_or_build(
             )
         chosen = people.train(job.people, seed)
         plan = Plan(chosen, recipe, job.snapshots or quarters(recipe), seed=seed, data=people.name)
-    prior = prior_latents(base, plan.recipe)
-    with progress("building the zoo") as report:
-        return build_zoo(base, folder, plan, prior, report, people)
+    prior = prior_latents(base, plan.recipe, on_step)
+    return build_zoo(base, folder, plan, prior, on_step, people)

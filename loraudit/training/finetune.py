@@ -23,6 +23,7 @@ from loraudit.base.model import CLASS_PROMPT, Base, Sampling
 from loraudit.base.passes import CLASS_PICTURES, PREDICTED, samples_a_pass
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
+from loraudit.runs import OnStep, unheard
 
 __all__ = [
     "PAPER",
@@ -179,14 +180,24 @@ def _uniform(seed: int, site: str, shape: tuple[int, int], bound: float) -> Tens
 
 
 @torch.no_grad()
-def class_latents(base: Base, recipe: Recipe, count: int, settings: Sampling, seed: int = 0) -> Tensor:
-    """Sample `count` class pictures from the base with the class prompt: latents `[count, C, h, w]`."""
+def class_latents(
+    base: Base,
+    recipe: Recipe,
+    count: int,
+    settings: Sampling,
+    seed: int = 0,
+    on_step: OnStep = unheard,
+) -> Tensor:
+    """Sample `count` class pictures from the base with the class prompt; their latents `[count, C, h, w]`."""
+    stage = f"sampling {count} class pictures"
     prompt = base.encode_text([recipe.class_prompt])
     size = samples_a_pass(base.latent_shape, PREDICTED, CLASS_PICTURES)
     parts = []
     for start in range(0, count, size):
+        on_step(start, count, stage)
         seeds = [seed + i for i in range(start, min(start + size, count))]
         parts.append(base.encode_images(base.sample(prompt, seeds, settings)))
+    on_step(count, count, stage)
     return torch.cat(parts)
 
 

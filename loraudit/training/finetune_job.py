@@ -3,75 +3,85 @@
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from loraudit.base.model import Base
-from loraudit.cli.progress import progress
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
 from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 from loraudit.people.folders import image_files
 from loraudit.people.sources import read_image
-from loraudit.text import clean
-from loraudit.training.defaults import base_recipe, prior_latents
-from loraudit.training.finetune import Subject, finetune
+from loraudit.runs import OnStep, unheard
+from loraudit.training.defaults import base_recipe, prior_latents, training_base
+from loraudit.training.finetune import Recipe, Subject, finetune
 
-__all__ = ["check_output", "finetune_images"]
+__all__ = ["FinetuneJob", "Made", "finetune_images"]
+
+
+@dataclass(frozen=True)
+class FinetuneJob:
+    """What `finetune` was asked for."""
+
+    images: Sequence[Path]
+    """Files, or folders of files, of one person."""
+    output: Path
+    layout: str
+    """`diffusers`, `kohya` or `peft`; peft's output is a folder."""
+    recipe: Mapping[str, Any]
+    """Changes to the base's recipe."""
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A LoRA that was written."""
+
+    output: Path
+    size_bytes: int
+    """Of the file, or of all files in the folder."""
+    modules: int
+    rank: int
+    steps: int
 
 
 def finetune_images(
-    base: Base,
-    images: Sequence[Path],
-    output: Path,
-    layout: str,
-    recipe: Mapping[str, Any],
-    prompt: str,
-    seed: int,
-    force: bool,
-) -> None:
-    """Fine-tune on `images` (files, or folders of files) and write the LoRA to `output`.
+    base_name: str, device: str | None, offline: bool, job: FinetuneJob, on_step: OnStep = unheard
+) -> Made:
+    """Fine-tune on the images of `job` and write the LoRA; `on_step` hears class pictures, then updates.
 
-    Raises `LorauditError` if an image cannot be read, or `output` exists and `force` is not set.
+    The caller has checked base, targets and output (`loraudit.training.checks`). Raises `LorauditError`
+    before the base is loaded if a number of the recipe makes no sense or an image cannot be read.
     """
-    files = [file for path in images for file in (image_files(path) if path.is_dir() else [path])]
+    Recipe(**job.recipe)
+    files = [file for path in job.images for file in (image_files(path) if path.is_dir() else [path])]
     if not files:
         raise LorauditError("there are no images in the folder", "give images, or a folder with images in it")
-    check_output(output, layout, force)
-    chosen = dataclasses.replace(base_recipe(base), **recipe)
+    for file in files:
+        read_image(file, 1)
+    base = training_base(base_name, device, offline)
+    recipe = dataclasses.replace(base_recipe(base), **job.recipe)
     latents = base.encode_images(torch.stack([read_image(file, base.image_size) for file in files]))
-    prior = prior_latents(base, chosen)
+    prior = prior_latents(base, recipe, on_step)
     factors: dict[str, Factors] = {}
-    with progress("fine-tuning") as report:
-        for step, adapters, _loss in finetune(base, [Subject(latents, prompt, seed)], chosen, prior):
-            report(step, chosen.steps)
-            if step == chosen.steps:
-                factors = adapters.factors(0)
-    if layout == "peft":
-        _write_folder(factors, output)
+    for step, adapters, _loss in finetune(base, [Subject(latents, job.prompt, job.seed)], recipe, prior):
+        on_step(step, recipe.steps, "fine-tuning")
+        if step == recipe.steps:
+            factors = adapters.factors(0)
+    if job.layout == "peft":
+        _write_folder(factors, job.output)
     else:
-        (write_kohya if layout == "kohya" else write_diffusers)(factors, output)
-
-
-def check_output(output: Path, layout: str, force: bool) -> None:
-    """Raise `LorauditError` if `output` cannot be written, before hours go into what belongs there."""
-    shown = clean(str(output), 300)
-    if not output.absolute().parent.is_dir():
-        raise LorauditError(
-            f"there is no folder for {shown}", "make it first, or choose another path with -o"
-        )
-    if output.exists() and output.is_dir() != (layout == "peft"):
-        raise LorauditError(
-            f"{shown} is a {'folder' if output.is_dir() else 'file'}", "choose another path with -o"
-        )
-    if output.exists() and not force:
-        raise LorauditError(f"{shown} exists already", "choose another path with -o, or give --force")
+        (write_kohya if job.layout == "kohya" else write_diffusers)(factors, job.output)
+    written = sorted(job.output.glob("**/*")) if job.output.is_dir() else [job.output]
+    size = sum(file.stat().st_size for file in written if file.is_file())
+    return Made(job.output, size, len(factors), recipe.rank, recipe.steps)
 
 
 def _write_folder(factors: Mapping[str, Factors], output: Path) -> None:
-    """A peft folder, all of it or nothing; into a folder that exists, file by file."""
+    """Write a peft folder, all of it or nothing; into a folder that exists, file by file."""
     if output.exists():
         write_peft(factors, output)
         return

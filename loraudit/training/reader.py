@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from loraudit.base.lowrank import Terms
 from loraudit.encoder.probe import ProbeEncoder
+from loraudit.runs import OnStep, unheard
 from loraudit.training.zoo import Zoo
 
 __all__ = ["FOLDS", "fit_reader"]
@@ -28,8 +29,12 @@ PENALTY: Final = 0.1
 
 
 @torch.no_grad()
-def fit_reader(encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tensor]) -> list[Tensor]:
+def fit_reader(
+    encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tensor], on_step: OnStep = unheard
+) -> list[Tensor]:
     """Fit `encoder` in place to all snapshots of `zoos`; `faces [members, e]` are unit face vectors.
+
+    `on_step` hears how many passes of the zoos are read, and then of how many `FOLDS` people are held out.
 
     Returns what would be read of every member had it not been seen, unit vectors `[members, snapshots, e]`
     of each zoo.
@@ -43,7 +48,8 @@ def fit_reader(encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tenso
     _fit_probes(encoder, [_terms(encoder, *group) for group in groups])
     views, people = [], []
     offsets = torch.tensor([0, *(len(zoo.members) for zoo in zoos)]).cumsum(0).tolist()
-    for zoo, first, step in groups:
+    for number, (zoo, first, step) in enumerate(groups):
+        on_step(number, len(groups), "reading the zoo")
         found, norms = encoder.views(_terms(encoder, zoo, first, step))
         views.append(encoder.scaled(found, norms).flatten(1))
         start = offsets[list(zoos).index(zoo)] + first
@@ -55,10 +61,12 @@ def fit_reader(encoder: ProbeEncoder, zoos: Sequence[Zoo], faces: Sequence[Tenso
     told = torch.zeros(len(x), y.shape[1]).to(x)
     gram = x @ x.T
     for part in range(FOLDS):
+        on_step(part, FOLDS, "reading people who are left out")
         seen, new = fold != part, fold == part
         if new.any():
             weights = _dual(gram[seen][:, seen], y[who[seen]] - encoder.mean_face)
             told[new] = (gram[new][:, seen] - gram[seen][:, seen].mean(0)) @ weights
+    on_step(FOLDS, FOLDS, "reading people who are left out")
     told = F.normalize(told @ encoder.basis.T @ encoder.basis, dim=1)
     return _by_zoo(told, who, zoos, offsets)
 

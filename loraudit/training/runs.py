@@ -1,6 +1,4 @@
-"""What every training of the embedded models shares: a record written before step 0, progress, checkpoints,
-exact resume.
-"""
+"""A training in a folder: a record written before step 0, metrics, a checkpoint, exact resume."""
 
 from __future__ import annotations
 
@@ -15,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from loraudit.runs import Run
 
-__all__ = ["Run", "load_checkpoint", "versions"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Training", "load_checkpoint", "versions"]
 
 _PACKAGES = (
     "torch",
@@ -30,10 +30,12 @@ _PACKAGES = (
     "pillow",
     "safetensors",
 )
+_METRICS = "metrics.jsonl"
+_CHECKPOINT = "checkpoint.pt"
 
 
 def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
+    """Name the versions that a result depends on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         found[package] = importlib.metadata.version(package)
@@ -41,27 +43,34 @@ def versions() -> dict[str, str]:
 
 
 @dataclass
-class Run:
+class Training:
     """A folder that holds one training: `run.json` (written first), `metrics.jsonl`, `checkpoint.pt`.
 
-    The clock counts over resumes, so `--minutes` budgets the whole training. A checkpoint is our own file
-    in our own run folder; it is read with `weights_only=True` all the same.
+    The clock counts over resumes, so a budget of minutes is one for the whole training. A checkpoint is a
+    file of ours in a folder of ours; it is read with `weights_only=True` all the same.
     """
 
     folder: Path
     config: Mapping[str, Any]
     spent: float = 0.0
     """Seconds of training before this process started."""
+    say: Callable[[str], object] | None = None
+    """The listener that gets each row of metrics as a line."""
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         record = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "config": dict(self.config),
             "versions": versions(),
         }
-        _write(self.folder / "run.json", json.dumps(record, indent=2, default=str) + "\n")
+        # The checkpoint tells whether it belongs to this training: the command may be another.
+        text = json.dumps(record, indent=2, default=str) + "\n"
+        self._run.begin("run.json", text, other=lambda _old: "")
+
+    @property
+    def _run(self) -> Run:
+        return Run(self.folder)
 
     @property
     def seconds(self) -> float:
@@ -69,51 +78,36 @@ class Run:
         return self.spent + time.monotonic() - self._started
 
     def log(self, step: int, **numbers: float) -> None:
-        """Append to `metrics.jsonl` and print on stderr."""
+        """Append a row to `metrics.jsonl`, and tell `say`."""
         row = {
             "step": step,
             "seconds": round(self.seconds, 1),
             **{k: round(float(v), 6) for k, v in numbers.items()},
         }
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print("  ".join(f"{name} {value:g}" for name, value in row.items()), file=sys.stderr, flush=True)
+        self._run.append(_METRICS, row)
+        if self.say is not None:
+            self.say("  ".join(f"{name} {value:g}" for name, value in row.items()))
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint atomically."""
-        partial = self.folder / "checkpoint.partial"
-        torch.save({**state, "seconds": self.seconds}, partial)
-        partial.replace(self.folder / "checkpoint.pt")
+        """Replace the checkpoint."""
+        self._run.keep(_CHECKPOINT, lambda path: torch.save({**state, "seconds": self.seconds}, path))
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None."""
+        """Read the last checkpoint, None if there is none, and set the clock to it."""
         state = load_checkpoint(self.folder)
         if state is not None:
             self.spent = state["seconds"]
         return state
 
     def rewind(self, step: int) -> None:
-        """Forget the metrics after `step`: an interrupted training logged them, and a resumed one will log
-        them again.
-        """
-        path = self.folder / "metrics.jsonl"
-        if path.exists():
-            rows = path.read_text().splitlines(keepends=True)
-            _write(
-                path, "".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step)
-            )
+        """Forget the metrics after `step`: a training that is taken up there logs them again."""
+        self._run.rows(_METRICS, keep=lambda row: row["step"] <= step)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The last checkpoint of the run in `folder`, or None."""
-    path = folder / "checkpoint.pt"
+    """Read the last checkpoint of the training in `folder`, None if there is none."""
+    path = folder / _CHECKPOINT
     if not path.exists():
         return None
     state: dict[str, Any] = torch.load(path, weights_only=True)
     return state
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)

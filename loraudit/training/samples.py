@@ -18,6 +18,7 @@ from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.errors import LorauditError
 from loraudit.people.sources import People, Synthetic
+from loraudit.runs import OnStep, unheard
 from loraudit.training.finetune import Recipe, Subject, finetune
 from loraudit.training.zoo import Plan, Zoo, fingerprint
 
@@ -72,16 +73,21 @@ class ZooSource:
         loras: int = 32,
         finished_only: bool = False,
         people: People | None = None,
+        on_step: OnStep = unheard,
     ) -> "ZooSource":
-        """Open a zoo. `LorauditError` if somebody in it is held out, or its data or its base are others."""
+        """Open a zoo; `on_step` hears how many of its members' pictures are encoded.
+
+        Raises `LorauditError` if somebody in it is held out, or its data or its base are others.
+        """
         people = people or Synthetic()
         require_trainable(zoo.plan, people)
         if zoo.base != fingerprint(base):
             raise LorauditError("the zoo was made with another base", "give its base, or build another zoo")
-        latents = [
-            base.encode_images(people.pictures(m.identity, base.image_size, zoo.plan.pictures))
-            for m in zoo.members
-        ]
+        latents = []
+        for number, member in enumerate(zoo.members, 1):
+            pictures = people.pictures(member.identity, base.image_size, zoo.plan.pictures)
+            latents.append(base.encode_images(pictures))
+            on_step(number, len(zoo.members), "encoding the zoo's pictures")
         return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only)
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:

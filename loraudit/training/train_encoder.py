@@ -39,8 +39,9 @@ from loraudit.encoder.paper import PaperEncoder, PaperEncoderConfig, frozen_tran
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
 from loraudit.people.sources import require_public
+from loraudit.runs import OnStep, unheard
 from loraudit.text import clean
-from loraudit.training.runs import Run, load_checkpoint
+from loraudit.training.runs import Training, load_checkpoint
 from loraudit.training.samples import LiveSource, Sample, Source, VariedSource, ZooSource
 
 __all__ = [
@@ -182,11 +183,13 @@ def train_encoder(
     folder: Path,
     describe: Mapping[str, Any] | None = None,
     until: int | None = None,
+    on_step: OnStep = unheard,
 ) -> None:
     """Train `model` in place for `settings.steps` updates, or up to update number `until`.
 
     `folder` receives `run.json` (before the first step: settings, `describe`, versions), `metrics.jsonl`,
     `loss.png` and `checkpoint.pt`, from which the same call goes on (on a CPU to the same bits).
+    `on_step` hears the updates of the main process.
     More processes than one (`accelerate launch`) draw samples of their own and average their gradients.
 
     Raises `LorauditError` if `folder` holds a training with other settings, or the loss is no longer finite.
@@ -210,13 +213,15 @@ def train_encoder(
         optimizer.load_state_dict(state["optimizer"])
         step, recent = state["step"], [(a, b) for a, b in state["recent"]]
     accelerator.wait_for_everyone()
-    run = Run(folder, config, spent=state["seconds"] if state else 0.0) if main else None
+    run = Training(folder, config, spent=state["seconds"] if state else 0.0) if main else None
     if run is not None:
         run.rewind(step)
     prepared, optimizer = accelerator.prepare(model, optimizer)
     prepared.train()
     stop = settings.steps if until is None else min(until, settings.steps)
     stream = source.samples(step, process)
+    if run is not None:
+        on_step(step, settings.steps, "training the encoder")
     while step < stop:
         for group in optimizer.param_groups:
             group["lr"] = settings.rate(step) * group["speed"]
@@ -231,6 +236,7 @@ def train_encoder(
         recent.append((loss.item(), divergence.item()))
         if run is None:
             continue
+        on_step(step, settings.steps, "training the encoder")
         if step % LOG_EVERY == 0:
             mean_loss, mean_kl = np.mean(recent, 0)
             run.log(step, loss=mean_loss, kl=mean_kl, lr=settings.rate(step - 1))

@@ -12,9 +12,10 @@ same files.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from loraudit.base.model import Base
 from loraudit.errors import LorauditError
 from loraudit.people.captions import INSTANCE_PROMPT, instance_prompt, trigger
 from loraudit.people.sources import PICTURES, People, Synthetic, portraits
+from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
 from loraudit.training.finetune import Recipe, Subject, finetune
 
@@ -42,6 +44,7 @@ __all__ = [
     "fingerprint",
     "is_finished",
     "members_of",
+    "open_varied",
     "open_zoo",
     "person",
     "portraits",
@@ -167,10 +170,10 @@ def build_zoo(
     folder: Path,
     plan: Plan,
     prior: Tensor | None,
-    on_step: Callable[[int, int], None] = lambda _done, _all: None,
+    on_step: OnStep = unheard,
     people: People | None = None,
 ) -> Zoo:
-    """Build what is missing of the zoo in `folder`; `on_step(done, total)` counts the steps of all passes.
+    """Build what is missing of the zoo in `folder`; `on_step` hears the steps of all its passes.
 
     Raises `LorauditError` if the folder holds a zoo of another plan or base, or `people` are others.
     """
@@ -180,25 +183,23 @@ def build_zoo(
             "the plan of the zoo is for other people", "give the data that the zoo is made of"
         )
     identity = fingerprint(base)
-    if (folder / RECORD).exists():
+
+    def other(_text: str) -> str:
         old_plan, old_base = read_plan(folder)
-        if (old_plan, old_base) != (plan, identity):
-            what = "plan" if old_plan != plan else "base"
-            raise LorauditError(
-                f"{clean(folder.name)} holds a zoo of another {what}", "name another folder or delete it"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
+        if old_plan != plan:
+            return "a zoo of another plan"
+        return "" if old_base == identity else "a zoo of another base"
+
+    run = Run(folder)
     record = json.dumps({**dataclasses.asdict(plan), "base": identity}, indent=2) + "\n"
-    partial = folder / f"{RECORD}.partial"
-    partial.write_text(record)
-    partial.replace(folder / RECORD)
+    run.begin(RECORD, record, other)
     members = members_of(plan)
-    starts = range(0, len(members), plan.people_per_pass)
-    total = len(starts) * plan.recipe.steps
-    for number, start in enumerate(starts):
-        target = _pass_file(folder, number)
-        if target.exists():
-            continue
+    numbers = range(-(-len(members) // plan.people_per_pass))
+    missing = [number for number in numbers if not _pass_file(folder, number).exists()]
+    done, total = ((len(numbers) - len(missing)) * plan.recipe.steps, len(numbers) * plan.recipe.steps)
+    for number in missing:
+        on_step(done, total, "building the zoo")
+        start = number * plan.people_per_pass
         group = members[start : start + plan.people_per_pass]
         subjects = [person(base, m, plan.seed * 1_000_003 + m.identity, people, plan.pictures) for m in group]
         tensors: dict[str, Tensor] = {}
@@ -207,13 +208,9 @@ def build_zoo(
                 for site, (up, down) in adapters.terms().items():
                     tensors[f"{step:06d}/{site}.up"] = up.detach().cpu().clone()
                     tensors[f"{step:06d}/{site}.down"] = down.detach().cpu().clone()
-            on_step(number * plan.recipe.steps + step, total)
-        partial = target.with_suffix(".partial")
-        try:
-            save_file(tensors, partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+            done += 1
+            on_step(done, total, "building the zoo")
+        run.keep(_pass_file(folder, number).name, partial(save_file, tensors))
     return Zoo(folder, plan, members, identity)
 
 
@@ -225,6 +222,11 @@ def open_zoo(folder: Path) -> Zoo:
             f"the zoo {clean(folder.name)} is unfinished", "build it again: what is there is kept"
         )
     return Zoo(folder, plan, members_of(plan), base)
+
+
+def open_varied(folder: Path) -> list[Zoo]:
+    """Open the zoos in `folder` and in folders of it. Raises `LorauditError` if one is unfinished."""
+    return [open_zoo(path.parent) for path in sorted(folder.glob(f"*/**/{RECORD}"))]
 
 
 def is_finished(folder: Path, plan: Plan) -> bool:

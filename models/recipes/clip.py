@@ -29,9 +29,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+from loraudit.cli.console import say
 from loraudit.people.captions import WORDS, caption
 from loraudit.people.identity import FACTORS, FAMILY, SPLITS, identity, nuisance
-from loraudit.training.runs import Run
+from loraudit.training.runs import Training
 from models.recipes.clip_model import encode_text, model_config, new_clip, save_clip, to_tensor
 from models.recipes.dataset import open_dataset
 from models.recipes.tokenizer import CaptionEncoder, load_tokenizer, write_tokenizer
@@ -226,7 +227,7 @@ def _fit(
     """Minimise `loss(step, phrase_scale)["loss"]` over `parameters` with AdamW, resuming what the run
     holds.
     """
-    run = Run(run_folder, {**config, **asdict(budget), "threads": torch.get_num_threads()})
+    run = Training(run_folder, {**config, **asdict(budget), "threads": torch.get_num_threads()}, say=say)
     # the phrases' own temperature: needed in training only
     phrase_scale = nn.Parameter(torch.tensor(20.0).log())
     optimizer = torch.optim.AdamW(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loraudit.cli.console import say
 from loraudit.people.identity import split_of
 from loraudit.people.portrait import SIZE, picture
 
@@ -54,7 +54,7 @@ def draw_dataset(folder: Path, first: int, identities: int, pictures: int, worke
         for index, block in enumerate(pool.map(_draw, [(int(s), pictures) for s in seeds], chunksize=32)):
             pixels[index * pictures : (index + 1) * pictures] = block
             if index % 500 == 499:
-                print(f"drew {index + 1} of {identities} people", file=sys.stderr)
+                say(f"drew {index + 1} of {identities} people")
     pixels.flush()
     layout = {"first": first, "identities": identities, "pictures": pictures}
     (folder / "dataset.json").write_text(json.dumps(layout) + "\n")

@@ -27,12 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loraudit.cli.console import say
 from loraudit.people.identity import FACTORS, FAMILY, SPLITS, identity
 from loraudit.people.portrait import picture
 from loraudit.people.things import Things
 from loraudit.scores.face import TinyFace, load_tiny_face, save_tiny_face, threshold_at_far
 from loraudit.scores.face_net import TinyFaceConfig, TinyFaceNet
-from loraudit.training.runs import Run
+from loraudit.training.runs import Training
 from models.recipes.dataset import open_dataset
 from models.recipes.face_gate import check_gate, fit_gate, non_faces, overshot
 from models.recipes.muon import optimizers
@@ -149,7 +150,7 @@ def train(
     classes = ClassVectors(DIM)
     model = nn.ModuleDict({"network": network, "head": head, "classes": classes})
     pair = optimizers(model, lr, weight_decay=0.01)
-    run = Run(
+    run = Training(
         run_folder,
         {
             "data": data,
@@ -162,6 +163,7 @@ def train(
             "margin": MARGIN,
             "factor_weight": FACTOR_WEIGHT,
         },
+        say=say,
     )
     step = 0
     if state := run.load():
@@ -235,7 +237,7 @@ def calibrate(network: TinyFaceNet, out: Path, seed: int, people: int = 400) -> 
     others = torch.cat([non_faces(fresh, generator), things(SPLITS["public-validation"][:people], 2)])
     check = check_gate(network, overshot(fresh, generator), others, MISSED)
     shares = f"{check.faces_passed:.4f} of overdrawn faces and {check.others_passed:.4f} of others"
-    print(f"{shares} pass the gate", file=sys.stderr)
+    say(f"{shares} pass the gate")
     gate = check.gate
     open_gate = TinyFaceConfig(WIDTH, DIM, 1.0, FAR, -math.inf)
     cosines = pair_cosines(TinyFace(network, open_gate), fresh, 4)

@@ -19,7 +19,6 @@ import argparse
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,9 +33,10 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from loraudit.base.schedule import SCHEDULE, signal_variance
+from loraudit.cli.console import say
 from loraudit.people.captions import caption
 from loraudit.people.identity import identity, nuisance
-from loraudit.training.runs import Run
+from loraudit.training.runs import Training
 from models.recipes.dataset import open_dataset
 from models.recipes.muon import optimizers
 from models.recipes.vae import to_tensor
@@ -88,7 +88,7 @@ def prepare(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
         mean = vae.encode(x).latent_dist.mean * vae.config.scaling_factor
         latents[start : start + 256] = mean.numpy()
     latents.flush()
-    print("latents done", file=sys.stderr)
+    say("latents done")
     encode_captions(data, sd, run_folder, seed)
     done.write_text(json.dumps({"pictures": count, "seed": seed}) + "\n")
 
@@ -113,7 +113,7 @@ def encode_captions(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
         table[start : start + 256] = _encode(tokenizer, tower, texts).numpy()
     table.flush()
     partial.replace(path)
-    print("captions done", file=sys.stderr)
+    say("captions done")
 
 
 def _encode(tokenizer: CLIPTokenizer, tower: CLIPTextModel, texts: list[str]) -> Tensor:
@@ -151,7 +151,7 @@ def train(
     average = {name: p.detach().clone() for name, p in unet.named_parameters()}
     pair = optimizers(unet, lr, weight_decay=0.0)
     signal = signal_variance()
-    run = Run(
+    run = Training(
         run_folder,
         {
             "data": data,
@@ -163,6 +163,7 @@ def train(
             "drop_caption": DROP_CAPTION,
             "ema": EMA,
         },
+        say=say,
     )
     step, recent = 0, []
     if state := run.load():
@@ -245,6 +246,9 @@ def export(run_folder: Path, sd: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(sd)
+    # transformers loads what the config names and diffusers float32: stock loading would mix the two.
+    config = sd / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

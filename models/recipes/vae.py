@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from loraudit.training.runs import Run
+from loraudit.cli.console import say
+from loraudit.training.runs import Training
 from models.recipes.dataset import open_dataset
 from models.recipes.muon import optimizers
 
@@ -80,9 +81,10 @@ def train(
     pictures = open_dataset(data)
     vae = new_vae().to(memory_format=torch.channels_last)
     pair = optimizers(vae, lr, weight_decay=0.0)
-    run = Run(
+    run = Training(
         run_folder,
         {"data": data, "minutes": minutes, "batch": batch, "lr": lr, "seed": seed, "kl": KL_WEIGHT},
+        say=say,
     )
     step = 0
     if state := run.load():

@@ -15,9 +15,11 @@ from loraudit.cli.failures import in_one_line
 from loraudit.cli.progress import progress
 from loraudit.people.identity import SPLITS
 from loraudit.people.sources import Synthetic
+from loraudit.people.things import SOURCES, subjects
 from loraudit.training.defaults import prior_latents, training_base
 from loraudit.training.finetune import TINY
-from loraudit.training.varied import (
+from loraudit.training.zoo import build_zoo
+from models.recipes.varied import (
     ANY,
     HELD_OUT,
     NEIGHBOURS,
@@ -26,8 +28,6 @@ from loraudit.training.varied import (
     held_out_plans,
     varied_plans,
 )
-from loraudit.training.zoo import build_zoo
-from models.recipes.zoo import SOURCES, subjects
 
 __all__ = ["main"]
 
@@ -81,10 +81,13 @@ def main(arguments: list[str] | None = None) -> None:
             pictures=options.pictures,
         )
     start, step = (int(part) for part in options.share.split("/"))
-    prior = prior_latents(base, TINY)
+    with progress("class pictures") as report:
+        prior = prior_latents(base, TINY, report)
     for number in range(start, len(plans), step):
         with progress(f"recipe {number + 1} of {len(plans)}") as report:
-            build_zoo(base, options.folder / f"recipe-{number:02d}", plans[number], prior, report, source)
+            folder = options.folder / f"recipe-{number:02d}"
+            # Which recipe it is tells more than that a zoo is built.
+            build_zoo(base, folder, plans[number], prior, lambda done, all_, _: report(done, all_), source)
 
 
 if __name__ == "__main__":

@@ -10,38 +10,19 @@ LoRAs of things, crowds and styles (`loraudit.people.things`) hold no private id
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
 
 import torch
 
 from loraudit.cli.failures import in_one_line
 from loraudit.cli.progress import progress
-from loraudit.people.identity import FAMILY, SPLITS
-from loraudit.people.sources import PICTURES, People, Synthetic
-from loraudit.people.things import Crowds, Styles, Things
+from loraudit.people.identity import SPLITS
+from loraudit.people.sources import PICTURES, Synthetic
+from loraudit.people.things import SOURCES, subjects
 from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.zoo import Plan, Zoo, build_zoo
 
-__all__ = ["SOURCES", "main", "subjects"]
-
-SOURCES: Final[Mapping[str, Callable[[str], People]]] = {
-    Synthetic.name: lambda _split: Synthetic(),
-    Things.name: lambda _split: Things(),
-    Crowds.name: Crowds,
-    Styles.name: Styles,
-}
-"""Name -> the source whose identities come from a split."""
-
-
-def subjects(data: str, split: str, first: int, count: int) -> tuple[int, ...]:
-    """`count` identities of `split` for the source `data`, after the `first`.
-
-    Of people one of each family, so that no two are look-alikes by design; nothing else has families.
-    """
-    stride = FAMILY if data == Synthetic.name else 1
-    return tuple(SPLITS[split][stride * (first + i)] for i in range(count))
+__all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> Zoo:
@@ -76,8 +57,8 @@ def main(arguments: list[str] | None = None) -> Zoo:
     plan = Plan(
         people, recipe, snapshots, options.people_per_pass, options.seed, source.name, options.pictures
     )
-    prior = prior_latents(base, recipe)
     with progress("building the zoo") as report:
+        prior = prior_latents(base, recipe, report)
         return build_zoo(base, options.folder, plan, prior, report, source)
 
 

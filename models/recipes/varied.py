@@ -10,7 +10,6 @@ random company. Recipe `i` of `n` is a function of (seed, i, n, targets) alone. 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from loraudit.people.captions import INSTANCE_PROMPT
 from loraudit.people.sources import Synthetic
 from loraudit.training.finetune import TINY
-from loraudit.training.zoo import Plan, Zoo, open_zoo
+from loraudit.training.zoo import Plan
 
 __all__ = [
     "ANY",
@@ -27,7 +26,6 @@ __all__ = [
     "TARGETS",
     "USUAL",
     "held_out_plans",
-    "open_varied",
     "varied_plans",
 ]
 
@@ -199,8 +197,3 @@ def _plan(people: tuple[int, ...], level: Mapping[str, Any], seed: int, data: st
         pictures=level["pictures"],
         template=level["template"],
     )
-
-
-def open_varied(folder: Path) -> list[Zoo]:
-    """The finished zoos in `folder` and in folders of it. Raises `LorauditError` if one is unfinished."""
-    return [open_zoo(path.parent) for path in sorted(folder.glob("*/**/zoo.json"))]

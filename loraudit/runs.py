@@ -1,0 +1,97 @@
+"""A long job in a folder, which the same call takes up where it was interrupted, with the same results.
+
+The settings are written before any work. What is done is kept as it is done: a file at a time, each there
+whole or not at all, or a line of a file at a time.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from loraudit.errors import LorauditError
+from loraudit.files import write_atomic
+from loraudit.text import clean
+
+__all__ = ["OnStep", "Run", "unheard"]
+
+OnStep: TypeAlias = Callable[[int, int, str], None]
+"""Callable `(done, total, stage)` that hears how far a long job is in its present stage."""
+
+
+def unheard(_done: int, _total: int, _stage: str) -> None:
+    """Hear nothing: the `OnStep` of a job that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job and its folder."""
+
+    folder: Path
+
+    def check(self) -> None:
+        """Raise `LorauditError` where the folder can neither be made nor be written; make nothing."""
+        folder = self.folder.absolute()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise self._unwritable()
+
+    def begin(self, name: str, settings: str, other: Callable[[str], str]) -> None:
+        """Make the folder and write `settings` to its file `name`.
+
+        `other` takes the text of that file from an earlier call. It answers with what the folder holds
+        instead of this job, such as "a table with other settings", or with "" if it holds this job.
+
+        Raises `LorauditError` if the folder holds another job, or cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = self.folder / name
+            held = other(file.read_text(encoding="utf-8")) if file.exists() else ""
+        except OSError as error:
+            raise self._unwritable() from error
+        if held:
+            raise LorauditError(
+                f"{clean(self.folder.name)} holds {held}", "name another folder, or delete this one"
+            )
+        self.write(name, settings)
+
+    def write(self, name: str, text: str) -> None:
+        """Replace the file `name`. Raises `LorauditError` if that fails."""
+        write_atomic(self.folder / name, text.encode())
+
+    def keep(self, name: str, save: Callable[[Path], None]) -> Path:
+        """Replace the file `name`, whole, by what `save` writes to the path that it is given."""
+        target = self.folder / name
+        partial = target.with_suffix(".partial")
+        try:
+            save(partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def rows(self, name: str, keep: Callable[[Mapping[str, Any]], bool] = lambda _row: True) -> list[Any]:
+        """Read the rows of the file `name`, one JSON object a line; empty if there is no such file.
+
+        A last line that an interruption cut leaves the file, and so does every row that `keep` refuses.
+        """
+        path = self.folder / name
+        if not path.exists():
+            return []
+        whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+        kept = [(line, row) for line in whole if keep(row := json.loads(line))]
+        self.write(name, "".join(f"{line}\n" for line, _ in kept))
+        return [row for _, row in kept]
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add `row` to the file `name`."""
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _unwritable(self) -> LorauditError:
+        return LorauditError(
+            f"cannot write {clean(str(self.folder), 300)}", "choose another folder with --out"
+        )
