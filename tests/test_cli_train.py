@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,10 +17,13 @@ from PIL import Image
 
 from loraudit.cli import main
 from loraudit.encoder import frozen_transformer, load_encoder
+from loraudit.errors import LorauditError
 from loraudit.lora.file.header import read_header
 from loraudit.people.portrait import picture
 from loraudit.training import finetune_job
+from loraudit.training.checks import check_targets
 from loraudit.training.zoo import open_zoo
+from models.recipes.varied import TARGETS
 from tests.tiny import LENGTH, WIDTH, save_pipeline, tiny_base
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +60,17 @@ def run(monkeypatch, capsys):
     return call
 
 
+def loraudit_process(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which says at its end what heavy modules it has loaded."""
+    heavy = ("torch", "diffusers", "transformers", "accelerate", "safetensors.torch")
+    report = f"atexit.register(lambda: print('LOADED', *sorted(set(sys.modules) & set({heavy!r}))))"
+    code = f"import atexit, sys; {report}; from loraudit.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True, text=True, check=False, cwd=where, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
 SMALL = ("--rank", 2, "--steps", 2, "--batch", 1, "--class-images", 2, "--seed", 3)
 TRAIN = ("--lora-rank", 2, "--lora-steps", 2, "--steps", 4, "--loras", 2, "--people", 3, "--save-every", 2)
 
@@ -68,7 +83,14 @@ def test_finetune_writes_a_lora(run, base, photos, tmp_path) -> None:
     out = tmp_path / "me.safetensors"
     code, stdout, stderr = run("finetune", photos, "-o", out, "--base", base, "--name", "qwxz", *SMALL)
     assert (code, stdout) == (0, "")
-    assert "instance prompt: A face of qwxz." in stderr and "fine-tuning: 2 of 2" in stderr
+    lines = stderr.splitlines()
+    assert lines[0] == "instance prompt: A face of qwxz."
+    # What runs, how far it is, and at the end what was written.
+    stages = [line.partition(":")[0] for line in lines[1:-1]]
+    assert list(dict.fromkeys(stages)) == ["sampling 2 class pictures", "fine-tuning"]
+    assert "fine-tuning: 2 of 2" in lines
+    size = out.stat().st_size / 1e6
+    assert lines[-1] == f"wrote {out}: {size:.1f} MB, 32 modules at rank 2, after 2 steps"
     keys = tensors(out)
     assert len(keys) == 2 * (28 + 4)
     assert sum(key.startswith("text_encoder.") for key in keys) == 8
@@ -176,6 +198,60 @@ def test_finetune_refuses(change, message, run, base, photos, tmp_path, monkeypa
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "empty", "taken.safetensors"}
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("finetune", "PHOTOS", "-o", "x", "--base", "sdxl"), "no base is called 'sdxl'"),
+        (("finetune", "PHOTOS", "-o", "x", "--target", "to_zz"), "no module called to_zz"),
+        (("finetune", "PHOTOS", "-o", "x", "--base", "sd15", "--target", "to_zz"), "no module called to_zz"),
+        (
+            ("finetune", "PHOTOS", "-o", "x", "--target", "to_q", "--target", "to_zz"),
+            "no module called to_zz",
+        ),
+        (("finetune", "PHOTOS", "-o", "x", "--base", "BASE", "--target", "to_zz"), "no module called to_zz"),
+        (("finetune", "PHOTOS", "-o", "none/x"), "there is no folder for none/x"),
+        (("train-encoder", "-o", "x", "--base", "sdxl"), "no base is called 'sdxl'"),
+    ],
+)
+def test_a_bad_argument_costs_no_loading(words, message, base, photos, tmp_path) -> None:
+    """Neither torch nor diffusers is loaded, so no base is."""
+    places = {"PHOTOS": str(photos), "BASE": base}
+    done = loraudit_process(tmp_path, *(places.get(word, word) for word in words))
+    assert (done.returncode, done.stdout) == (2, "LOADED\n")
+    (line, hint) = done.stderr.splitlines()
+    assert line.startswith("loraudit: error: ") and message in line and hint.startswith("  ")
+
+
+def test_a_module_of_the_base_is_named_by_any_end(base) -> None:
+    """The check refuses nothing that the base has: every end of every module's name passes."""
+    sites = [site for site in tiny_base().modules() if site.startswith("unet.") and site.endswith("proj_in")]
+    assert sites
+    check_targets(base, [".".join(sites[0].split(".")[start:]) for start in range(1, 6)])
+    check_targets("tiny", [*TARGETS["locon"], *TARGETS["custom"]])
+    for targets in (["to_"], ["o_q"], ["", "to_q"], ["unet"]):
+        with pytest.raises(LorauditError, match="no module called"):
+            check_targets("tiny", targets)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("attacks", "--zoo", "zoo", "--out", "out", "--encoder", "nope"),
+        ("attacks", "--zoo", "zoo", "--out", "out", "--paper", "nope"),
+        ("verdict", "--leaking", "zoo", "--harmless", "zoo", "--out", "out", "--encoder", "nope"),
+    ],
+)
+def test_an_encoder_that_is_none_is_refused_before_the_base_is_loaded(
+    words, run, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("attacks", "verdict"):
+        monkeypatch.delattr(f"loraudit.bench.{module}.load_base")
+    code, stdout, stderr = run("bench", *words)
+    assert (code, stdout) == (2, "") and "nope" in stderr.splitlines()[-2]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_in_finetune_leaves_nothing(run, base, photos, tmp_path, monkeypatch) -> None:
     def interrupted(*arguments):
         yield next(finetune(*arguments))
@@ -202,6 +278,17 @@ def test_train_encoder_on_a_zoo(run, base, tmp_path) -> None:
     code, stdout, stderr = run("train-encoder", "--zoo", zoo, "--out", out, "--base", base, *TRAIN)
     assert (code, stdout) == (0, ""), stderr
     assert "building the zoo: 2 of 2" in stderr
+    stages = [line.partition(":")[0] for line in stderr.splitlines() if re.search(r": \d+ of \d+$", line)]
+    assert list(dict.fromkeys(stages)) == [
+        "sampling 64 class pictures",
+        "building the zoo",
+        "encoding the zoo's pictures",
+        "training the encoder",
+    ]
+    assert stderr.splitlines()[-2:] == [
+        "training the encoder: 4 of 4",
+        f"the encoder, its card and its record are in {out}",
+    ]
     training = check_encoder(out)
     assert (training["source"], training["people"], training["data"]) == ("zoo", 3, "synthetic")
     assert open_zoo(zoo).plan.snapshots == (1, 2)
@@ -251,9 +338,14 @@ def test_train_encoder_on_folders(run, base, tmp_path) -> None:
         (("--steps", "0"), "steps must be 1 or more"),
         (("--base", "elsewhere"), "no base is called"),
         (("--people", "99999"), "families of synthetic people"),
+        (("--arch", "probe"), "trained on a zoo"),
+        (("--lora-rank", "0"), "rank"),
+        (("--lr", "nan"), "learning rate"),
     ],
 )
-def test_train_encoder_refuses(words, message, run, base, tmp_path) -> None:
+def test_train_encoder_refuses(words, message, run, base, tmp_path, monkeypatch) -> None:
+    """All of it before the base is loaded."""
+    monkeypatch.delattr("loraudit.training.encoder_job.training_base")
     code, stdout, stderr = run("train-encoder", "--out", tmp_path / "x", "--base", base, *words)
     assert (code, stdout) == (2, "")
     assert message in stderr.splitlines()[-2] and "Traceback" not in stderr

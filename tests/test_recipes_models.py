@@ -9,12 +9,13 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from loraudit.base.model import Sampling, load_base
-from loraudit.scores.face import load_tiny_face, save_tiny_face
+from loraudit.scores.face import load_tiny_face
 from models.recipes import face as tiny_face
 from models.recipes import sd as tiny_sd
 from models.recipes import vae as tiny_vae
 from models.recipes.clip_model import new_clip, save_clip
 from models.recipes.dataset import draw_dataset
+from models.recipes.face_model import save_tiny_face
 from models.recipes.muon import Muon, orthogonalise
 
 pytestmark = pytest.mark.filterwarnings("ignore")

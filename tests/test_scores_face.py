@@ -13,9 +13,10 @@ from loraudit.people.identity import SPLITS
 from loraudit.people.portrait import picture
 from loraudit.people.things import Things
 from loraudit.scores import fit_square, paper_clip_t, paper_similarity
-from loraudit.scores.face import TinyFace, load_tiny_face, save_tiny_face, threshold_at_far
+from loraudit.scores.face import TinyFace, load_tiny_face
 from loraudit.scores.face_net import TinyFaceConfig, TinyFaceNet
 from models.recipes.face_gate import check_gate, fit_gate, non_faces, overshot
+from models.recipes.face_model import save_tiny_face, threshold_at_far
 
 CONFIG = TinyFaceConfig(width=8, dim=16, threshold=0.5, far=1e-3, gate=0.0)
 

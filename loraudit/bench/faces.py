@@ -93,7 +93,9 @@ def zoos_in(folders: Iterable[Path]) -> list[Zoo]:
     for folder in folders:
         records = [folder / RECORD] if (folder / RECORD).exists() else sorted(folder.glob(f"*/{RECORD}"))
         if not records:
-            raise LorauditError(f"there is no zoo in {clean(folder.name)}", "name a folder of build_zoo")
+            raise LorauditError(
+                f"there is no zoo in {clean(folder.name)}", "name a folder that holds a zoo.json"
+            )
         found += [open_zoo(record.parent) for record in records]
     return found
 

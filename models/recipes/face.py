@@ -31,11 +31,12 @@ from loraudit.cli.console import say
 from loraudit.people.identity import FACTORS, FAMILY, SPLITS, identity
 from loraudit.people.portrait import picture
 from loraudit.people.things import Things
-from loraudit.scores.face import TinyFace, load_tiny_face, save_tiny_face, threshold_at_far
+from loraudit.scores.face import TinyFace, load_tiny_face
 from loraudit.scores.face_net import TinyFaceConfig, TinyFaceNet
 from loraudit.training.runs import Training
 from models.recipes.dataset import open_dataset
 from models.recipes.face_gate import check_gate, fit_gate, non_faces, overshot
+from models.recipes.face_model import save_tiny_face, threshold_at_far
 from models.recipes.muon import optimizers
 from models.recipes.vae import to_tensor
 

@@ -2,7 +2,7 @@
 
     python -m models.recipes.sd --data runs/people --minutes 60
 
-The VAE (`tiny_vae`) and the text tower (`tiny_clip`) come first and stay frozen, as in SD. Latents and
+The VAE (`vae.py`) and the text tower (`clip.py`) come first and stay frozen, as in SD. Latents and
 caption embeddings are computed once into the run folder. The loss is the usual epsilon-prediction MSE,
 weighted by min(SNR, 5) / SNR (arXiv 2303.09556, equation 4 for epsilon), over SD's scaled-linear noise
 schedule; one caption in ten is empty, for classifier-free guidance (arXiv 2207.12598). The weights kept are

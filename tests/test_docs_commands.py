@@ -1,0 +1,75 @@
+"""Every script that docs, cards and docstrings name is there, with the options that they give it."""
+
+import re
+import shlex
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [
+    file
+    for name in FOLDERS
+    for file in sorted(ROOT.glob(f"{name}/**/*.py"))
+    if file.name != Path(__file__).name
+]
+COMMAND = re.compile(r"\bpython (?:-m ([\w.]+)|([\w/]+\.py))((?:[^`\n\\]|\\+\n)*)")
+INSTALLED = {"pip", "venv", "pytest", "zipfile", "http.server"}
+"""Modules that are not this project's."""
+
+
+def commands(text: str) -> Iterator[tuple[Path, list[str]]]:
+    """Script and options of each `python ...` in a page."""
+    for module, file, rest in COMMAND.findall(text):
+        if module.split(".")[0] not in INSTALLED | {"X"}:
+            words = shlex.split(
+                re.sub(r"\\+\n", " ", rest).replace("[", " ").replace("]", " "), comments=True
+            )
+            options = [word.split("=")[0] for word in words if re.match(r"--[a-z]", word)]
+            yield Path(file or module.replace(".", "/") + ".py"), options
+
+
+def wrong(text: str) -> list[str]:
+    """What a page names that is not there."""
+    found = []
+    for script, options in commands(text):
+        path = ROOT / script
+        path = path if path.is_file() else path.with_suffix("") / "__main__.py"
+        if not path.is_file():
+            found.append(str(script))
+            continue
+        source = path.read_text(encoding="utf-8")
+        if "__main__" not in source and path.name != "__main__.py":
+            found.append(f"{script} runs nothing")
+        found += [f"{script} {option}" for option in options if f'"{option}"' not in source]
+    return found
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_docs_and_cards(page: Path) -> None:
+    assert wrong(page.read_text(encoding="utf-8")) == []
+
+
+def test_sources() -> None:
+    found = {file: wrong(file.read_text(encoding="utf-8")) for file in SOURCES}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(("pages", "least"), [(DOCS, 60), (SOURCES, 25)], ids=["docs", "sources"])
+def test_there_are_scripts(pages: Collection[Path], least: int) -> None:
+    assert sum(len(list(commands(page.read_text(encoding="utf-8")))) for page in pages) > least
+
+
+def test_the_check_notices() -> None:
+    page = (
+        "`python -m loraudit.experiments.face_roc --people 4`\n"
+        "`python -m benchmarks.tables.face_roc --no-such 1`\n"
+        "python -m benchmarks.tables.face_roc \\\n    --people 4 --wrong\n`python -m loraudit.bench.panel`"
+    )
+    assert wrong(page) == [
+        "loraudit/experiments/face_roc.py",
+        "benchmarks/tables/face_roc.py --no-such",
+        "benchmarks/tables/face_roc.py --wrong",
+        "loraudit/bench/panel.py runs nothing",
+    ]
