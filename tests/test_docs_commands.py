@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/*/CARD.md")])
+FOLDERS = ("loraudit", "models/recipes", "benchmarks", "tests")
 SOURCES = [
     file
     for name in FOLDERS
