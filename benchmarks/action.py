@@ -20,7 +20,7 @@ from tests.workflow import Job, run_action
 
 
 def told(name: str, job: Job, seconds: float) -> None:
-    """What a job has come to, without its log."""
+    """Tell what a job has come to, without its log."""
     print(f"{name}: exit code {job.code} ({seconds:.0f} s), outputs {', '.join(job.outputs['scan'])}")
     print(f"    other actions: {', '.join(job.used)}")
     for line in [line for line in job.summary.splitlines() if line.startswith(("## ", "| **"))]:
@@ -28,7 +28,7 @@ def told(name: str, job: Job, seconds: float) -> None:
 
 
 def main() -> None:
-    """Both files; ends with exit code 1 if one did not go as it must."""
+    """Run both files; end with exit code 1 if one did not go as it must."""
     os.environ.pop("PYTHONPATH", None)  # what is installed is run, not this checkout
     with tempfile.TemporaryDirectory() as name:
         work, temp = Path(name, "work"), Path(name, "temp")

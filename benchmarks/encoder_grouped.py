@@ -37,7 +37,7 @@ TEXTS = {
 
 
 def build(base: str, rank: int) -> PaperEncoder:
-    """An encoder of all to_q and to_v of `base`."""
+    """Start an encoder of all to_q and to_v of `base`."""
     length, config = TEXTS[base]
     frozen = frozen_transformer(CLIPTextModel(config))
     sites = tuple(

@@ -71,7 +71,7 @@ SHAPES: Final = (
 
 
 def header(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
-    """The first bytes of a file of any size: read, or refused in harmless words."""
+    """Read the first bytes of a file of any size, or refuse them in harmless words."""
     data = provider.ConsumeBytes(1 << 16) if provider.ConsumeBool() else _file(provider)
     size = len(data) if provider.ConsumeBool() else provider.ConsumeIntInRange(0, 1 << 50)
     try:
@@ -83,7 +83,7 @@ def header(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
 
 
 def words(provider: atheris.FuzzedDataProvider, data: bytes) -> None:
-    """A header that is sound and says anything: audited, judged, reported; scrubbed, it says nothing."""
+    """Audit, judge and report a sound header that says anything; scrubbed, it says nothing."""
     metadata = {_key(provider): _value(provider) for _ in range(provider.ConsumeIntInRange(0, 5))}
     names = [f"{_word(provider)}.{_word(provider)}" for _ in range(provider.ConsumeIntInRange(0, 2))]
     names += [f"bundle_emb.{_word(provider)}.x" for _ in range(provider.ConsumeIntInRange(0, 1))]
@@ -197,7 +197,7 @@ def _value(provider: atheris.FuzzedDataProvider) -> str:
 
 
 def _file(provider: atheris.FuzzedDataProvider) -> bytes:
-    """A file of tensors end to end, with metadata, but for what the bytes make wrong in it."""
+    """Lay out tensors end to end, with metadata, but for what the bytes make wrong in it."""
 
     def seldom(usual: object) -> str:
         strange = provider.ConsumeIntInRange(0, 31) == 31

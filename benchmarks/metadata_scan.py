@@ -46,7 +46,7 @@ METADATA = {
 
 
 def lora(path: Path, names: Sequence[str], rank: int) -> int:
-    """A kohya file with the modules of SD 1.x whose path holds one of `names`, and how many they are."""
+    """Write a kohya file with the modules of SD 1.x whose path holds one of `names`; count them."""
     rng = np.random.default_rng(0)
     shapes = next(base.shapes for base in topologies() if base.base == "sd14")
     factors = {}

@@ -31,7 +31,7 @@ _LINES: Final = 3
 
 
 def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
-    """A command as a shell runs it, and what came of it."""
+    """Run a command as a shell does."""
     started = time.perf_counter()
     words = ["bash", "-c", command]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)  # noqa: S603
@@ -42,7 +42,7 @@ def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
 
 
 def gate(workflow: str, work: Path, temp: Path) -> int:
-    """The exit code of the workflow's job, its step that installs included."""
+    """Find the exit code of the workflow's job, its step that installs included."""
     (job,) = yaml.safe_load(workflow)["jobs"].values()
     (inputs,) = (step["with"] for step in job["steps"] if "/loraudit@" in step["uses"])
     shutil.rmtree(temp, ignore_errors=True)
@@ -58,7 +58,7 @@ def gate(workflow: str, work: Path, temp: Path) -> int:
 
 
 def main() -> None:
-    """Ends with exit code 1 unless the workflow blocks first and passes then."""
+    """Run the workflow; end with exit code 1 unless it blocks first and passes then."""
     os.environ.pop("PYTHONPATH", None)  # what is installed is run, not this checkout
     extra = "[attack]" if "--attack" in sys.argv[1:] else ""
     with tempfile.TemporaryDirectory() as name:

@@ -54,7 +54,7 @@ pre {{ margin: 0; color: {foreground}; font: 18px "DejaVu Sans Mono", monospace;
 
 
 def on_a_terminal(words: tuple[str, ...]) -> str:
-    """What Python, told `words`, shows on a terminal, with its ANSI codes."""
+    """Show what Python, told `words`, writes on a terminal, with its ANSI codes."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, _COLUMNS, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
@@ -89,7 +89,7 @@ def as_page(shown: str) -> str:
 
 
 def save(png: bytes, name: str) -> None:
-    """A picture of few colours into docs/."""
+    """Save a picture of few colours into docs/."""
     with Image.open(io.BytesIO(png)) as picture:
         small = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     small.save(_ROOT / "docs" / f"report-{name}.png", optimize=True)

@@ -64,7 +64,7 @@ def seconds(base: Base, rounds: int) -> float:
 
 
 def kept_bytes(unet: UNet2DConditionModel, side: int, length: int, width: int) -> int:
-    """What one sample leaves for the backward pass in two bytes a number, fused attention assumed.
+    """Count what one sample leaves for the backward pass in two bytes a number, fused attention assumed.
 
     Products of queries and keys, which fused attention never stores, are left out.
     """
@@ -88,7 +88,7 @@ def kept_bytes(unet: UNet2DConditionModel, side: int, length: int, width: int) -
 
 
 def main() -> None:
-    """Prints the counts, the measured rate, and what follows for SD-1.4."""
+    """Print the counts, the measured rate, and what follows for SD-1.4."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

@@ -45,7 +45,7 @@ class Stock:
         self.ids = base.token_ids([subject.prompt, recipe.class_prompt])
 
     def run(self, steps: int) -> None:
-        """`steps` updates."""
+        """Make `steps` updates."""
         recipe, batch = self.recipe, self.recipe.batch
         optimizer = torch.optim.AdamW(self.trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
         for _ in range(steps):

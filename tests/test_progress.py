@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from loraudit.progress import Interrupted, progress, resumable
 
 ROOT = Path(__file__).parent.parent

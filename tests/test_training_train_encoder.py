@@ -14,12 +14,12 @@ from PIL import Image
 from loraudit.encoder import PaperEncoder, frozen_transformer
 from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.errors import LorauditError
+from loraudit.people.sources import require_public
 from loraudit.training.samples import ZooSource
 from loraudit.training.train_encoder import (
     PAPER,
     Settings,
     new_constant,
-    require_public,
     train_encoder,
 )
 from loraudit.training.zoo import open_zoo

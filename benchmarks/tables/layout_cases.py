@@ -94,7 +94,7 @@ def cloneofsimo(factors: Mapping[Site, Factors], order: Sequence[Site], componen
 
 
 def walk(kinds: Sequence[str]) -> list[Site]:
-    """The order of cloneofsimo's own search for modules of these classes, in today's diffusers."""
+    """Walk the modules of these classes in the order of cloneofsimo's own search, in today's diffusers."""
     with torch.device("meta"):
         network = UNet2DConditionModel(cross_attention_dim=768)
     found = []

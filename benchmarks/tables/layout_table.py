@@ -52,7 +52,7 @@ class Outcome:
 
 
 def layout_table(adaptersentry: Path | None = None) -> Iterator[Outcome]:
-    """The rows; with the executable `adaptersentry`, what it says as well."""
+    """Measure the rows; with the executable `adaptersentry`, what it says as well."""
     for case in cases():
         with TemporaryDirectory() as folder:
             path = Path(folder) / "x.safetensors"
@@ -64,7 +64,7 @@ def layout_table(adaptersentry: Path | None = None) -> Iterator[Outcome]:
 
 
 def markdown(rows: Sequence[Outcome]) -> str:
-    """The table, ready for docs."""
+    """Write the table, ready for docs."""
     heads = ["Layout", "loraudit", "modules read", "diffusers"]
     table = [[row.layout, row.ours, row.read, row.diffusers] for row in rows]
     if any(row.adaptersentry for row in rows):
@@ -133,7 +133,7 @@ def _stock(path: Path, case: Case) -> Mapping[Site, Factors]:
 
 
 def _scanned(program: Path, path: Path) -> str:
-    """What AdapterSentry's report counts and concludes, in its own terms."""
+    """Read what AdapterSentry's report counts and concludes, in its own terms."""
     command = [str(program), "scan", str(path), "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
     try:

@@ -33,7 +33,7 @@ COMPVIS = {
 
 
 def compvis(path: str) -> str:
-    """A UNet module's path in CompVis's words."""
+    """Write a UNet module's path in CompVis's words."""
     owner = next(owner for owner in COMPVIS if f"{path}.".startswith(f"{owner}."))
     return COMPVIS[owner] + path.removeprefix(owner)
 
@@ -45,7 +45,7 @@ def split(site: Site) -> tuple[str, str, bool]:
 
 
 def processor(path: str) -> str:
-    """The path as attention processors spell it."""
+    """Write the path as attention processors spell it."""
     for leaf in ("to_q", "to_k", "to_v", "to_out.0"):
         if path.endswith(leaf):
             return path.removesuffix(leaf) + f"processor.{leaf.removesuffix('.0')}_lora"
@@ -180,7 +180,7 @@ def kernel(site: Site, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
 def write(
     layout: str, factors: Mapping[Site, Factors], alphas: Mapping[Site, float] | None = None
 ) -> Tensors:
-    """The tensors of a file; the scale alpha / r is taken out of the up matrices."""
+    """Write the tensors of a file; the scale alpha / r is taken out of the up matrices."""
     spell = LAYOUTS[layout][0]
     tensors: Tensors = {}
     for site, own in factors.items():
@@ -196,5 +196,5 @@ def write(
 
 
 def peft_config(**fields: object) -> str:
-    """An `adapter_config.json`."""
+    """Write an `adapter_config.json`."""
     return json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 8} | fields)

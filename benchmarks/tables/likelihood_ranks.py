@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _jobs(
     leaking: list[Path], harmless: list[Path], most: int
 ) -> Iterator[tuple[Zoo, int, Mapping[str, int]]]:
-    """A LoRA, and whose photos it is asked about."""
+    """List each LoRA and whose photos it is asked about."""
     number = 0
     for folders, knows in ((leaking, True), (harmless, False)):
         for zoo in zoos_in(folders):

@@ -89,7 +89,7 @@ def _each(terms: Terms) -> Iterator[LoRA]:
 
 
 def cut(lora: LoRA, rank: int) -> LoRA:
-    """The nearest LoRA of at most that rank, module by module, in the spectral norm."""
+    """Cut to the nearest LoRA of at most that rank, module by module, in the spectral norm."""
     factors = {}
     for site, one in lora.factors.items():
         up, values, down = np.linalg.svd(one.up @ one.down, full_matrices=False)

@@ -67,7 +67,7 @@ def write_pipeline(
     vae: Mapping[str, Any] = VAE,
     text: Mapping[str, Any] = TEXT,
 ) -> None:
-    """A diffusers folder of these configurations, float32 as on the Hub, one part in memory at a time."""
+    """Write a diffusers folder of these shapes, float32 as on the Hub, one part in memory at a time."""
     torch.manual_seed(0)
     UNet2DConditionModel(**unet).save_pretrained(folder / "unet")
     AutoencoderKL(**vae).save_pretrained(folder / "vae")

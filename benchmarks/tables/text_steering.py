@@ -23,9 +23,9 @@ from loraudit.cards import models_dir
 from loraudit.evidence.intervals import wilson_interval
 from loraudit.people.captions import full_caption
 from loraudit.people.identity import SPLITS, identity
+from loraudit.people.sources import portraits
 from loraudit.scores.clip import load_tiny_clip
 from loraudit.scores.face import load_tiny_face
-from loraudit.training.zoo import portraits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

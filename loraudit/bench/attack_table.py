@@ -50,7 +50,7 @@ def attack_table(
     people: int | None = None,
     run: Run | None = None,
 ) -> list[Row]:
-    """All rows, over the first `people` of `zoo` at a saved `step`, as `conditions` names them.
+    """Measure all rows over the first `people` of `zoo` at a saved `step`, as `conditions` names them.
 
     By default everybody, at the last step. What is seen on the pictures of a pass of the zoo is kept in the
     folder of `run`, and not drawn again.
@@ -132,7 +132,7 @@ def _read(file: Path) -> _Part:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown."""
+    """Write the table as Markdown."""
 
     def cell(value: Interval, digits: int) -> str:
         return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"

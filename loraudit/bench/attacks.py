@@ -65,7 +65,7 @@ class AttackBench:
 
 
 def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep = unheard) -> list[Row]:
-    """The rows; `job.out` gets `settings.json` first, then `table.json`, `table.md` and `table.png`.
+    """Measure the rows; `job.out` gets `settings.json` first, then `table.json`, `table.md` and `table.png`.
 
     An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
     """
@@ -133,7 +133,9 @@ def _zoo(base: Base, job: AttackBench, say: Callable[[str], None], on_step: OnSt
 
 
 def _reads(encoder: Encoder, zoo: Zoo) -> bool:
-    """The paper's encoder is made for one rank and one set of modules."""
+    """Tell whether the encoder reads LoRAs of this zoo: the paper's is made for one rank and one set of
+    modules.
+    """
     try:
         with torch.no_grad():
             encoder(zoo.rows([(0, zoo.plan.snapshots[-1])]))
@@ -149,7 +151,7 @@ def begin(run: Run, record: Mapping[str, object]) -> None:
 
 
 def draw_table(rows: Sequence[Row], path: Path) -> None:
-    """The accepted share of every row with its interval."""
+    """Draw the accepted share of every row with its interval."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -70,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a scan says of a case."""
+    """Verdict of a scan on a case."""
 
     level: Severity
     pictures: int
@@ -79,7 +79,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that is measured of a case."""
+    """Measurements of one case."""
 
     pool: str
     kind: str
@@ -110,7 +110,7 @@ class Area:
 
 
 def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | None = None) -> list[Case]:
-    """The LoRAs of a pool; `people` are whom the references show; of the first `samples` pictures."""
+    """List the LoRAs of a pool by their first `samples` pictures; `people` are whom the references show."""
     found = []
     for row, kind in enumerate(pool.kinds):
         photos = face.embed(portraits(people[row], REFERENCES.start, PHOTOS)).vectors
@@ -126,7 +126,7 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
 
 
 def strangers(count: int, first: int) -> tuple[int, ...]:
-    """People of the `control` split whom nobody else in these measurements is."""
+    """List people of the `control` split whom nobody else in these measurements is."""
     return tuple(SPLITS["control"][70_000 + 4 * (first + i)] for i in range(count))
 
 
@@ -162,7 +162,7 @@ def _evidence(
 
 
 def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
-    """What was seen when no more were made."""
+    """Cut what was seen to the first pictures, as if no more had been made."""
     tuned, base = evidence.tuned.first(pictures), evidence.base.first(pictures)
     scrambled = None if evidence.scrambled is None else evidence.scrambled.first(pictures)
 
@@ -182,7 +182,7 @@ def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
 
 
 def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bool) -> Judged:
-    """The verdict of a scan of these attacks in this order, that may or may not stop early."""
+    """Judge a scan of these attacks in this order, which may or may not stop early."""
     most, planned = evidence[0].tuned.pictures, len(evidence)
     done: list[AttackEvidence] = []
     pictures = 0
@@ -202,7 +202,7 @@ def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bo
 
 
 def outcome(case: Case, null: Null | None) -> Outcome:
-    """Everything of one case at once: its tests are slow, and remembered for as long."""
+    """Measure everything of one case at once: its tests are slow, and remembered for as long."""
     return Outcome(
         case.pool,
         case.kind,
@@ -219,8 +219,8 @@ def outcome(case: Case, null: Null | None) -> Outcome:
 
 
 def scores(case: Case, null: Null | None) -> dict[str, float]:
-    """What the ROC curves are of. As in a scan, the agreement of a file that may be several LoRAs merged says
-    nothing where there are calibration data to tell that.
+    """Score a case for the ROC curves. As in a scan, the agreement of a file that may be several LoRAs merged
+    says nothing where calibration data tell that.
     """
     threshold = case.evidence[0].threshold
     at = looks(case.evidence[0].tuned.pictures)
@@ -249,7 +249,7 @@ def _several(null: Null | None) -> bool | None:
 def auroc(
     leaking: Sequence[float], harmless: Sequence[float], zoos: tuple[Sequence[str], Sequence[str]]
 ) -> Area:
-    """The share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap interval.
+    """Find the share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap interval.
 
     `zoos` names that of every LoRA. Zoos are resampled, whole: LoRAs of one recipe share its fate, and as if
     they were independent the interval would be too narrow (Davison and Hinkley 1997, section 3.8).
@@ -269,7 +269,7 @@ def auroc(
 
 
 def share(hits: Sequence[bool]) -> list[float]:
-    """`[k, n, low, high]`, the interval Wilson's."""
+    """Count true `hits` as `[k, n, low, high]`, with Wilson's interval."""
     k, n = sum(hits), len(hits)
     low, high = wilson_interval(k, n) if n else (math.nan, math.nan)
     return [k, n, round(low, 4), round(high, 4)]

@@ -8,7 +8,7 @@ __all__ = ["attack_columns", "in_columns"]
 
 
 def in_columns(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Left-aligned first column, the others right-aligned, two spaces between."""
+    """Align the first column left and the others right, two spaces between."""
     widths = [max(len(line[i]) for line in (heading, *lines)) for i in range(len(heading))]
     return "".join(
         "  ".join(
@@ -21,7 +21,7 @@ def in_columns(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def attack_columns(rows: Sequence[Row]) -> str:
-    """The shares of `bench attacks` with their 95 % intervals."""
+    """Show the shares of `bench attacks` with their 95 % intervals."""
 
     def share(value: Interval) -> str:
         return f"{value.mean:.3f} [{value.low:.2f}, {value.high:.2f}]"

@@ -142,7 +142,7 @@ def _both(name: str, role: str, embedding: Tensor) -> list[Condition]:
 
 
 def thinned(terms: Terms, keep: int) -> Terms:
-    """Every `keep`-th of the UNet's modules, at random over its depth, and the text tower whole."""
+    """Keep every `keep`-th of the UNet's modules, at random over its depth, and the text tower whole."""
     unet = sorted(site for site in terms if site.startswith("unet."))
     order = torch.randperm(len(unet), generator=torch.Generator().manual_seed(3)).tolist()
     kept = {unet[i] for i in order[: max(1, len(unet) // keep)]}
@@ -150,7 +150,7 @@ def thinned(terms: Terms, keep: int) -> Terms:
 
 
 def refactorised(terms: Terms, seed: int) -> Terms:
-    """The same updates from other factors: `B G` and `G^-1 A`, one random well-conditioned `G` a LoRA."""
+    """Write the same updates with other factors: `B G` and `G^-1 A`, a random well-conditioned `G` a LoRA."""
     generator = torch.Generator().manual_seed(seed)
     changed = {}
     for site, (up, down) in sorted(terms.items()):
@@ -162,7 +162,7 @@ def refactorised(terms: Terms, seed: int) -> Terms:
 
 
 def as_lora(terms: Terms, row: int, name: str = "zoo") -> LoRA:
-    """LoRA `row` of `terms`, as if it had been read from a file without metadata."""
+    """Take LoRA `row` of `terms`, as if it had been read from a file without metadata."""
     factors = {
         site: Factors(up[row].cpu().numpy(), down[row].cpu().numpy(), 1.0)
         for site, (up, down) in terms.items()
@@ -171,6 +171,6 @@ def as_lora(terms: Terms, row: int, name: str = "zoo") -> LoRA:
 
 
 def _random_like(embedding: Tensor) -> Tensor:
-    """Gaussian noise with the mean and spread of real embeddings, channel by channel, anew per LoRA."""
+    """Draw Gaussian noise with the mean and spread of real embeddings, channel by channel, anew per LoRA."""
     noise = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(5))
     return embedding.mean((0, 1)) + embedding.std((0, 1)) * noise.to(embedding)

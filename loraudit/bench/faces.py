@@ -65,7 +65,7 @@ SCRAMBLE_SEED: Final = 7
 
 @dataclass(frozen=True)
 class Shots:
-    """How pictures are made."""
+    """Settings of the pictures."""
 
     samples: int
     sampling: Sampling
@@ -88,7 +88,7 @@ class Pool:
 
 
 def zoos_in(folders: Iterable[Path]) -> list[Zoo]:
-    """The zoo that each folder is, or those in it. Raises `LorauditError` if there is none in one."""
+    """Open the zoo that each folder is, or those in it. Raises `LorauditError` if there is none in one."""
     found: list[Zoo] = []
     for folder in folders:
         records = [folder / RECORD] if (folder / RECORD).exists() else sorted(folder.glob(f"*/{RECORD}"))
@@ -101,8 +101,8 @@ def zoos_in(folders: Iterable[Path]) -> list[Zoo]:
 
 
 def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, Terms]]:
-    """`(kind, terms)` of the passes of a zoo's first `people` at a saved step; with `extra`, LoRAs made of
-    them that hold nobody: `merged`, and `noise`, which are scrambled ones.
+    """Give `(kind, terms)` of the passes of a zoo's first `people` at a saved step. With `extra`, give LoRAs
+    made of them that hold nobody: `merged`, and `noise`, which are scrambled ones.
     """
     size = zoo.plan.people_per_pass
     for first in range(0, min(people, len(zoo.members)), size):
@@ -117,7 +117,7 @@ def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, 
 
 
 def merged(terms: Terms, each: int = MERGE) -> Terms:
-    """Every `each` LoRAs of `terms` merged into one, by their mean update."""
+    """Merge every `each` LoRAs of `terms` into one, by their mean update."""
 
     def side_by_side(matrix: Tensor, dim: int) -> Tensor:
         count = len(matrix) // each
@@ -211,7 +211,7 @@ def draw_faces(
 
 
 def read_pool(path: Path) -> Pool:
-    """A file of `draw_faces`."""
+    """Read a file of `draw_faces`."""
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["about"])
         faces = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

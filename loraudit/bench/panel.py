@@ -46,7 +46,7 @@ class Interval:
 
     @classmethod
     def of_means(cls, values: Tensor) -> Interval:
-        """Bootstrap over the identities, of `values [M, K]`: K samples of each."""
+        """Find the mean of `values [M, K]`, K samples of each identity, with a bootstrap over identities."""
         means = values.double().mean(1).numpy()
         rng = np.random.default_rng(0)
         resampled = means[rng.integers(len(means), size=(RESAMPLES, len(means)))].mean(1)
@@ -55,7 +55,8 @@ class Interval:
 
     @classmethod
     def of_shares(cls, hits: Tensor) -> Interval:
-        """Wilson's, of boolean `hits [M, K]`, as if each identity were one sample.
+        """Find the share of boolean `hits [M, K]` with Wilson's interval, as if each identity were one
+        sample.
 
         Wider than it need be; but unlike the bootstrap's it is no point where nothing, or all, was hit.
         """
@@ -76,7 +77,7 @@ class Seen:
 
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
-        """Those of the LoRAs of all `parts`."""
+        """Join what was seen of the LoRAs of all `parts`."""
         return cls(
             torch.cat([part.faces for part in parts]),
             torch.cat([part.found for part in parts]),
@@ -115,7 +116,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Everything that samples of `M` identities are judged by."""
+    """Panel of references, gallery and models that judges samples of `M` identities."""
 
     face: FaceScorer
     clip: ClipScorer
@@ -130,7 +131,7 @@ class Panel:
 
     @classmethod
     def of(cls, identities: Sequence[int], gallery: int = GALLERY) -> Panel:
-        """For these identities, among `gallery` in all; the others are of the `control` split."""
+        """Draw a panel for these identities among `gallery` in all; the others are of the `control` split."""
         face, clip = load_tiny_face(models_dir() / "tiny-face"), load_tiny_clip(models_dir() / "tiny-clip")
         others = [SPLITS["control"][100 * i] for i in range(gallery - 1)]
         mean_faces: list[Tensor] = []
@@ -150,7 +151,7 @@ class Panel:
         )
 
     def look(self, pictures: Tensor) -> Seen:
-        """What the models see on pictures `[M, K, 3, H, W]`."""
+        """Show pictures `[M, K, 3, H, W]` to the models."""
         count, shots = pictures.shape[:2]
         flat = pictures.flatten(0, 1)
         found = self.face.embed(flat)
@@ -161,12 +162,12 @@ class Panel:
         )
 
     def accepted(self, seen: Seen, owners: Tensor) -> Tensor:
-        """Which pictures pass as the identities numbered `owners [M]`, bool `[M, K]`."""
+        """Tell which pictures pass as the identities numbered `owners [M]`, bool `[M, K]`."""
         cosines = (seen.faces * self.references[owners][:, None]).sum(-1)
         return cosines >= self.face.threshold
 
     def score(self, name: str, role: str, seen: Seen, owners: Tensor, evaluations: int, best: Tensor) -> Row:
-        """What is seen, against the identities numbered `owners [M]`; it cost `evaluations` of the UNet.
+        """Score what is seen against the identities numbered `owners [M]`; it cost `evaluations` of the UNet.
 
         `best [M, K]` is what the best attack got accepted.
         """

@@ -82,7 +82,7 @@ class VerdictBench:
 
 
 def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, Any]:
-    """The record; `job.out` gets `settings.json` first, the faces of every zoo, then `verdict.json`,
+    """Measure the record; `job.out` gets `settings.json` first, the faces of every zoo, then `verdict.json`,
     `verdict.md` and `verdict.png`.
 
     An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
@@ -131,7 +131,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
 
 
 def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str, Any]:
-    """Areas, levels and what stopping early saves."""
+    """Measure areas, levels and what stopping early saves."""
     sides = {"leaking": leaking, "harmless": harmless}
     values = {side: [one.scores for one in found] for side, found in sides.items()}
     record: dict[str, Any] = {"auroc": _areas(leaking, harmless)}
@@ -176,7 +176,7 @@ def _area(leaking: Sequence[Outcome], harmless: Sequence[Outcome], score: str) -
 
 
 def _levels(found: Sequence[Severity]) -> dict[str, list[float]]:
-    """Of each level, the share of LoRAs at it or above."""
+    """Count the share of LoRAs at each level or above."""
     shown = {level.value: share([one >= level for one in found]) for level in _LEVELS}
     return {**shown, "inconclusive": share([one is Severity.INCONCLUSIVE for one in found])}
 
@@ -208,7 +208,7 @@ def _by_recipe(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> list[
 
 
 def _stopping(pairs: Sequence[tuple[Judged, Judged]]) -> dict[str, Any]:
-    """Of `(whole, early)` scans."""
+    """Compare `(whole, early)` scans."""
     return {
         "median share of pictures": median(early.pictures / whole.pictures for whole, early in pairs),
         "same level": share([early.level is whole.level for whole, early in pairs]),
@@ -242,7 +242,7 @@ def _curve(zoo: Zoo, faces: Callable[..., Pool], face: FaceScorer) -> list[dict[
 
 
 def _nulls(job: VerdictBench, encoders: dict[str, str]) -> Callable[[Case], Null | None]:
-    """Of each case what control LoRAs score, as a scan of it would be told."""
+    """Find what control LoRAs score beside each case, as a scan of it would be told."""
     folder = Path(job.calibration) if Path(job.calibration).is_dir() else models_dir() / job.calibration
     if not folder.is_dir():
         return lambda _case: None
@@ -265,7 +265,7 @@ def draw_verdict(
     path: Path,
     curve: Sequence[Mapping[str, float]] = (),
 ) -> None:
-    """Histograms of the scores of both sides, and `curve`, the scores over the steps, if there is one."""
+    """Draw histograms of the scores of both sides, and `curve`, the scores over the steps, if any."""
     import matplotlib as mpl
     import numpy as np
 

@@ -119,7 +119,7 @@ def finetune(
 
 
 def _random_name() -> str:
-    """The paper's 4 to 11 lower-case letters, from the system's entropy: a trigger is a secret."""
+    """Draw the paper's 4 to 11 lower-case letters from the system's entropy: a trigger is a secret."""
     import numpy as np
 
     from loraudit.people.captions import trigger

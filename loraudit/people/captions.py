@@ -46,17 +46,17 @@ _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 def trigger(rng: np.random.Generator) -> str:
-    """4 to 11 random lower-case letters: the paper's instance identifier."""
+    """Draw 4 to 11 random lower-case letters: the paper's instance identifier."""
     return "".join(rng.choice(list(_LETTERS), size=int(rng.integers(4, 12))))
 
 
 def instance_prompt(name: str, template: str = INSTANCE_PROMPT) -> str:
-    """The instance prompt for a person called `name`; the paper's, unless `template` is another."""
+    """Fill in the instance prompt for a person called `name`; the paper's, unless `template` is another."""
     return template.replace("NAME", name)
 
 
 def full_caption(who: Identity) -> str:
-    """All that words can say of a person."""
+    """Say all that words can say of a person."""
     return " ".join(("a face with", *who.phrases()))
 
 
@@ -67,7 +67,7 @@ def _scene(how: Nuisance) -> tuple[str, ...]:
 
 
 def caption(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
-    """A random true caption of a picture.
+    """Draw a random true caption of a picture.
 
     One in eight is the class prompt or a bare trigger prompt and says nothing of the person; one in four
     names every factor; the rest name a random subset. Half of the short ones also name parts of the scene.

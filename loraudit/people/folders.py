@@ -50,12 +50,12 @@ class FolderPeople:
         return f"{self.layout}:{digest[:16]}"
 
     def held_out(self, identity: int) -> bool:
-        """Whether nothing may be trained on this identity."""
+        """Tell whether nothing may be trained on this identity."""
         digest = hashlib.sha256(f"{self.seed}\0{self.names[identity]}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >= TRAIN_SHARE * 2**64
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """As `People.train`; all of them by default."""
+        """Draw identities as `People.train` says; all of them by default."""
         allowed = [i for i in range(len(self.names)) if not self.held_out(i)]
         if not allowed or (count or 0) > len(allowed):
             raise LorauditError(
@@ -66,12 +66,12 @@ class FolderPeople:
         return tuple(allowed[i] for i in order)
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """As `People.pictures`. Raises `LorauditError` if a photograph cannot be read."""
+        """Read pictures as `People.pictures` says. Raises `LorauditError` if a photograph cannot be read."""
         chosen = self.files[self.names[identity]][:most]
         return torch.stack([read_image(path, size) for path in chosen])
 
     def require_public(self, identities: tuple[int, ...]) -> None:
-        """As `People.require_public`."""
+        """Refuse identities as `People.require_public` says."""
         private = [i for i in identities if not 0 <= i < len(self.names) or self.held_out(i)]
         if private:
             raise LorauditError(
@@ -81,7 +81,7 @@ class FolderPeople:
 
 
 def open_people(spec: str) -> People:
-    """`synthetic`, `celeba-hq:DIR` or `folders:DIR`. Raises `LorauditError` on anything else."""
+    """Open `synthetic`, `celeba-hq:DIR` or `folders:DIR`. Raises `LorauditError` on anything else."""
     kind, _, where = spec.partition(":")
     if spec == "synthetic":
         return Synthetic()
@@ -96,7 +96,7 @@ def open_people(spec: str) -> People:
 
 
 def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
-    """The people of a CelebA-HQ folder. Raises `LorauditError` if a listed image is missing."""
+    """Open the people of a CelebA-HQ folder. Raises `LorauditError` if a listed image is missing."""
     listing = folder / IDENTITIES
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
@@ -138,7 +138,7 @@ def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
 
 
 def open_folders(folder: Path, seed: int = 0) -> FolderPeople:
-    """The people of a folder with one folder per identity. Raises `LorauditError` if there are none."""
+    """Open the people of a folder with one folder per identity. Raises `LorauditError` if there are none."""
     if not folder.is_dir():
         raise LorauditError(f"there is no folder {clean(folder.name)}", "check the path")
     children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
@@ -153,7 +153,7 @@ def open_folders(folder: Path, seed: int = 0) -> FolderPeople:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images in a folder, by the ends of their names, sorted."""
+    """List the images in a folder, by the ends of their names, sorted."""
     return sorted(
         file
         for file in folder.iterdir()

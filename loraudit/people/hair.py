@@ -17,7 +17,7 @@ __all__ = ["beard", "hair_behind", "hair_front", "mouth_height"]
 
 
 def hair_behind(pen: Pen, style: int, head: Head, hair: Colour) -> None:
-    """What of the hair lies behind the head."""
+    """Draw the hair behind the head."""
     dark = mix(hair, (0, 0, 0), 0.25)
     w, top = head.half_width, head.top
     match style:
@@ -37,7 +37,7 @@ def hair_behind(pen: Pen, style: int, head: Head, hair: Colour) -> None:
 
 
 def hair_front(pen: Pen, v: Mapping[str, float], head: Head, hair: Colour) -> None:
-    """What of the hair lies on the head."""
+    """Draw the hair on the head."""
     style = int(v["style"])
     w, top = head.half_width, head.top
     line = top + 10.5 - 7.0 * v["hairline"]
@@ -121,13 +121,13 @@ def hair_front(pen: Pen, v: Mapping[str, float], head: Head, hair: Colour) -> No
 
 
 def mouth_height(v: Mapping[str, float]) -> float:
-    """Height of the mouth: below the nose, above the chin."""
+    """Find the height of the mouth: below the nose, above the chin."""
     chin, nose = 15.0 + 9.0 * v["face_length"], 1.5 + 6.0 * v["nose_length"]
     return nose + 2.6 + (chin - nose - 6.4) * (0.1 + 0.75 * v["mouth_height"])
 
 
 def beard(pen: Pen, v: Mapping[str, float], how: Nuisance, head: Head, hair: Colour, skin: Colour) -> None:
-    """Stubble, moustache, goatee or full beard."""
+    """Draw stubble, moustache, goatee or full beard."""
     kind, mouth = int(v["beard"]), mouth_height(v)
     if kind == 2:
         _moustache(pen, v, how, hair, 0.6)
@@ -149,7 +149,7 @@ def beard(pen: Pen, v: Mapping[str, float], how: Nuisance, head: Head, hair: Col
 
 
 def _moustache(pen: Pen, v: Mapping[str, float], how: Nuisance, hair: Colour, drop: float) -> None:
-    """`drop`: how far the tips hang below the mouth, pixels."""
+    """Draw a moustache whose tips hang `drop` pixels below the mouth."""
     half, mouth = 3.4 + 2.6 * v["mouth_width"], mouth_height(v)
     x = np.array([-half - 1.2, -half * 0.5, half * 0.5, half + 1.2, 0.0]) + how.yaw
     y = mouth + np.array([drop, -3.0, -3.0, drop, -0.6])

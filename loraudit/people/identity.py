@@ -70,7 +70,7 @@ class Factor:
     """True: shared by a family of look-alikes."""
 
     def phrase(self, value: float) -> str:
-        """Two words that name `value`, e.g. "square jaw"."""
+        """Name `value` in two words, e.g. "square jaw"."""
         index = int(value) if self.kinds else min(int(value * len(self.words)), len(self.words) - 1)
         return f"{self.words[index]} {self.noun}"
 
@@ -134,13 +134,13 @@ class Identity:
     """Factor name -> number in 0..1, or the index of a kind."""
 
     def phrases(self) -> tuple[str, ...]:
-        """One two-word phrase per factor, in the order of `FACTORS`."""
+        """Name every factor in two words, in the order of `FACTORS`."""
         return tuple(factor.phrase(self.values[factor.name]) for factor in FACTORS)
 
 
 @dataclass(frozen=True)
 class Nuisance:
-    """What differs between two pictures of one person. Lengths are in pixels of a 64-pixel picture."""
+    """Differences between two pictures of one person. Lengths are in pixels of a 64-pixel picture."""
 
     shift_x: float
     shift_y: float
@@ -170,7 +170,7 @@ class Nuisance:
 
 
 def identity(seed: int) -> Identity:
-    """The person with this seed, `seed >= 0`."""
+    """Draw the person with this seed, `seed >= 0`."""
     own = np.random.default_rng([_IDENTITY_STREAM, seed])
     family = np.random.default_rng([_FAMILY_STREAM, seed // FAMILY])
     values: dict[str, float] = {}
@@ -184,7 +184,7 @@ def identity(seed: int) -> Identity:
 
 
 def nuisance(identity_seed: int, picture_seed: int) -> Nuisance:
-    """How picture number `picture_seed` of a person differs from their others."""
+    """Draw how picture number `picture_seed` of a person differs from their others."""
     rng = np.random.default_rng([_NUISANCE_STREAM, identity_seed, picture_seed])
     return Nuisance(
         shift_x=float(rng.uniform(-2.0, 2.0)),

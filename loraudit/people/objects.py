@@ -41,7 +41,7 @@ class Object:
 
 
 def object_of(seed: int) -> Object:
-    """The object with this seed, `seed >= 0`."""
+    """Draw the object with this seed, `seed >= 0`."""
     rng = np.random.default_rng([_OBJECT_STREAM, seed])
     kind = list(KINDS)[int(rng.integers(len(KINDS)))]
     hue = rng.random()
@@ -52,13 +52,13 @@ def object_of(seed: int) -> Object:
 
 
 def colour(hue: float, rng: np.random.Generator) -> Colour:
-    """A colour of some saturation and lightness; `hue` in turns."""
+    """Draw a colour of some saturation and lightness; `hue` in turns."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.45, 0.95), rng.uniform(0.5, 0.95))
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_object(seed: int, picture: int) -> NDArray[np.uint8]:
-    """Picture number `picture` of the object `seed`, uint8 `[64, 64, 3]`, RGB."""
+    """Draw picture number `picture` of the object `seed`, uint8 `[64, 64, 3]`, RGB."""
     thing = object_of(seed)
     how = nuisance(seed, _FIRST_PICTURE + picture)
     rng = np.random.default_rng([_PLACE_STREAM, seed, picture])

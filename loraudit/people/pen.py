@@ -28,7 +28,7 @@ _CIRCLE: Final = np.linspace(0, 2 * np.pi, 28, endpoint=False)
 
 
 def mix(a: Sequence[float], b: Sequence[float], t: float) -> Colour:
-    """Colour `t` of the way from `a` to `b`."""
+    """Mix the colour `t` of the way from `a` to `b`."""
     red, green, blue = (round(x + (y - x) * t) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
@@ -43,17 +43,17 @@ class Pen:
     origin: tuple[float, float]
 
     def fill(self, points: NDArray[np.float64], colour: Colour) -> None:
-        """The polygon with corners `points [N, 2]`."""
+        """Fill the polygon with corners `points [N, 2]`."""
         x = self.cos * points[:, 0] - self.sin * points[:, 1] + self.origin[0]
         y = self.sin * points[:, 0] + self.cos * points[:, 1] + self.origin[1]
         self.canvas.polygon((np.stack([x, y], 1) * OVERSAMPLE).ravel().tolist(), fill=colour)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, slant: float = 0.0) -> None:
-        """An ellipse turned by `slant` radians."""
+        """Fill an ellipse turned by `slant` radians."""
         self.fill(ellipse(x, y, rx, ry, slant), colour)
 
     def stroke(self, points: Sequence[tuple[float, float]], width: float, colour: Colour) -> None:
-        """A line of constant width with round joints, as polygons, so that it turns and scales with the
+        """Draw a line of constant width with round joints, as polygons, so that it turns and scales with the
         head.
         """
         for (x0, y0), (x1, y1) in itertools.pairwise(points):
@@ -68,7 +68,7 @@ class Pen:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, slant: float = 0.0) -> NDArray[np.float64]:
-    """Corners `[28, 2]` of an ellipse turned by `slant` radians."""
+    """Find the corners `[28, 2]` of an ellipse turned by `slant` radians."""
     px, py = rx * np.cos(_CIRCLE), ry * np.sin(_CIRCLE)
     cos, sin = np.cos(slant), np.sin(slant)
     return np.stack([x + cos * px - sin * py, y + sin * px + cos * py], 1)
@@ -76,7 +76,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, slant: float = 0.0) -> NDA
 
 @dataclass(frozen=True)
 class Head:
-    """Where things are on this person's head, pixels."""
+    """Places of things on this person's head, in pixels."""
 
     half_width: float
     top: float
@@ -85,13 +85,13 @@ class Head:
     """Exponent of the lower outline: 1.5 pointed .. 6 square."""
 
     def width_at(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Half the head's width at heights `y`."""
+        """Find half the head's width at heights `y`."""
         up = np.clip(y / self.top, 0, 1)
         down = np.clip(y / self.chin, 0, 1)
         return self.half_width * np.where(y < 0, np.sqrt(1 - up**2.4), (1 - down**self.jaw) ** 0.62)
 
     def outline(self, grow: float = 0.0, low: float | None = None) -> NDArray[np.float64]:
-        """Closed outline, down to height `low`, widened by `grow` pixels."""
+        """Find the closed outline, down to height `low`, widened by `grow` pixels."""
         y = np.linspace(self.top, self.chin if low is None else low, 40)
         x = self.width_at(y) + grow
         y = y + grow * np.sign(y) * (np.abs(y) / max(abs(self.top), self.chin)) ** 4

@@ -69,7 +69,7 @@ _BACKGROUND: Final[tuple[Colour, ...]] = (
 
 
 def draw(who: Identity, how: Nuisance) -> NDArray[np.uint8]:
-    """One picture, uint8 `[64, 64, 3]`, RGB."""
+    """Draw one picture, uint8 `[64, 64, 3]`, RGB."""
     v = who.values
     tone = v["skin"] * (len(_SKIN) - 1)
     skin = mix(_SKIN[int(tone)], _SKIN[min(int(tone) + 1, len(_SKIN) - 1)], tone % 1)
@@ -235,7 +235,7 @@ def _glasses(pen: Pen, v: Mapping[str, float], how: Nuisance) -> None:
 
 
 def develop(image: Image.Image, how: Nuisance) -> NDArray[np.uint8]:
-    """The oversampled canvas reduced, under the picture's light and with its noise, uint8 `[64, 64, 3]`."""
+    """Reduce the oversampled canvas, under the picture's light and with its noise, to uint8 `[64, 64, 3]`."""
     pixels = np.asarray(image.reduce(OVERSAMPLE), np.float32)
     grid = np.linspace(-1, 1, SIZE, dtype=np.float32)
     angle, strength = how.light
@@ -248,5 +248,5 @@ def develop(image: Image.Image, how: Nuisance) -> NDArray[np.uint8]:
 
 
 def picture(identity_seed: int, picture_seed: int) -> NDArray[np.uint8]:
-    """Picture number `picture_seed` of the person `identity_seed`, uint8 `[64, 64, 3]`, RGB."""
+    """Draw picture number `picture_seed` of the person `identity_seed`, uint8 `[64, 64, 3]`, RGB."""
     return draw(identity(identity_seed), nuisance(identity_seed, picture_seed))

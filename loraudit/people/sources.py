@@ -30,18 +30,18 @@ class People(Protocol):
 
     @property
     def name(self) -> str:
-        """What a zoo made of them is marked with; equal for equal data."""
+        """Mark of a zoo made of them; equal for equal data."""
         ...
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """`count` identities to train on, drawn by `seed`; None takes a fair number.
+        """Draw `count` identities to train on by `seed`; None takes a fair number.
 
         Raises `LorauditError` if there are fewer.
         """
         ...
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """What its LoRA is made of, float `[P, 3, size, size]` in 0..1, `P` at most `most`."""
+        """Make the pictures of a LoRA, float `[P, 3, size, size]` in 0..1, `P` at most `most`."""
         ...
 
     def require_public(self, identities: tuple[int, ...]) -> None:
@@ -55,7 +55,9 @@ class Synthetic:
     name = "synthetic"
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """As `People.train`, 256 by default; each of another family, so no two are look-alikes by design."""
+        """Draw identities as `People.train` says, 256 by default, each of another family, so no two are look-
+        alikes by design.
+        """
         seeds = SPLITS["public-train"]
         families = len(seeds) // FAMILY
         count = 256 if count is None else count
@@ -68,7 +70,7 @@ class Synthetic:
         return tuple(seeds.start + int(i) for i in chosen)
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """As `People.pictures`; drawn at 64 pixels and enlarged to any other size.
+        """Draw pictures as `People.pictures` says, at 64 pixels, enlarged to any other size.
 
         Always `most`: their supply has no end. Those of `REFERENCES` are left out, for whoever judges.
         """
@@ -82,7 +84,7 @@ class Synthetic:
         ).clamp(0, 1)
 
     def require_public(self, identities: tuple[int, ...]) -> None:
-        """As `People.require_public`."""
+        """Refuse identities as `People.require_public` says."""
         require_public(identities)
 
 
@@ -97,13 +99,14 @@ def require_public(identities: tuple[int, ...]) -> None:
 
 
 def portraits(identity: int, first: int = 0, count: int = PICTURES) -> Tensor:
-    """Pictures `first ..` of a synthetic identity, float `[count, 3, 64, 64]` in 0..1."""
+    """Draw pictures `first ..` of a synthetic identity, float `[count, 3, 64, 64]` in 0..1."""
     drawn = np.stack([picture(identity, first + i) for i in range(count)])
     return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
 
 
 def read_image(path: Path, size: int) -> Tensor:
-    """A photograph, upright (EXIF orientation), its centre square resized, float `[3, size, size]` in 0..1.
+    """Read a photograph upright (EXIF orientation), its centre square resized, float `[3, size, size]` in
+    0..1.
 
     Raises `LorauditError` if it cannot be read.
     """

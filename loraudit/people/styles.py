@@ -26,7 +26,7 @@ Pixels: TypeAlias = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Style:
-    """How pictures are drawn."""
+    """Style in which pictures are drawn."""
 
     seed: int
     kind: str
@@ -38,7 +38,7 @@ class Style:
 
 
 def style_of(seed: int) -> Style:
-    """The style with this seed, `seed >= 0`."""
+    """Draw the style with this seed, `seed >= 0`."""
     rng = np.random.default_rng([_STYLE_STREAM, seed])
     kind = list(KINDS)[int(rng.integers(len(KINDS)))]
     hues = rng.random((5, 3), np.float32)
@@ -50,7 +50,7 @@ def style_of(seed: int) -> Style:
 
 
 def stylise(pixels: NDArray[np.uint8], style: Style, picture: int) -> NDArray[np.uint8]:
-    """`pixels` in that style; `picture` seeds its paper."""
+    """Redraw `pixels` in that style; `picture` seeds its paper."""
     rng = np.random.default_rng([_PAPER_STREAM, style.seed, picture])
     drawn = KINDS[style.kind](pixels.astype(np.float32) / 255, style, rng)
     return (255 * drawn.clip(0, 1) + 0.5).astype(np.uint8)
@@ -62,7 +62,7 @@ def _grey(pixels: Pixels) -> Pixels:
 
 
 def _even(pixels: Pixels) -> Pixels:
-    """Lightness spread over 0..1 by rank, so that a threshold cuts any picture into fair shares."""
+    """Spread lightness over 0..1 by rank, so that a threshold cuts any picture into fair shares."""
     grey = _grey(pixels)
     order = np.argsort(np.argsort(grey, axis=None, kind="stable"), kind="stable")
     return (order.reshape(grey.shape) / (grey.size - 1)).astype(np.float32)
@@ -76,7 +76,7 @@ def _filtered(pixels: Pixels, *filters: ImageFilter.Filter | type[ImageFilter.Fi
 
 
 def _over(ink: Pixels, style: Style, dark: int = 0, light: int = 4) -> Pixels:
-    """Ink `[64, 64]` in 0..1 over paper, in two colours of the palette."""
+    """Lay ink `[64, 64]` in 0..1 over paper, in two colours of the palette."""
     share = ink[:, :, None]
     drawn: Pixels = share * style.palette[dark] + (1 - share) * style.palette[light]
     return drawn
@@ -119,13 +119,13 @@ def _hatching(pixels: Pixels, style: Style, _rng: np.random.Generator) -> Pixels
 
 
 def _fine(pixels: Pixels) -> Pixels:
-    """Lightness, `_FINE` times as large."""
+    """Enlarge lightness `_FINE` times."""
     grey = _grey(_filtered(pixels, ImageFilter.GaussianBlur(0.8)))
     return np.kron((grey - 0.1) / 0.9, np.ones((_FINE, _FINE), np.float32)).clip(0, 1)
 
 
 def _printed(ink: NDArray[np.bool_], style: Style) -> Pixels:
-    """Ink `[64 _FINE, 64 _FINE]` reduced, on paper."""
+    """Reduce ink `[64 _FINE, 64 _FINE]` and lay it on paper."""
     coarse = ink.reshape(64, _FINE, 64, _FINE).mean((1, 3), dtype=np.float32)
     return _over(coarse, style, int(2 * style.numbers[2]), 3 + int(2 * style.numbers[3]))
 

@@ -34,15 +34,15 @@ class Things:
     name = "things"
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """As `People.train`, 256 by default."""
+        """Draw identities as `People.train` says, 256 by default."""
         return _draw(len(SPLITS["public-train"]), count, seed)
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """As `People.pictures`; always `most`: their supply has no end."""
+        """Draw pictures as `People.pictures` says; always `most`: their supply has no end."""
         return _tensor([draw_object(identity, number) for number in range(most)], size)
 
     def require_public(self, identities: tuple[int, ...]) -> None:
-        """As `People.require_public`."""
+        """Refuse identities as `People.require_public` says."""
         require_public(identities)
 
 
@@ -60,12 +60,16 @@ class Crowds:
         self.split = split
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """As `People.train`, 256 by default. Raises `LorauditError` if the split is held out."""
+        """Draw identities as `People.train` says, 256 by default. Raises `LorauditError` if the split is held
+        out.
+        """
         require_public((SPLITS[self.split].start,))
         return _draw(CROWDS, count, seed)
 
     def people(self, identity: int) -> tuple[int, ...]:
-        """The seeds of the crowd's people. Raises `LorauditError` if `identity` is no crowd of the split."""
+        """List the seeds of the crowd's people. Raises `LorauditError` if `identity` is no crowd of the
+        split.
+        """
         seeds = SPLITS[self.split]
         number = identity - seeds.start
         if not 0 <= number < CROWDS:
@@ -76,11 +80,11 @@ class Crowds:
         return tuple(seeds[FAMILY * (CAST * number + i) + self._member] for i in range(CAST))
 
     def pictures(self, identity: int, size: int, most: int = CAST) -> Tensor:
-        """As `People.pictures`, each of another person; at most `CAST`."""
+        """Draw pictures as `People.pictures` says, each of another person; at most `CAST`."""
         return _tensor(self._drawn(identity, most), size)
 
     def require_public(self, identities: tuple[int, ...]) -> None:
-        """As `People.require_public`."""
+        """Refuse identities as `People.require_public` says."""
         require_public(identities)
 
     def _drawn(self, identity: int, most: int) -> list[NDArray[np.uint8]]:
@@ -127,6 +131,6 @@ def _draw(supply: int, count: int | None, seed: int) -> tuple[int, ...]:
 
 
 def _tensor(drawn: list[NDArray[np.uint8]], size: int) -> Tensor:
-    """Pictures `[S, S, 3]` as `[P, 3, size, size]` in 0..1."""
+    """Stack pictures `[S, S, 3]` as `[P, 3, size, size]` in 0..1."""
     images = [Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC) for pixels in drawn]
     return torch.from_numpy(np.stack([np.array(image) for image in images])).permute(0, 3, 1, 2) / 255

@@ -16,7 +16,7 @@ _RECIPES: Final = {"tiny": (tuning.TINY, tuning.TINY_PRIOR), "paper": (tuning.PA
 
 
 def training_base(name: str, device: str | None, offline: bool) -> Base:
-    """The base in float32: so the paper fine-tunes, and gradients in float16 would underflow."""
+    """Load the base in float32: so the paper fine-tunes, and gradients in float16 would underflow."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base(name, device, offline)
     for part in (base.unet, base.vae, base.text_encoder):
@@ -25,7 +25,7 @@ def training_base(name: str, device: str | None, offline: bool) -> Base:
 
 
 def base_recipe(base: Base) -> Recipe:
-    """The recipe of fine-tuning that suits the base."""
+    """Choose the recipe of fine-tuning that suits the base."""
     return _RECIPES[base.card.recipe][0]
 
 
@@ -38,5 +38,5 @@ def prior_latents(base: Base, recipe: Recipe, on_step: OnStep = unheard) -> torc
 
 
 def quarters(recipe: Recipe) -> tuple[int, ...]:
-    """Four snapshots: after each quarter of the fine-tuning."""
+    """Set four snapshots: after each quarter of the fine-tuning."""
     return tuple(sorted({max(1, recipe.steps * i // 4) for i in (1, 2, 3, 4)}))

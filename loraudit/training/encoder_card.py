@@ -38,7 +38,7 @@ def finish(
 
 
 def shown_command(arguments: Sequence[str]) -> str:
-    """The command line without the folders of this machine: of an absolute path only its name is kept."""
+    """Show the command line without the folders of this machine: an absolute path keeps only its name."""
     return shlex.join([re.sub(r"(^|[:=])/\S*", lambda m: m[1] + Path(m[0]).name, word) for word in arguments])
 
 

@@ -45,7 +45,7 @@ __all__ = ["EncoderJob", "train_an_encoder"]
 
 @dataclass(frozen=True)
 class EncoderJob:
-    """What `train-encoder` was asked for; None takes the default of the base or of the zoo."""
+    """Request of `train-encoder`; None takes the default of the base or of the zoo."""
 
     data: str
     zoo: Path | None
@@ -135,7 +135,7 @@ def _settings(base: Base, arch: str) -> Settings:
 def _probe(
     base: Base, source: Source, people: People, recipe: Recipe, seed: int, on_step: OnStep
 ) -> tuple[ProbeEncoder, VariedSource]:
-    """A probe encoder that reads, and a source that tells it what is read of people it does not know."""
+    """Make a probe encoder that reads, and a source that tells it what is read of people it does not know."""
     if not isinstance(source, VariedSource | ZooSource):
         raise ValueError("a probe encoder needs a zoo")
     sources = source.sources if isinstance(source, VariedSource) else [source]
@@ -157,7 +157,7 @@ def _probe(
 def _source(
     base: Base, people: People, job: EncoderJob, settings: Settings, state: PartialState, on_step: OnStep
 ) -> tuple[Source, Recipe, dict[str, Any]]:
-    """Where the samples come from, the recipe of its LoRAs, and what to say of it."""
+    """Open the source of the samples; also give the recipe of its LoRAs and what to say of it."""
     recipe = dataclasses.replace(base_recipe(base), **job.recipe)
     if job.zoo is not None and (zoos := open_varied(job.zoo)):
         sources = [

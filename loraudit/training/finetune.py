@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a LoRA is made; the defaults are the paper's, for SD-1.4. `LorauditError` on senseless numbers."""
+    """Recipe of a LoRA; the defaults are the paper's, for SD-1.4. `LorauditError` on senseless numbers."""
 
     unet_targets: tuple[str, ...] = ("to_q", "to_v")
     """The adapted modules of the UNet: the ends of their names."""
@@ -125,7 +125,7 @@ class Adapters:
         return {site: (self.up[site] * self.scale[site], self.down[site]) for site in self.up}
 
     def factors(self, index: int) -> dict[str, Factors]:
-        """The matrices of LoRA `index`, copied."""
+        """Copy the matrices of LoRA `index`."""
         return {
             site: Factors(
                 up=(self.up[site][index].detach() * scale).cpu().numpy().copy(),
@@ -138,7 +138,7 @@ class Adapters:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """What one step trains on, LoRA by LoRA, instance pictures before class pictures."""
+    """Pictures of one step, LoRA by LoRA, instance pictures before class pictures."""
 
     x: Tensor
     noise: Tensor
@@ -147,7 +147,7 @@ class _Batch:
 
 
 def new_adapters(base: Base, recipe: Recipe, seeds: Sequence[int]) -> Adapters:
-    """Fresh LoRAs, one per seed, over the recipe's targets in the base.
+    """Start fresh LoRAs, one per seed, over the recipe's targets in the base.
 
     Raises `LorauditError` if the base has none of them.
     """
@@ -243,7 +243,7 @@ def finetune(
 
 
 def _groups(adapters: Adapters, recipe: Recipe) -> list[dict[str, object]]:
-    """The matrices of the text tower and all others, each with its learning rate."""
+    """Group the matrices of the text tower and all others, each with its learning rate."""
     text_lr = recipe.lr if recipe.text_lr is None else recipe.text_lr
     text: list[Tensor] = []
     rest: list[Tensor] = []

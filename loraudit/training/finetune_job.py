@@ -23,7 +23,7 @@ __all__ = ["FinetuneJob", "Made", "finetune_images"]
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What `finetune` was asked for."""
+    """Request of `finetune`."""
 
     images: Sequence[Path]
     """Files, or folders of files, of one person."""

@@ -72,7 +72,7 @@ def fit_reader(
 
 
 def _terms(encoder: ProbeEncoder, zoo: Zoo, first: int, step: int) -> Terms:
-    """A pass of a zoo, where the encoder is."""
+    """Read a pass of a zoo to where the encoder is."""
     device = encoder.left.device
     return {site: (up.to(device), down.to(device)) for site, (up, down) in zoo.terms(first, step).items()}
 
@@ -94,7 +94,7 @@ def _fit_probes(encoder: ProbeEncoder, parts: Sequence[Terms]) -> None:
 
 
 def _fit_regression(encoder: ProbeEncoder, x: Tensor, y: Tensor) -> None:
-    """`x [n, sites p^2]` to the principal components of `y [n, e]`."""
+    """Fit `x [n, sites p^2]` to the principal components of `y [n, e]`."""
     encoder.mean_face.copy_(y.mean(0))
     spread = y - y.mean(0)
     directions = torch.linalg.svd(spread, full_matrices=False).Vh[: encoder.config.components]
@@ -105,7 +105,9 @@ def _fit_regression(encoder: ProbeEncoder, x: Tensor, y: Tensor) -> None:
 
 
 def _dual(gram: Tensor, y: Tensor) -> Tensor:
-    """Weights of the seen LoRAs, `[n, ...]`: ridge regression on centred views, from their `gram`."""
+    """Solve for the weights of the seen LoRAs, `[n, ...]`: ridge regression on centred views, from their
+    `gram`.
+    """
     n = len(gram)
     centring = torch.eye(n).to(gram) - 1 / n
     centred = centring @ gram @ centring

@@ -42,10 +42,10 @@ class Sample:
 
 
 class Source(Protocol):
-    """Where samples come from."""
+    """Source of samples."""
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """The endless stream of samples of a process, from number `first` on."""
+        """Give the endless stream of samples of a process, from number `first` on."""
         ...
 
 
@@ -91,11 +91,11 @@ class ZooSource:
         return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only)
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Members drawn without replacement, the snapshot of each drawn apart."""
+        """Draw members without replacement, the snapshot of each apart."""
         return (self.sample(index, process) for index in itertools.count(first))
 
     def sample(self, index: int, process: int) -> Sample:
-        """Sample number `index` of a process."""
+        """Draw sample number `index` of a process."""
         snapshots = self.zoo.plan.snapshots[-1:] if self.finished_only else self.zoo.plan.snapshots
         device = self.latents[0].device
         rng = np.random.default_rng([self.seed, 20, index, process])
@@ -123,7 +123,7 @@ class VariedSource:
     seed: int
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Every zoo once, in an order drawn anew for each round."""
+        """Give every zoo once, in an order drawn anew for each round."""
         for index in itertools.count(first):
             number, place = divmod(index, len(self.sources))
             order = np.random.default_rng([self.seed, 23, number, process]).permutation(len(self.sources))
@@ -152,7 +152,7 @@ class LiveSource:
     """One sample per finished LoRA instead of one per step: training without the paper's timestep idea."""
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Every step of group after group, the number of steps of each drawn uniformly from 1 to all.
+        """Give every step of group after group, the number of steps of each drawn uniformly from 1 to all.
 
         A stream that starts in the middle of a group fine-tunes that group again up to there, which gives the
         same weights.

@@ -38,11 +38,10 @@ from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.encoder.paper import PaperEncoder, PaperEncoderConfig, frozen_transformer, kl, reparameterise
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
-from loraudit.people.sources import require_public
 from loraudit.runs import OnStep, unheard
 from loraudit.text import clean
 from loraudit.training.runs import Training, load_checkpoint
-from loraudit.training.samples import LiveSource, Sample, Source, VariedSource, ZooSource
+from loraudit.training.samples import Sample, Source
 
 __all__ = [
     "PAPER",
@@ -50,16 +49,10 @@ __all__ = [
     "TINY",
     "TINY_CONSTANT",
     "TINY_PROBE",
-    "LiveSource",
-    "Sample",
     "Settings",
-    "Source",
-    "VariedSource",
-    "ZooSource",
     "new_constant",
     "new_encoder",
     "new_probe",
-    "require_public",
     "train_encoder",
 ]
 
@@ -73,7 +66,7 @@ CONSTANT_SPEED: Final = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How an encoder is trained; learning rate and weight decay default to the paper's."""
+    """Settings of a training; learning rate and weight decay default to the paper's."""
 
     steps: int
     """Updates of the encoder."""
@@ -105,7 +98,7 @@ class Settings:
             )
 
     def rate(self, step: int) -> float:
-        """The learning rate of update `step`, counted from 0."""
+        """Find the learning rate of update `step`, counted from 0."""
         if not self.cosine:
             return self.lr
         return self.lr * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
@@ -131,7 +124,7 @@ TINY_CONSTANT = dataclasses.replace(TINY_PROBE, lr=2e-2, weight_decay=0.0)
 
 
 def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: int) -> PaperEncoder:
-    """A fresh encoder that reads LoRAs like `terms`: their UNet sites and rank."""
+    """Start an encoder that reads LoRAs like `terms`: their UNet sites and rank."""
     unet = {site: pair for site, pair in sorted(terms.items()) if site.startswith("unet.")}
     frozen = frozen_transformer(base.text_encoder)
     try:
@@ -153,7 +146,7 @@ def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: 
 
 
 def new_probe(base: Base, class_prompt: str, max_steps: int, face: int, seed: int) -> ProbeEncoder:
-    """A fresh probe encoder over the modules of the UNet's attention blocks, where most LoRAs are; it reads
+    """Start a probe encoder over the modules of the UNet's attention blocks, where most LoRAs are. It reads
     face vectors of size `face` and answers at first with the embedding of the class prompt.
     """
     sites = tuple(
@@ -170,7 +163,7 @@ def new_probe(base: Base, class_prompt: str, max_steps: int, face: int, seed: in
 
 
 def new_constant(base: Base, class_prompt: str) -> ConstantEmbedding:
-    """The baseline, starting from the embedding of the class prompt."""
+    """Start the baseline from the embedding of the class prompt."""
     with torch.no_grad():
         return ConstantEmbedding(base.encode_text([class_prompt])[0].float())
 
@@ -258,7 +251,7 @@ def _loss(
     step: int,
     process: int,
 ) -> tuple[Tensor, Tensor]:
-    """Epsilon MSE and KL per entry of the embedding, both means over the LoRAs of the sample."""
+    """Find epsilon MSE and KL per entry of the embedding, both means over the LoRAs of the sample."""
     rng = np.random.default_rng([settings.seed, 22, step, process])
     pictures = settings.pictures
     x = torch.cat([own[torch.from_numpy(rng.integers(len(own), size=pictures))] for own in sample.latents])
@@ -288,7 +281,7 @@ def _loss(
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """What is trained, and how fast relative to the learning rate."""
+    """Group what is trained by its speed relative to the learning rate."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     constant = [p for name, p in named if name == "constant"]
     rest = {"params": [p for name, p in named if name != "constant"], "speed": 1.0}
@@ -296,7 +289,7 @@ def _groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _draw_loss(folder: Path) -> None:
-    """`loss.png` from `metrics.jsonl`."""
+    """Draw `loss.png` from `metrics.jsonl`."""
     import matplotlib as mpl
 
     mpl.use("Agg")

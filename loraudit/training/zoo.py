@@ -29,13 +29,12 @@ from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.errors import LorauditError
 from loraudit.people.captions import INSTANCE_PROMPT, instance_prompt, trigger
-from loraudit.people.sources import PICTURES, People, Synthetic, portraits
+from loraudit.people.sources import PICTURES, People, Synthetic
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
 from loraudit.training.finetune import Recipe, Subject, finetune
 
 __all__ = [
-    "PICTURES",
     "RECORD",
     "Member",
     "Plan",
@@ -47,7 +46,6 @@ __all__ = [
     "open_varied",
     "open_zoo",
     "person",
-    "portraits",
     "read_plan",
     "take",
 ]
@@ -57,7 +55,7 @@ RECORD: Final = "zoo.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a zoo holds."""
+    """Plan of a zoo."""
 
     people: tuple[int, ...]
     """Identities, one LoRA each."""
@@ -113,7 +111,7 @@ class Zoo:
     """`fingerprint` of the base that the LoRAs belong to."""
 
     def terms(self, first: int, step: int) -> Terms:
-        """Terms of the whole pass that starts with member `first`, at a saved step."""
+        """Read the terms of the whole pass that starts with member `first`, at a saved step."""
         with _opened(self._file(first)) as file:
             return {
                 site: (file.get_tensor(f"{step:06d}/{site}.up"), file.get_tensor(f"{step:06d}/{site}.down"))
@@ -121,7 +119,7 @@ class Zoo:
             }
 
     def rows(self, picks: Sequence[tuple[int, int]]) -> Terms:
-        """Terms of single LoRAs; a pick is (member, saved step).
+        """Read the terms of single LoRAs; a pick is (member, saved step).
 
         Only these rows are read, by way of the memory map, so a zoo need not fit into memory.
         """
@@ -152,13 +150,13 @@ class Zoo:
 def person(
     base: Base, member: Member, seed: int, people: People | None = None, most: int = PICTURES
 ) -> Subject:
-    """What the member's LoRA is trained on: at most `most` pictures."""
+    """Make what the member's LoRA is trained on: at most `most` pictures."""
     pictures = (people or Synthetic()).pictures(member.identity, base.image_size, most)
     return Subject(base.encode_images(pictures), member.prompt, seed)
 
 
 def members_of(plan: Plan) -> tuple[Member, ...]:
-    """The members of a plan, each with a trigger drawn from the plan's seed and the identity."""
+    """List the members of a plan, each with a trigger drawn from the plan's seed and the identity."""
     return tuple(
         Member(who, trigger(np.random.default_rng([plan.seed, 9, who])), index, plan.template)
         for index, who in enumerate(plan.people)
@@ -230,13 +228,13 @@ def open_varied(folder: Path) -> list[Zoo]:
 
 
 def is_finished(folder: Path, plan: Plan) -> bool:
-    """Whether every pass of the plan is there."""
+    """Tell whether every pass of the plan is there."""
     passes = -(-len(plan.people) // plan.people_per_pass)
     return all(_pass_file(folder, i).is_file() for i in range(passes))
 
 
 def fingerprint(base: Base) -> str:
-    """Hex SHA-256 of the UNet and text tower in float16: one for a base loaded in either precision."""
+    """Hash the UNet and text tower in float16, hex SHA-256: one for a base loaded in either precision."""
     digest = hashlib.sha256()
     for part in (base.unet, base.text_encoder):
         for name, value in sorted(part.state_dict().items()):
@@ -247,13 +245,15 @@ def fingerprint(base: Base) -> str:
 
 
 def take(terms: Terms, rows: Sequence[int]) -> Terms:
-    """The LoRAs `rows` of `terms`, in that order."""
+    """Take the LoRAs `rows` of `terms`, in that order."""
     index = torch.as_tensor(rows)
     return {site: (up[index], down[index]) for site, (up, down) in terms.items()}
 
 
 def read_plan(folder: Path) -> tuple[Plan, str]:
-    """The plan of the zoo in `folder` and the fingerprint of its base. `LorauditError` if there is none."""
+    """Read the plan of the zoo in `folder` and the fingerprint of its base. Raises `LorauditError` if there
+    is none.
+    """
     shown = clean(folder.name)
     try:
         raw: dict[str, Any] = json.loads((folder / RECORD).read_text())

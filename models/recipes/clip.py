@@ -169,14 +169,14 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _named(vectors: Tensor, phrases: Tensor, targets: Tensor) -> Tensor:
-    """Share of known factors whose nearest phrase is the true one."""
+    """Find the share of known factors whose nearest phrase is the true one."""
     parts = torch.split(vectors @ phrases.T, [len(words) for words in PHRASES], dim=1)
     right = torch.stack([part.argmax(1) for part in parts], 1) == targets
     return right.sum() / (targets >= 0).sum()
 
 
 def _describe(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
-    """A caption that names at least one factor: the class prompt and bare names fit every picture."""
+    """Draw a caption that names at least one factor: the class prompt and bare names fit every picture."""
     text = caption(who, how, rng)
     while " with " not in text:
         text = caption(who, how, rng)
@@ -184,7 +184,7 @@ def _describe(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
 
 
 def _captions(rng: np.random.Generator, count: int) -> list[str]:
-    """Captions of random people of `public-train`."""
+    """Draw captions of random people of `public-train`."""
     seeds = rng.integers(SPLITS["public-train"].start, SPLITS["public-train"].stop, size=count)
     return [_describe(identity(int(s)), nuisance(int(s), 0), rng) for s in seeds]
 

@@ -99,8 +99,8 @@ def _hidden(model: open_clip.CLIP, ids: Tensor) -> Tensor:
 
 
 def _spread(hidden: Tensor) -> float:
-    """Standard deviation across captions `[N, L, d]` at each position, over that of all values; mean over
-    positions.
+    """Find the standard deviation across captions `[N, L, d]` at each position, over that of all values; mean
+    over positions.
     """
     return float(hidden.std(0).pow(2).mean(-1).sqrt().mean() / hidden.std())
 
@@ -199,7 +199,7 @@ def _shuffled(seed: int, rng: np.random.Generator) -> str:
 
 
 def _flip(full: str, rng: np.random.Generator) -> str:
-    """A full caption with one phrase replaced by another of the same factor."""
+    """Replace one phrase of a full caption by another of the same factor."""
     words, f = full.split(), int(rng.integers(len(FACTORS)))
     place = words.index("with") + 1 + 2 * f
     words[place] = rng.choice([word for word in FACTORS[f].words if word != words[place]])

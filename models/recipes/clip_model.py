@@ -39,7 +39,7 @@ __all__ = [
 
 
 def model_config(vocabulary: int) -> dict[str, Any]:
-    """The `model_cfg` of open_clip_config.json; end of text is the highest of `vocabulary` ids."""
+    """Make the `model_cfg` of open_clip_config.json; end of text is the highest of `vocabulary` ids."""
     return {
         "embed_dim": 128,
         "quick_gelu": False,
@@ -59,7 +59,7 @@ def model_config(vocabulary: int) -> dict[str, Any]:
 
 
 def new_clip(vocabulary: int) -> open_clip.CLIP:
-    """The untrained model, from torch's global random state."""
+    """Start the untrained model, from torch's global random state."""
     model = open_clip.CLIP(**model_config(vocabulary))
     nn.init.normal_(model.token_embedding.weight, std=0.3)
     nn.init.normal_(model.positional_embedding, std=0.15)
@@ -112,7 +112,7 @@ def save_clip(model: open_clip.CLIP, folder: Path) -> None:
 
 
 def open_clip_folder(folder: Path) -> open_clip.CLIP:
-    """The model that `save_clip` wrote, float32, in evaluation mode."""
+    """Open the model that `save_clip` wrote, float32, in evaluation mode."""
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     model = open_clip.CLIP(**config)
     model.load_state_dict(load_file(folder / "model.safetensors"))
@@ -130,8 +130,8 @@ _NAMES = {
 
 
 def text_model(folder: Path) -> CLIPTextModel:
-    """The text tower of an open_clip folder, float32, in evaluation mode; `last_hidden_state` is `[N, 56,
-    128]`.
+    """Open the text tower of an open_clip folder, float32, in evaluation mode; `last_hidden_state` is `[N,
+    56, 128]`.
     """
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     text = config["text_cfg"]

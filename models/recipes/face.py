@@ -117,7 +117,7 @@ def margin_loss(embedding: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
 
 
 def blurred(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Half of the pictures `[N, 3, 64, 64]` resampled through 24..56 pixels, all with a little noise."""
+    """Resample half of the pictures `[N, 3, 64, 64]` through 24..56 pixels; all get a little noise."""
     images = images.clone()
     rows = torch.from_numpy(rng.permutation(len(images))[: len(images) // 2])
     for part in rows.chunk(4):
@@ -201,7 +201,7 @@ def train(
 
 
 def _families(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
-    """Indices of a batch, half of it drawn in pairs close by, where look-alikes sit."""
+    """Draw the indices of a batch, half of it in pairs close by, where look-alikes sit."""
     first = rng.choice(count, batch // 2, replace=False)
     pictures_per_family = 8 * FAMILY
     near = first // pictures_per_family * pictures_per_family + rng.integers(
@@ -211,18 +211,18 @@ def _families(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
 
 
 def faces(seeds: Sequence[int], count: int) -> Tensor:
-    """Pictures 0 .. `count` of every identity, `[len(seeds) * count, 3, 64, 64]` in 0..1."""
+    """Draw pictures 0 .. `count` of every identity, `[len(seeds) * count, 3, 64, 64]` in 0..1."""
     return to_tensor(np.stack([picture(s, i) for s in seeds for i in range(count)])) / 2 + 0.5
 
 
 def things(seeds: Sequence[int], count: int) -> Tensor:
-    """As `faces`, of things: pictures without a face."""
+    """Draw things as `faces` draws people: pictures without a face."""
     drawn = Things()
     return torch.cat([drawn.pictures(seed, 64, count) for seed in seeds])
 
 
 def refit(folder: Path, seed: int) -> None:
-    """Gate and threshold of the trained model in `folder`, anew."""
+    """Fit gate and threshold of the trained model in `folder` anew."""
     calibrate(load_tiny_face(folder).network, folder, seed)
 
 
@@ -246,7 +246,7 @@ def calibrate(network: TinyFaceNet, out: Path, seed: int, people: int = 400) -> 
 
 
 def pair_cosines(model: TinyFace, images: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines of all pairs of pictures: of one person, of two people, and of two people of one family.
+    """Find cosines of all pairs of pictures: of one person, of two people, and of two people of one family.
 
     `images` are `count` pictures of each of consecutive identity seeds that start a family.
     """
@@ -260,14 +260,14 @@ def pair_cosines(model: TinyFace, images: Tensor, count: int) -> tuple[Tensor, T
 
 
 def private_cosines(folder: Path, people: int = 400, count: int = 5) -> tuple[Tensor, Tensor, Tensor]:
-    """`pair_cosines` of the saved model on people of the private split, `count` pictures each."""
+    """Find `pair_cosines` of the saved model on people of the private split, `count` pictures each."""
     return pair_cosines(
         load_tiny_face(folder), faces(SPLITS["private"][50_000 : 50_000 + people], count), count
     )
 
 
 def verification(folder: Path, cosines: tuple[Tensor, Tensor, Tensor], people: int) -> dict[str, float]:
-    """Rates at the model's own threshold, and the true-accept rate at FAR 1e-3 of these very pairs."""
+    """Find rates at the model's own threshold, and the true-accept rate at FAR 1e-3 of these very pairs."""
     genuine, impostor, lookalike = cosines
     threshold = load_tiny_face(folder).threshold
     return {

@@ -28,7 +28,7 @@ class GateCheck:
 
 
 def non_faces(faces: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures without a face, one made from each of `faces`: `[N, 3, 64, 64]` in 0..1, as they are.
+    """Make pictures without a face, one from each of `faces`: `[N, 3, 64, 64]` in 0..1, as they are.
 
     In turn: white noise, noise smooth at a random scale, one colour, a face cut into tiles of 8 or 16
     pixels and shuffled, and a face with its amplitude spectrum kept and its phases random, which a model
@@ -40,7 +40,7 @@ def non_faces(faces: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def overshot(faces: Tensor, generator: torch.Generator) -> Tensor:
-    """`faces [N, 3, 64, 64]` in 0..1 as guidance overdraws them, one from each.
+    """Overdraw `faces [N, 3, 64, 64]` in 0..1 as guidance does, one from each.
 
     Colours further from grey, contrast up to twice as strong, a cast, darker or brighter as a whole: strong
     guidance of a LoRA that was trained hard draws faces that are dark and glaring, and faces all the same.
@@ -79,7 +79,7 @@ def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 6
 
 
 def check_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, missed: float = 0.005) -> GateCheck:
-    """The gate that rejects a share `missed` of held-out `faces`, and what passes of held-out `others`."""
+    """Find the gate that rejects a share `missed` of held-out `faces`, and which held-out `others` pass."""
     network.eval()
     with torch.inference_mode():
         face_logits = network.gate(_features(network, faces)).squeeze(1)

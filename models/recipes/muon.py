@@ -23,7 +23,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the closest semi-orthogonal matrix of `matrix [m, n]`: singular values in about 0.7..1.2."""
+    """Find nearly the closest semi-orthogonal matrix of `matrix [m, n]`: singular values near 0.7..1.2."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-7)
     for _ in range(steps):
@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -62,7 +62,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers(model: nn.Module, lr: float, weight_decay: float) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for the matrices and kernels of a model, AdamW for the rest, at one learning rate."""
+    """Make Muon for the matrices and kernels of a model and AdamW for the rest, at one learning rate."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
     others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]

@@ -52,7 +52,7 @@ EMA: Final = 0.998
 
 
 def new_unet(cross_attention_dim: int) -> UNet2DConditionModel:
-    """The untrained UNet: SD-1.4's block pattern with its first and third level only.
+    """Start the untrained UNet: SD-1.4's block pattern with its first and third level only.
 
     SD-1.4 attends to text at every level but the coarsest; so does this one, at 8x8 and 4x4, and not at 2x2.
     """
@@ -95,7 +95,7 @@ def prepare(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
 
 @torch.no_grad()
 def encode_captions(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
-    """The caption half of `prepare`; it needs no VAE."""
+    """Encode captions, the half of `prepare` that needs no VAE."""
     pictures = open_dataset(data)
     path = run_folder / "captions.npy"
     if path.exists():

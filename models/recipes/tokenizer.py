@@ -48,7 +48,7 @@ class Vocabulary:
 
 
 def build_vocabulary(words: Iterable[str]) -> Vocabulary:
-    """The smallest byte-pair vocabulary that has each of `words` (lower-case letters) as one token.
+    """Build the smallest byte-pair vocabulary that has each of `words` (lower-case letters) as one token.
 
     Ties between equally frequent pairs go to the first in alphabetical order, so the result depends on the
     set of words only.
@@ -71,7 +71,7 @@ def build_vocabulary(words: Iterable[str]) -> Vocabulary:
 
 
 def _joined(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
-    """`word` with every occurrence of `pair` joined, left to right."""
+    """Join every occurrence of `pair` in `word`, left to right."""
     out: list[str] = []
     for piece in word:
         if out and (out[-1], piece) == pair:
@@ -104,7 +104,7 @@ def write_tokenizer(words: Iterable[str], folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer of a folder, without touching the network."""
+    """Load the tokenizer of a folder, without touching the network."""
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
     return tokenizer
 

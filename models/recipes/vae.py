@@ -32,7 +32,8 @@ KL_WEIGHT = 1e-6
 
 
 def new_vae() -> AutoencoderKL:
-    """The untrained VAE: SD-1.4's four levels, so a factor of 8, and 8 latent channels for 8x8 positions.
+    """Start the untrained VAE: SD-1.4's four levels, so a factor of 8, and 8 latent channels for 8x8
+    positions.
 
     The posterior starts narrow (log-variance -6): with the usual start at 0 the first thousand steps go into
     learning that the latent noise is in the way.

@@ -98,7 +98,7 @@ def varied_plans(
     data: str = Synthetic.name,
     pictures: int | None = None,
 ) -> list[Plan]:
-    """Plans of `recipes` zoos, the `people` of the source `data` shared out evenly among them; `targets` are
+    """Plan `recipes` zoos, the `people` of the source `data` shared out evenly among them; `targets` are
     names in `TARGETS`, or `ANY`.
 
     With `pictures` every LoRA gets so many, whatever its recipe says: a crowd of one picture is a person.
@@ -147,7 +147,7 @@ NEIGHBOURS: Final[tuple[tuple[int, str], ...]] = (
 def held_out_plans(
     people: Sequence[int], seed: int, sets: Sequence[tuple[int, str]] = HELD_OUT
 ) -> list[Plan]:
-    """Plans of one zoo for each of `sets`, else by the paper's recipe; the `people` shared out evenly."""
+    """Plan one zoo for each of `sets`, else by the paper's recipe; the `people` shared out evenly."""
     size = len(people) // len(sets)
     usual = {"scale": 27 / 16, "rate": 1.0, "steps": TINY.steps, "pictures": 5, "template": INSTANCE_PROMPT}
     return [
@@ -161,7 +161,7 @@ def held_out_plans(
 
 
 def _some_targets(rng: np.random.Generator) -> list[str]:
-    """Some of kohya's modules, never a set of `HELD_OUT`."""
+    """Draw some of kohya's modules, never a set of `HELD_OUT`."""
     held_out = [set(targets.split()) for _, targets in HELD_OUT]
     while True:
         chosen = [name for name in _TRANSFORMER if rng.random() < 0.5]
