@@ -1,6 +1,7 @@
 """The loop that makes the pictures."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ PLAN = Plan((3, 4, 5), Sampling(3, 2.0))
 LONG = Plan(tuple(range(14)), Sampling(1, 2.0))
 
 
-def pictures(plan, lora, base, aims, on_step=lambda _done, _total: None):
+def pictures(plan, lora, base, aims, on_step=lambda _done, _total, _stage: None):
     return list(plan.reconstruct(lora, base, aims, on_step))
 
 
@@ -74,11 +75,19 @@ def test_an_aim_stops_when_it_is_settled_and_a_scan_when_it_has_enough(aims) -> 
     assert seen == [("a", 8), ("a", 12), ("b", 8)]
     assert [len(found.seeds) for found in whole] == [14, 8]
     assert [len(found.scrambled) for found in whole] == [14, 8]
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[int, int, str]] = []
+    list(LONG.reconstruct(lora, base, aims, lambda *s: steps.append(s), settled))
+    # What is not needed leaves the total: the count never jumps by more than a batch.
+    assert steps[-1][:2] == (42 + 24, 42 + 24)
+    assert {total for _, total, _ in steps} == {84, 66}
+    assert [stage for _, _, stage in steps] == sorted(stage for _, _, stage in steps)
+    assert max(after - before for (before, *_), (after, *_) in pairwise(steps)) <= 14
+    steps.clear()
     short = list(LONG.reconstruct(lora, base, aims, lambda *s: steps.append(s), enough=lambda: True))
     assert [found.aim.attack for found in short] == ["a"]
     assert torch.equal(short[0].tuned, whole[0].tuned)
-    assert steps[-1] == (84, 84) and steps == sorted(steps)
+    assert steps[-1][:2] == (42, 42) and [done for done, *_ in steps] == sorted(done for done, *_ in steps)
+    assert {stage for _, _, stage in steps} == {"attack a"}
     fixed = dataclasses.replace(LONG, sequential=False)
     both = list(fixed.reconstruct(lora, base, aims, lambda *_: None, lambda _: True, lambda: True))
     assert [len(found.seeds) for found in both] == [14, 14]
@@ -134,7 +143,7 @@ def test_a_lora_for_another_base_is_refused(aims) -> None:
 def test_progress_goes_from_nothing_to_all(aims, monkeypatch) -> None:
     monkeypatch.setattr(Plan, "pictures_a_pass", staticmethod(lambda _base: 2))
     steps: list[tuple[int, int]] = []
-    pictures(PLAN, random_lora(), tiny_base(), aims, lambda done, total: steps.append((done, total)))
+    pictures(PLAN, random_lora(), tiny_base(), aims, lambda done, total, _: steps.append((done, total)))
     assert (steps[0], steps[-1]) == ((0, 18), (18, 18))
     assert steps == sorted(steps)
 

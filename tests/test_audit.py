@@ -66,7 +66,7 @@ class FakePlan:
         return self.evaluations(len(aims) * len(self.seeds), 0)
 
     def reconstruct(self, lora, base, aims, on_step, settled, enough):  # noqa: ARG002
-        on_step(0, 1)
+        on_step(0, 1, "attack a")
         base_pictures = torch.eye(8)[:, :3, None, None].expand(-1, -1, 8, 8) + torch.rand(8, 3, 1, 1)
         scrambled = base_pictures if self.scrambled is None else self.scrambled
         for aim in aims:
@@ -195,7 +195,7 @@ def test_other_errors_pass(error) -> None:
 
 def test_without_a_face_model_the_pictures_are_kept_and_nothing_is_clean() -> None:
     kept: list[Reconstruction] = []
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[int, int, str]] = []
     report = audit(
         scorers=None,
         gaps=(Gap("face model", "no network"),),
@@ -203,7 +203,7 @@ def test_without_a_face_model_the_pictures_are_kept_and_nothing_is_clean() -> No
         on_step=lambda *step: steps.append(step),
     )
     assert [found.aim.attack for found in kept] == ["a"]
-    assert steps == [(0, 1)]
+    assert steps == [(0, 0, "attack a: looking for what to draw"), (0, 1, "attack a")]
     assert (report.findings, report.scores) == ((), ())
     assert report.verdict.level is Severity.INCONCLUSIVE
     assert exit_code(report) == Exit.INCOMPLETE

@@ -66,7 +66,7 @@ class Plan:
         lora: LoRA,
         base: Base,
         aims: Sequence[Aim],
-        on_step: Callable[[int, int], None],
+        on_step: Callable[[int, int, str], None],
         settled: Callable[[Reconstruction], bool] = lambda _found: False,
         enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[Reconstruction]:
@@ -76,15 +76,16 @@ class Plan:
         the LoRA neither guidance nor strength matters: an aim takes those pictures from the one before if
         that has its embedding. `settled` is asked at every look whether an aim needs no more pictures,
         `enough` after every aim whether the others are not needed; neither is if the plan is not
-        `sequential`. `on_step` hears how many pictures are done or not needed, of how many. Raises
-        `NotScannable` if the LoRA does not fit the base.
+        `sequential`. `on_step` hears how many pictures are done, how many there are to be as far as is known,
+        and which attack makes them. Raises `NotScannable` if the LoRA does not fit the base.
         """
         terms = base.with_lora(lora).terms
         full: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
         size, each = self.pictures_a_pass(base), len(full) * len(self.seeds)
-        total, none = len(aims) * each, torch.zeros(0, 3, base.image_size, base.image_size)
+        done, total = 0, len(aims) * each
+        none = torch.zeros(0, 3, base.image_size, base.image_size)
         found: Reconstruction | None = None
-        for number, aim in enumerate(aims):
+        for aim in aims:
             made = found.base if found and torch.equal(found.aim.embedding, aim.embedding) else none
             models = [base.with_lora(group, aim.strength) for group in full]
             found, start = Reconstruction(aim, (), none, none, none), 0
@@ -95,7 +96,8 @@ class Plan:
                     before = made[start : start + len(seeds)]
                     shared = len(seeds) if len(before) == len(seeds) else 0
                     for model in models:
-                        on_step(number * each + len(models) * start + len(parts) * len(seeds), total)
+                        made_now = len(models) * start + len(parts) * len(seeds)
+                        on_step(done + made_now, total, f"attack {aim.attack}")
                         if shared and not model.loras:
                             parts.append(before)
                             continue
@@ -104,10 +106,11 @@ class Plan:
                     found, start = _extended(found, seeds, parts, shared), start + len(seeds)
                 if self.sequential and look < len(self.seeds) and settled(found):
                     break
-            on_step((number + 1) * each, total)
+            done, total = done + len(models) * start, total - each + len(models) * start
+            on_step(done, total, f"attack {aim.attack}")
             yield found
             if self.sequential and enough():
-                on_step(total, total)
+                on_step(done, done, f"attack {aim.attack}")
                 return
 
     @staticmethod

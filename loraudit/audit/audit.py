@@ -42,17 +42,17 @@ def audit_lora(
     setup: Setup,
     plan: Plan,
     keep: Callable[[Reconstruction], None] = lambda _found: None,
-    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+    on_step: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
 ) -> Report:
     """Attack `lora` with all that `setup` holds, as far as `plan` goes, and report what came back.
 
     Without scorers the pictures are made but not judged. `keep` receives the pictures, `on_step` the number
-    of pictures done, and of how many. Raises `NotScannable` if the LoRA does not fit the base.
+    of pictures done, of how many, and what runs now; it is 0 of 0 before the first. Raises `NotScannable` if the LoRA does not fit the base.
     """
     base, scorers, policy = setup.base, setup.scorers, Policy()
 
     # 1. Each attack aims: embeddings at which the model may draw whom it was tuned on.
-    aims, missed = _aims(lora, setup)
+    aims, missed = _aims(lora, setup, on_step)
     aims = plan.in_order(aims)
     null, calibration = setup.null(lora, aims, plan)
 
@@ -110,11 +110,12 @@ def audit_lora(
     )
 
 
-def _aims(lora: LoRA, setup: Setup) -> tuple[list[Aim], list[Gap]]:
+def _aims(lora: LoRA, setup: Setup, on_step: Callable[[int, int, str], None]) -> tuple[list[Aim], list[Gap]]:
     """Aim with every attack; one that cannot read this LoRA is a gap."""
     aims: list[Aim] = []
     missed: list[Gap] = []
     for attack in setup.attacks:
+        on_step(0, 0, f"attack {attack.name}: looking for what to draw")
         try:
             aims += attack.aims(lora, setup.base)
         except LorauditError as error:

@@ -28,11 +28,11 @@ class Auditor:
         self,
         request: Request,
         say: Callable[[str], None] = lambda _line: None,
-        on_step: Callable[[int, int], None] = lambda _done, _total: None,
+        on_step: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
     ) -> None:
         """Read the reference photos and make the folder for pictures.
 
-        `say` hears what is going on, `on_step` how many pictures are done, and of how many. Raises
+        `say` hears what is going on, `on_step` how many pictures are done, of how many, and what runs. Raises
         `LorauditError` if a photo cannot be read or the folder cannot be made.
         """
         self._request, self._say, self._on_step = request, say, on_step

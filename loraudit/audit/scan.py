@@ -54,12 +54,12 @@ def scan(
     targets: Sequence[str],
     request: Request,
     say: Callable[[str], None] = lambda _line: None,
-    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+    on_step: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
 ) -> list[Scanned]:
     """Audit every target, in order, and every LoRA in those that are folders.
 
-    `say` hears what is going on; `on_step` how many pictures of one LoRA are done or, where there are none,
-    how many of several LoRAs.
+    `say` hears what is going on; `on_step` how many pictures of one LoRA are done of how many, or, where
+    there are none, how many of several LoRAs, and what runs now.
 
     Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
     reference photos, a folder for pictures that is not empty, a single target that does not exist; or if
@@ -74,7 +74,7 @@ def scan(
     digits = max(2, len(str(len(items))))
     for number, (shown, target) in enumerate(_timed(items, made), 1):
         if len(items) > 1 and request.depth != "attack":
-            on_step(number, len(items))
+            on_step(number, len(items), "reading")
         name, words = Target(shown), None
         found.append(target)
         try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from loraudit.cli.choices import NoProgressOption, QuietOption, TextOrJson, check_encoder
+from loraudit.cli.choices import NoProgressOption, QuietOption, TextOrJson, check_calibration, check_encoder
 from loraudit.cli.console import emit, say
 from loraudit.cli.progress import progress, resumable
 from loraudit.cli.quick import QuickCommand, QuickGroup, examples
@@ -144,6 +144,7 @@ def verdict(
 ) -> None:
     """Measure ROC, levels and false alarms of the verdict."""
     check_encoder(encoder)
+    check_calibration(calibration)
     from loraudit.bench.verdict import VerdictBench, bench_verdict
     from loraudit.bench.verdict_tables import verdict_columns
 

@@ -32,6 +32,7 @@ __all__ = [
     "ReportFormat",
     "TextOrJson",
     "check_base",
+    "check_calibration",
     "check_encoder",
     "given",
     "training_module",
@@ -152,13 +153,20 @@ def check_base(name: str) -> None:
 
 def check_encoder(name: str) -> None:
     """Raise `LorauditError` unless `name` is a folder, here or in the models that ship."""
+    _check_folder(name, "encoder", "give the folder that 'loraudit train-encoder' wrote")
+
+
+def check_calibration(name: str) -> None:
+    """Raise `LorauditError` unless `name` is a folder, here or in the models that ship."""
+    _check_folder(name, "calibration", "give the folder that 'loraudit calibrate' wrote")
+
+
+def _check_folder(name: str, what: str, hint: str) -> None:
     from loraudit.cards import models_dir
     from loraudit.text import clean
 
     if not Path(name).is_dir() and not (models_dir() / name).is_dir():
-        raise LorauditError(
-            f"there is no encoder {clean(name, 300)}", "give the folder that 'loraudit train-encoder' wrote"
-        )
+        raise LorauditError(f"there is no {what} {clean(name, 300)}", hint)
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def _suggest(error: Exception) -> None:
 
 
 def _did_you_mean(near: Sequence[str]) -> str:
-    return f"Did you mean {' or '.join(near)}?"
+    return f"Did you mean {near[0]}?"
 
 
 @cache
