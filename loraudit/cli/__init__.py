@@ -4,11 +4,13 @@ A command's module is loaded when the command is used, and loads torch only insi
 reports goes to stdout or `-o`, everything else to stderr.
 """
 
-import atexit
-import gc
 import os
+from typing import Final
 
-__all__ = ["main"]
+__all__ = ["COMPLETING", "main"]
+
+COMPLETING: Final = "_LORAUDIT_COMPLETE"
+"""The variable by which the script of a shell says that it asks for completions."""
 
 
 def main() -> None:
@@ -18,10 +20,8 @@ def main() -> None:
     from loraudit.cli.failures import in_one_line
 
     talk()
-    if "_LORAUDIT_COMPLETE" in os.environ:
+    if COMPLETING in os.environ:
         from loraudit.cli.completion import prepare
 
         prepare()
-    # As it ends the interpreter looks for garbage among all there is, for a tenth of a short command's time.
-    atexit.register(gc.freeze)
     in_one_line(lambda: app(prog_name="loraudit"))

@@ -6,13 +6,12 @@ from typing import Annotated, Final
 
 import typer
 
+from loraudit.cli import COMPLETING
 from loraudit.cli.console import emit
 
-__all__ = ["ASKED", "completion", "prepare"]
+__all__ = ["completion", "prepare"]
 
 EXAMPLES: Final = ('eval "$(loraudit completion bash)"', "loraudit completion fish | source")
-ASKED: Final = "_LORAUDIT_COMPLETE"
-"""The variable by which the script says that it asks."""
 
 
 class Shell(StrEnum):
@@ -31,7 +30,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Shell that will run 
     """
     from typer._completion_shared import get_completion_script
 
-    script = get_completion_script(prog_name="loraudit", complete_var=ASKED, shell=shell.value)
+    script = get_completion_script(prog_name="loraudit", complete_var=COMPLETING, shell=shell.value)
     emit(f"{script}\n", None)
 
 

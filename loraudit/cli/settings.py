@@ -5,7 +5,6 @@ with a LoRA must not decide how the LoRA is judged. What a scan writes or reveal
 either.
 """
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +25,6 @@ SAID_EACH_TIME: Final = frozenset({"help", "reveal", "example"})
 NOT_FOR_A_PROJECT: Final = frozenset({"isolated", "output", "save-images"})
 """Options that only a project cannot set: it may be a stranger's, and these say where a scan writes."""
 _MOST: Final = 1_000_000
-_OURS: Final = re.compile(rb"tool\W{1,9}loraudit|^[ \t]*\[?[ \t]*[\"']?tool[\"']?[ \t]*[\]=]", re.MULTILINE)
-"""`[tool.loraudit]`, or a table `tool` that may hold it, however they are spelt."""
 
 
 class SettingsCommand(QuickCommand):
@@ -98,8 +95,8 @@ def project_settings(known: Collection[str]) -> dict[str, Any]:
     if not path.exists():
         return {}
     data = read_bounded(path, "the file", _MOST)
-    if b"loraudit" not in data or not _OURS.search(data):
-        # Whatever else is wrong with it is not ours to say, and most projects need not wait for a parser.
+    if b"loraudit" not in data:
+        # Whatever is wrong with a project that has nothing to do with us is not ours to say.
         return {}
     import tomllib
 
