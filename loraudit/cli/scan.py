@@ -227,7 +227,7 @@ def scan(
         save_images=save_images,
         sheet=("clear" if reveal else "pixelated") if any(one.format == "html" for one in outputs) else None,
     )
-    with progress("reconstructing" if depth is Depth.attack else "reading") as on_step:
+    with progress("loading the base model" if depth is Depth.attack else "reading") as on_step:
         scanned = scan_targets(targets, request, say, on_step)
     if gate is not None:
         scanned = [replace(one, report=gate.mark(one.report, one.files)) for one in scanned]
