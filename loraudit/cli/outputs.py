@@ -1,4 +1,4 @@
-"""Where reports go: what each `-o` asks for, checked before the work and written whole after it."""
+"""The places of reports: each `-o` is checked before the work and written whole after it."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ class Output:
 
 
 def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> tuple[Output, ...]:  # noqa: A002
-    """What `-o` asks for: `FORMAT=FILE` is one more document, a plain `FILE` the one of `format`.
+    """Read every `-o`: `FORMAT=FILE` is one more document, a plain `FILE` takes the one of `format`.
 
     Without a plain one, the document of `format` goes to stdout. Raises `LorauditError` if a file cannot be
     written, is named twice, or is one of the `targets`.
@@ -36,7 +36,7 @@ def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> t
     plain = [path for name, path in named if name is None]
     if len(plain) > 1:
         raise LorauditError(
-            "-o names two files for one report", "say of what format the others are: -o json=FILE"
+            "-o names two files for one report", "name the format of each further file: -o json=FILE"
         )
     outputs = [Output(format, plain[0] if plain else None)]
     outputs += [Output(name, path) for name, path in named if name is not None]
@@ -69,7 +69,7 @@ def write_reports(reports: Sequence[Report], outputs: Sequence[Output], reveal: 
 
 
 def _parse(word: str) -> tuple[str | None, Path]:
-    """The format, None if it is not said, and the file."""
+    """Split `word` into the format, None if it is not said, and the file."""
     name, equals, file = word.partition("=")
     if not equals or "/" in name or os.sep in name:
         return None, Path(word)
@@ -84,10 +84,11 @@ def _parse(word: str) -> tuple[str | None, Path]:
 
 
 def _check(path: Path, targets: Sequence[str]) -> None:
-    """Say now, and not after the work, that `path` cannot be or must not be written."""
+    """Raise `LorauditError` now, before the work, if `path` cannot or must not be written."""
     if path.suffix.lower() == ".safetensors" or any(_same(path, target) for target in targets):
         raise LorauditError(
-            f"{clean(str(path), 300)} is no place for a report", "choose another path with -o"
+            f"{clean(str(path), 300)} is no place for a report",
+            "it is or could be a LoRA; choose another path with -o",
         )
     check_writable(path)
 

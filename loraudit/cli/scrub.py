@@ -43,6 +43,7 @@ def scrub_text(scrubbed: Scrubbed, output: Path, left: Sequence[Finding], *, wid
 
     name = clean(output.name)
     table = Table.grid(padding=(0, 2))
+    table.add_column(max_width=42)
     for item in scrubbed.removed:
         part = "in part, of" if item.in_part else " " * 11
         key = Text(f"  {item.key}", overflow="fold")
