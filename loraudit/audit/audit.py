@@ -47,7 +47,8 @@ def audit_lora(
     """Attack `lora` with all that `setup` holds, as far as `plan` goes, and report what came back.
 
     Without scorers the pictures are made but not judged. `keep` receives the pictures, `on_step` the number
-    of pictures done, of how many, and what runs now; it is 0 of 0 before the first. Raises `NotScannable` if the LoRA does not fit the base.
+    of pictures done, of how many (0 as long as nobody knows) and what runs. Raises `NotScannable` if the
+    LoRA does not fit the base.
     """
     base, scorers, policy = setup.base, setup.scorers, Policy()
 

@@ -10,7 +10,9 @@ from loraudit.cli.choices import (
     BaseOption,
     DeviceOption,
     Layout,
+    NoProgressOption,
     OfflineOption,
+    QuietOption,
     check_base,
     given,
     training_module,
@@ -77,6 +79,8 @@ def finetune(
     ] = 0,
     device: DeviceOption = None,
     offline: OfflineOption = False,
+    _quiet: QuietOption = False,
+    _no_progress: NoProgressOption = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a LoRA that exists.")] = False,
 ) -> None:
     """Train a LoRA on pictures of one person (DreamBooth).

@@ -7,7 +7,16 @@ from typing import Annotated, Final
 
 import typer
 
-from loraudit.cli.choices import BaseOption, DeviceOption, OfflineOption, check_base, given, training_module
+from loraudit.cli.choices import (
+    BaseOption,
+    DeviceOption,
+    NoProgressOption,
+    OfflineOption,
+    QuietOption,
+    check_base,
+    given,
+    training_module,
+)
 from loraudit.cli.console import say
 from loraudit.cli.progress import progress, resumable
 from loraudit.text import clean
@@ -123,6 +132,8 @@ def train_encoder(
     ] = 0,
     device: DeviceOption = None,
     offline: OfflineOption = False,
+    _quiet: QuietOption = False,
+    _no_progress: NoProgressOption = False,
 ) -> None:
     """Train the encoder that reads a person out of a LoRA.
 
