@@ -1,6 +1,6 @@
 """What training an encoder for SD-1.4 takes: counted at full size, measured on the base that ships.
 
-    python benchmarks/training_cost.py [--rounds N]
+    python -m benchmarks.training_cost [--rounds N]
 
 Operations (a multiply-add is two), forward and backward, and what the backward pass keeps are counted on
 tensors without memory, so that no GPU and no weights are needed. Time on a GPU is the count over a rate that
