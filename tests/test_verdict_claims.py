@@ -295,6 +295,11 @@ def test_confidence_holds_chance_to_its_threshold_exactly():
     for strong_alpha, trust in ((CHANCE * 3, "medium"), (CHANCE * 3 - BIT, "low")):
         policy = dataclasses.replace(POLICY, strong_alpha=strong_alpha)
         assert judge([FIVE], policy, None, 3)[0].confidence.value == trust
+    # Calibrated, the chance is of one attack, and with the place among controls makes it high.
+    rare = Null((8,), (0.0,) * 99)
+    for strong_alpha, trust in ((CHANCE, "high"), (CHANCE - BIT, "medium")):
+        policy = dataclasses.replace(POLICY, strong_alpha=strong_alpha)
+        assert judge([FIVE], policy, rare, 3)[0].confidence.value == trust
     for high_p, trust in ((P, "medium"), (P - BIT, "low")):
         policy = dataclasses.replace(POLICY, high_p=high_p, medium_p=0.2, low_p=0.2)
         assert judge([FIVE], policy, NULL)[0].confidence.value == trust
@@ -330,6 +335,8 @@ def test_the_numbers_are_those_of_the_claim_and_of_its_weaker_test():
     assert "1 in 1000 strangers" in finding.detail and "scrambled copy: 3 of 28" in finding.detail
     (finding,) = judge([FIVE], POLICY, NULL)
     assert finding.numbers["calibrated_p"] == P and "9 of 99" in finding.detail
+    many = judge([FIVE], POLICY, Null((8,), (0.0,) * 39 + (1.0,) * 60))[0]
+    assert "60 of 99" in many.detail
     assert "attacks" in finding.numbers and "Faces found" not in finding.detail
 
 

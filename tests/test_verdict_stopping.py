@@ -93,7 +93,7 @@ def least(most, reached):
 
 @pytest.mark.parametrize("most", [4, 6, 8])
 @pytest.mark.parametrize("planned", [1, 4, 500])
-@pytest.mark.parametrize("alpha", [0.05, 0.5])
+@pytest.mark.parametrize("alpha", [0.05, 0.5, math.comb(12, 4) / math.comb(16, 8)])
 def test_below_the_fewest_no_level_can_be_reached(most, planned, alpha):
     """By the exact test against controls that match nothing, and by the lowest share."""
     policy = dataclasses.replace(POLICY, alpha=alpha)
@@ -125,7 +125,7 @@ def test_the_lowest_share_counts_where_chance_does_not():
     assert stopping._fewest(8, 1, dataclasses.replace(policy, low_agreement=2.0), None) == 8
 
 
-@pytest.mark.parametrize("most", [8, 16])
+@pytest.mark.parametrize("most", [2, 3, 4, 8, 16])
 @pytest.mark.parametrize("highest", [0.0, 0.3, 0.31, 0.6, 1.0])
 def test_from_the_fewest_high_on_shares_make_it_high(most, highest):
     null = Null((8, 16), (0.0,) * 97 + (highest,) * 2)
@@ -139,14 +139,17 @@ def test_from_the_fewest_high_on_shares_make_it_high(most, highest):
             assert high is (k >= fewest) or (k == fewest == most)
 
 
-@pytest.mark.parametrize(("bar", "more"), [(0.05, 4), (0.1, 8), (0.2, 8), (-0.05, 1)])
-def test_the_mean_of_all_passes_as_often_as_students_prediction_says(bar, more):
+@pytest.mark.parametrize(
+    ("count", "bar", "more"),
+    [(8, 0.05, 4), (8, 0.1, 8), (8, 0.2, 8), (8, -0.05, 1), (3, 0.15, 4), (3, 0.3, 8)],
+)
+def test_the_mean_of_all_passes_as_often_as_students_prediction_says(count, bar, more):
     """Draws from the predictive distribution: a variance, a mean, and so many new pictures."""
-    rng, n, draws = np.random.default_rng(3), len(FAR), 400_000
-    spread = np.sqrt((n - 1) * np.var(FAR, ddof=1) / rng.chisquare(n - 1, draws))
-    mean = rng.normal(np.mean(FAR), spread / math.sqrt(n))
-    whole = (np.sum(FAR) + more * rng.normal(mean, spread / math.sqrt(more))) / (n + more)
-    assert stopping._mean_passes(FAR, bar, more) == pytest.approx((whole > bar).mean(), abs=0.004)
+    rng, cosines, n, draws = np.random.default_rng(3), FAR[:count], count, 400_000
+    spread = np.sqrt((n - 1) * np.var(cosines, ddof=1) / rng.chisquare(n - 1, draws))
+    mean = rng.normal(np.mean(cosines), spread / math.sqrt(n))
+    whole = (np.sum(cosines) + more * rng.normal(mean, spread / math.sqrt(more))) / (n + more)
+    assert stopping._mean_passes(cosines, bar, more) == pytest.approx((whole > bar).mean(), abs=0.003)
 
 
 def test_cosines_that_are_all_the_same_have_a_spread():
@@ -233,7 +236,7 @@ def test_what_is_found_early_is_beyond_a_stricter_chance(monkeypatch):
     p = agreement_test(evidence).p_value
     monkeypatch.setattr(stopping, "ERROR", 0.5)
     for planned in (1, 3):
-        for alpha, found in ((p * planned + 1e-12, True), (p * planned - 1e-12, False)):
+        for alpha, found in ((p * planned, True), (p * planned - 1e-12, False)):
             monkeypatch.setattr(stopping, "EARLY_ALPHA", alpha)
             assert settled(evidence, 16, planned, POLICY) is found
             # Calibrated, the chance is of one attack.
@@ -325,6 +328,19 @@ def test_critical_early_is_held_to_a_stricter_interval(monkeypatch):
     # Above the controls at that strictness, too: three of eight are below 0.456, four are not.
     assert [done(8, base) for base in (0, 3, 4)] == [True, True, False]
     assert not done(2), "high is not the highest with photos"
+
+
+def test_critical_early_is_critical_among_other_people_too(monkeypatch):
+    """Two of 99 others are as alike: medium, however surely the pictures pass."""
+    monkeypatch.setattr(stopping, "ERROR", 0.999)
+    evidence = strangers_to([0] * 8, CLOSE, 0.0)
+    for others, done in ((0, True), (2, False)):
+        null = Null((8, 16), (0.0,) * 99, likeness=(0.0,) * (99 - others) + (0.6,) * others)
+        assert settled(evidence, 16, 1, POLICY, null) is done
+
+
+def test_the_bounds_of_an_early_end():
+    assert (stopping.ERROR, stopping.EARLY_ALPHA) == (0.05, 0.001)
 
 
 def test_looks_are_four_apart_from_eight_on():

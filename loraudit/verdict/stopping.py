@@ -171,7 +171,7 @@ def _more(claim: Claim, most: int, fewest: int) -> float:
 def _fewest(most: int, planned: int, policy: Policy, null: Null | None) -> int:
     """Pictures of one person among `most` below which no level is reached, whatever the controls show."""
     lowest = policy.low_agreement
-    if null is not None and conformal_p(0.0, null.agreement) > policy.low_p:
+    if null is not None:
         # The score that a share `low_p` of the controls reaches; less is no finding.
         lowest = max(lowest, quantile(null.agreement, 1 - policy.low_p))
     times = planned if null is None else 1
