@@ -64,12 +64,12 @@ class BaseCard:
     """Weight of guidance, `w`; 1 means none."""
     recipe: str
     """Recipe of fine-tuning, `tiny` or `paper`."""
-    calibration: Path | None = None
-    """Folder of what control LoRAs score on it; None where nothing was measured."""
-    decoys: Path | None = None
-    """Folder of other people's photos for it; None where there are none."""
-    encoders: Mapping[str, Path] = field(default_factory=dict)
-    """Attack -> folder of the encoder that ships for it."""
+    calibration: str | None = None
+    """Folder in `models/` of what control LoRAs score on it; None where nothing was measured."""
+    decoys: str | None = None
+    """Folder in `models/` of other people's photos for it; None where there are none."""
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    """Attack -> folder in `models/` of the encoder that ships for it."""
 
     @property
     def folder(self) -> Path | None:
@@ -111,9 +111,9 @@ def base_card(name: str) -> BaseCard:
         steps=row["steps"],
         guidance=row["guidance"],
         recipe=row["recipe"],
-        calibration=_folder(row.get("calibration")),
-        decoys=_folder(row.get("decoys")),
-        encoders={attack: models_dir() / folder for attack, folder in row.get("encoders", {}).items()},
+        calibration=row.get("calibration"),
+        decoys=row.get("decoys"),
+        encoders=row.get("encoders", {}),
     )
 
 
@@ -126,10 +126,6 @@ def card_like(image_size: int) -> BaseCard:
     cards = [base_card(name) for name in base_names()]
     nearest = min(cards, key=lambda card: max(card.image_size / image_size, image_size / card.image_size))
     return replace(nearest, calibration=None, decoys=None, encoders={})
-
-
-def _folder(name: str | None) -> Path | None:
-    return None if name is None else models_dir() / name
 
 
 def artefact(name: str) -> Path:

@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 from loraudit.errors import NotScannable
 
-__all__ = ["JsonObject", "clean", "decode", "parse_json", "plain", "twice"]
-
+__all__ = ["JsonObject", "clean", "decode", "parse_json", "twice"]
 
 # Controls, bidirectional and zero-width formats, surrogates, private use, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -17,45 +16,27 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _COMMANDS = {"::": r":\x3a", "##[": r"#\x23["}
 
 
-def plain(text: str, limit: int | None = None) -> str:
-    """`text` with every character that is not plain print as a visible escape, cut to `limit` characters.
-
-    Text that `loraudit.text.clean` has been through stays as it is; a report does not rely on it.
-    """
-    shown = text = text if limit is None else text[: limit + 1]
-    if not text.isprintable():
-        shown = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
-    for command, harmless in _COMMANDS.items():
-        shown = shown.replace(command, harmless)
-    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
-
-
 def _escape(char: str) -> str:
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def clean(text: str, limit: int = 120) -> str:
-    r"""`text` made harmless for a terminal, a log and a one-line message, at most `limit` characters.
+def clean(text: str, limit: int | None = 120) -> str:
+    r"""Make `text` harmless for a terminal, a log and a one-line message, at most `limit` characters long.
 
     Control characters (ANSI escapes, new lines, C1), format characters (bidirectional overrides, zero width),
-    line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and `\u202e`, and
-    so does what a build server would take for a command at the start of a line.
+    private use, line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and
+    `\u202e`. So does what GitHub's build runner would take for a command at the start of a line. Cleaned text
+    stays as it is when it is cleaned again.
     """
-    text = text[: limit + 1]
-    if text.isprintable() and "::" not in text and "##[" not in text:  # most are; a header holds thousands
-        return text if len(text) <= limit else text[: limit - 1] + "…"
-    out = ""
+    if limit is not None:
+        text = text[: limit + 1]
+    if not text.isprintable():  # most is; a header holds thousands of names
+        text = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
     # Long lines are folded, so that any place may come to be the start of one.
-    for char in text.replace("::", r":\x3a").replace("##[", r"#\x23["):
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-            code = ord(char)
-            out += (
-                f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-            )
-        else:
-            out += char
-    return out if len(out) <= limit else out[: limit - 1] + "…"
+    for command, harmless in _COMMANDS.items():
+        text = text.replace(command, harmless)
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
 
 
 def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401

@@ -9,8 +9,13 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from loraudit.attacks.prompts import PromptsAttack, given_away
+from loraudit.audit.request import Request
+from loraudit.audit.scan import read_weights
+from loraudit.audit.words import read_words
 from loraudit.base.model import CLASS_PROMPT
-from loraudit.lora import LoRA, LoRAFile, load_lora
+from loraudit.lora import LoRA, LoRAFile
+from loraudit.lora.source.source import find_source
+from loraudit.metadata import read_exposure
 from tests.audits import random_lora
 from tests.headers import write
 from tests.tiny import tiny_base
@@ -44,9 +49,9 @@ def test_triggers_told_beside_the_header(tmp_path) -> None:
     vector = {"bundle_emb.zwx2.string_to_param": np.ones((1, 768), np.float32)}
     path = write(tmp_path / "x.safetensors", KOHYA, **vector)
     (tmp_path / "README.md").write_text("instance_prompt: nobody\n")
-    assert load_lora(path).file.triggers == ("zwx2",)
+    assert read_exposure(find_source(path)).triggers == ("zwx2",)
     (tmp_path / "README.md").write_text("---\ninstance_prompt: a photo of zwx\n---\n")
-    file = load_lora(path).file
+    file = read_weights(read_words(str(path), Request())).file
     assert file.triggers == ("a photo of zwx", "zwx2")
     assert given_away(file.metadata, file.triggers) == ["a photo of zwx", "zwx2"]
     assert given_away(file.metadata) == ["ada lovelace woman", "ada"]

@@ -13,8 +13,7 @@ from PIL import Image
 
 from loraudit.findings.finding import Severity
 from loraudit.lora.source.source import find_source
-from loraudit.metadata import front
-from loraudit.metadata.beside import trigger_words
+from loraudit.metadata import front, read_exposure
 from loraudit.metadata.front import CARD_BYTES, Front, front_matter
 from tests.headers import DIFFUSERS, audit, write
 
@@ -54,10 +53,10 @@ def test_a_prompt_however_it_is_spelled(folder: Path, spelling: str, parser: str
     (folder / "README.md").write_bytes(card(SPELLINGS[spelling]).encode())
     finding = audit(folder)["LA-CAPTION-002"]
     assert (finding.severity, finding.quotes) == (Severity.LOW, (PROMPT,))
-    assert [text.strip() for text in trigger_words(find_source(folder), ())] == [PROMPT]
+    assert [text.strip() for text in read_exposure(find_source(folder)).triggers] == [PROMPT]
     (folder / "README.md").write_bytes(card(SPELLINGS[spelling]).encode().replace(b"instance_prompt", b"x"))
     assert audit(folder) == {}
-    assert trigger_words(find_source(folder), ()) == []
+    assert read_exposure(find_source(folder)).triggers == ()
 
 
 @given(

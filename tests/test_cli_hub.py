@@ -9,9 +9,10 @@ import hub as fake
 import pytest
 
 from loraudit.cli import main
-from loraudit.lora import load_lora
 from loraudit.lora.source.address import parse_spec
 from loraudit.lora.source.hub import fetch_header, fetch_side_files
+from loraudit.lora.source.source import find_source
+from loraudit.metadata import read_exposure
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -99,20 +100,25 @@ def test_a_card_without_end_is_cut_off(hub: fake.Hub) -> None:
     assert hub.sent[-1] < len(hub.files["README.md"]) / 2
 
 
+def triggers(offline: bool = False) -> tuple[str, ...]:
+    """Words told beside the file on the Hub, once it is fetched."""
+    return read_exposure(find_source(fake.ADDRESS, offline)).triggers
+
+
 def test_offline_the_cache_says_what_it_has(hub: fake.Hub, kohya: bytes) -> None:
     """A whole file brings its card along, a card that is too large stays where it is."""
     spec = parse_spec(fake.ADDRESS)
     hub.files = {"ada.safetensors": kohya, "README.md": CARD}
-    assert load_lora(fake.ADDRESS).file.triggers == ("a photo of zwx",)
+    assert triggers() == ("a photo of zwx",)
     hub.seen.clear()
     assert fetch_side_files(spec, fetch_header(spec, offline=True), offline=True) == {
         "README.md": CARD.decode()
     }
-    assert load_lora(fake.ADDRESS, offline=True).file.triggers == ("a photo of zwx",)
+    assert triggers(offline=True) == ("a photo of zwx",)
     assert hub.seen == []
 
 
 def test_a_large_card_is_not_downloaded(hub: fake.Hub, kohya: bytes, tmp_path: Path) -> None:
     hub.files = {"ada.safetensors": kohya, "README.md": CARD * 100_000}
-    assert load_lora(fake.ADDRESS).file.triggers == ()
+    assert triggers() == ()
     assert not list(tmp_path.rglob("README.md"))

@@ -1,13 +1,9 @@
-"""Imports go one way, and what needs no network of neurons loads none.
-
-The order is that of the design: ground (errors, cards, findings, lora, base, lowrank, encoder, scores), two
-wings over it (audit: attacks, audit; training), then experiments and the command line.
-"""
+"""Imports go one way, file by file, and what needs no network of neurons loads none."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,89 +12,27 @@ import loraudit
 
 PACKAGE = Path(loraudit.__file__).parent
 
-MAY_IMPORT = {
-    "__init__": {"errors", "lora", "findings", "audit"},
-    "__main__": {"cli"},
-    "errors": set(),
-    "cards": {"errors"},
-    "findings": {"errors"},
-    "lora": {"errors", "cards", "findings"},
-    "bounded": {"errors", "lora"},
-    "gate": {"errors", "findings", "lora", "bounded", "report"},
-    "target": {"errors", "findings", "lora"},
-    "extras": set(),
-    "memory": {"errors"},
-    "stock": {"errors", "cards", "lora"},
-    "caching": {"errors", "cards", "lora", "stock"},
-    "diagnosis": {"errors", "extras", "lora", "memory", "stock"},
-    "base": {"errors", "cards", "lora", "lowrank", "memory", "base_passes", "base_schedule"},
-    "base_passes": set(),
-    "base_schedule": set(),
-    "lowrank": {"errors", "cards", "lora"},
-    "encoder": {"errors", "cards", "lora", "base", "lowrank"},
-    "scores": {"errors", "cards", "findings"},
-    "report": {"errors", "findings"},
-    "attacks": {"errors", "cards", "findings", "lora", "base", "base_passes", "lowrank", "encoder", "scores"},
-    "audit": {
-        "errors",
-        "cards",
-        "findings",
-        "lora",
-        "base",
-        "lowrank",
-        "encoder",
-        "scores",
-        "attacks",
-        "target",
-    },
-    "pictures": {"errors", "findings", "lora"},
-    "request": set(),
-    "workbench": {
-        "errors",
-        "cards",
-        "findings",
-        "lora",
-        "base",
-        "scores",
-        "attacks",
-        "audit",
-        "pictures",
-        "request",
-        "target",
-    },
-    "scan": {"errors", "extras", "findings", "lora", "request", "target", "workbench"},
-    "calibrating": {
-        "errors",
-        "findings",
-        "lora",
-        "base",
-        "lowrank",
-        "scores",
-        "attacks",
-        "pictures",
-        "workbench",
-    },  # fmt: skip,
-    "fleet": {"errors", "cards", "findings", "lora", "base", "audit"},
-    "training": {
-        "errors",
-        "cards",
-        "lora",
-        "base",
-        "base_passes",
-        "base_schedule",
-        "lowrank",
-        "encoder",
-        "scores",
-        # Until the training jobs take `on_step` as a scan does.
-        "cli",
-    },
-}
-"""The parts of the package that each part may import, besides itself."""
-UNBOUND = {"cli", "experiments"}
-TORCH_FREE = (
-    "errors", "cards", "findings", "lora", "bounded", "gate", "target", "report", "audit", "scan", "extras",
-    "stock", "caching", "diagnosis", "request", "cli",
+ROOMS = (
+    "version", "errors", "text", "files", "cards", "runs",
+    "findings", "lora", "metadata", "evidence", "verdict",
+    "base", "encoder", "scores", "attacks",
+    "report", "gate", "people", "training", "audit", "bench", "cli",
 )  # fmt: skip
+"""Rooms and loose files from the ground up; each may import those before it."""
+KEPT_APART = {
+    "report": {"version", "errors", "text", "files", "findings", "verdict"},
+    "scores": {"errors", "text", "files", "cards", "findings", "evidence"},
+    "evidence": {"errors", "text", "files", "findings"},
+    "training": set(ROOMS[: ROOMS.index("training")]) - {"attacks", "report", "gate", "verdict", "metadata"},
+}
+"""Rooms that may import less than what lies below them: `report` sees the record and the words of rules,
+`scores` neither `base` nor `lora`."""
+DOORS = {"__init__": {"version", "errors", "findings", "lora", "audit"}, "__main__": {"cli"}}
+TORCH_FREE = {
+    "version", "errors", "text", "files", "cards", "runs", "findings", "lora", "metadata", "verdict",
+    "report", "gate", "cli",
+}  # fmt: skip
+MOST_LOOSE = 9
 LIGHTEST = (
     "numpy", "scipy", "torch", "diffusers", "transformers", "peft", "huggingface_hub", "jinja2", "PIL",
     "yaml",
@@ -109,14 +43,27 @@ HEAVY = (
 )  # fmt: skip
 
 
-def part_of(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+FILES = sorted(file for file in PACKAGE.rglob("*.py") if "models" not in file.relative_to(PACKAGE).parts)
 
 
-def imports(file: Path) -> Iterator[tuple[str, bool]]:
-    """Every module that `file` imports, and whether it does so as soon as it is imported itself."""
+def name_of(file: Path) -> str:
+    """`loraudit.lora.load` of `loraudit/lora/load.py`, `loraudit.lora` of its `__init__.py`."""
+    return ".".join(["loraudit", *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = {name_of(file): file for file in FILES}
+
+
+def room_of(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
+
+
+def imports(file: Path, modules: Mapping[str, Path] = MODULES) -> Iterator[tuple[str, bool]]:
+    """Every module that `file` imports, wherever in it, and whether as soon as it is imported itself.
+
+    `from loraudit.lora import load` names a module or what is in one.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    package = ["loraudit", *file.relative_to(PACKAGE).parent.parts]
     late = {
         id(inner)
         for node in ast.walk(tree)
@@ -129,46 +76,78 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
             for alias in node.names:
                 yield alias.name, id(node) not in late
         elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} imports relatively"
             origin = node.module or ""
-            if node.level:
-                origin = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
-            # `from loraudit import lora` names the part after the word import.
-            names = [f"loraudit.{alias.name}" for alias in node.names] if origin == "loraudit" else [origin]
-            for name in names:
-                yield name, id(node) not in late
+            for alias in node.names:
+                inner = f"{origin}.{alias.name}"
+                yield inner if inner in modules else origin, id(node) not in late
 
 
-FILES = sorted(file for file in PACKAGE.rglob("*.py") if "models" not in file.relative_to(PACKAGE).parts)
-PARTS = {part_of(file) for file in FILES}
+GRAPH = {
+    module: {name for name, _ in imports(file) if name in MODULES and name != module}
+    for module, file in MODULES.items()
+}
 
 
-def test_every_part_has_its_rule() -> None:
-    assert not PARTS - set(MAY_IMPORT) - UNBOUND
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Some modules that import each other in a ring, none if there is no ring."""
+    done: set[str] = set()
+
+    def visit(module: str, way: list[str]) -> list[str]:
+        if module in way:
+            return [*way[way.index(module) :], module]
+        if module in done:
+            return []
+        found = next((ring for name in sorted(graph[module]) if (ring := visit(name, [*way, module]))), [])
+        done.add(module)
+        return found
+
+    return next((ring for module in sorted(graph) if (ring := visit(module, []))), [])
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_arrows_only_point_down(file: Path) -> None:
-    part = part_of(file)
-    if part in UNBOUND:
-        return
-    for name, _ in imports(file):
-        if name.startswith("loraudit."):
-            target = name.split(".")[1]
-            # `from loraudit import __version__` names no part.
-            allowed = target == part or target in MAY_IMPORT[part] or target not in PARTS
-            assert allowed, f"{part} imports {target}"
+def may_import(room: str, other: str) -> bool:
+    if room in DOORS:
+        return other in DOORS[room]
+    below = set(ROOMS[: ROOMS.index(room)])
+    return other == room or other in KEPT_APART.get(room, below)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_light_parts_import_nothing_heavy(file: Path) -> None:
-    if part_of(file) in TORCH_FREE:
-        early = {name.split(".")[0] for name, at_once in imports(file) if at_once}
+def test_no_file_is_in_a_circle() -> None:
+    assert not circle(GRAPH)
+    ring = {"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}
+    assert circle(ring) == ["b", "d", "b"]
+    assert not circle({**ring, "d": {"c"}})
+
+
+def test_every_room_has_its_place_and_few_files_are_loose() -> None:
+    assert {room_of(module) for module in MODULES} == {*ROOMS, *DOORS}
+    loose = [file for file in FILES if file.parent == PACKAGE]
+    assert len(loose) <= MOST_LOOSE, loose
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_arrows_only_point_down(module: str) -> None:
+    room = room_of(module)
+    upward = sorted(name for name in GRAPH[module] if not may_import(room, room_of(name)))
+    assert not upward, f"{module} imports {upward}"
+
+
+def test_the_arrows_notice() -> None:
+    assert may_import("verdict", "evidence") and not may_import("evidence", "verdict")
+    assert may_import("scores", "evidence") and not may_import("scores", "lora")
+    assert not may_import("lora", "metadata") and not may_import("training", "cli")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_light_rooms_import_nothing_heavy(module: str) -> None:
+    if room_of(module) in TORCH_FREE:
+        early = {name.split(".")[0] for name, at_once in imports(MODULES[module]) if at_once}
         assert not early & set(HEAVY)
 
 
-def test_the_rules_notice() -> None:
-    """The scanner sees relative, nested and aliased imports; otherwise its silence would mean nothing."""
-    seen = {name for file in FILES for name, _ in imports(file)}
+def test_the_scanner_notices() -> None:
+    """It sees nested and late imports, and modules named after the word import."""
+    seen = set().union(*GRAPH.values())
     assert {"loraudit.lora", "loraudit.lora.file.header", "loraudit.cli.quick"} <= seen
     late = dict(imports(PACKAGE / "cli/inspect.py"))
     assert late["loraudit.lora"] is False

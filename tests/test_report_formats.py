@@ -19,7 +19,7 @@ from loraudit.findings.report import Gap, Modules, Report, Target, unscannable
 from loraudit.report import FORMATS
 from loraudit.report.json_v1 import schema
 from loraudit.report.load import load_reports
-from loraudit.text import plain
+from loraudit.text import clean
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -279,9 +279,9 @@ def test_hostile_text_stays_inert_once_json_is_parsed():
     "text", ["Zoë Müller", "李小龍.safetensors", "photo of sks person, [x](y)", "a\\x1bb"]
 )
 def test_plain_leaves_plain_text_alone(text):
-    assert plain(text) == text
-    assert plain(plain("\x1b\u202e::")) == plain("\x1b\u202e::")
-    assert plain("a" * 50, 10) == "a" * 9 + "…"
+    assert clean(text, None) == text
+    assert clean(clean("\x1b\u202e::", None), None) == clean("\x1b\u202e::", None)
+    assert clean("a" * 50, 10) == "a" * 9 + "…"
 
 
 @pytest.mark.parametrize("name", FORMATS)

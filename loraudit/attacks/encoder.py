@@ -87,13 +87,13 @@ class Encoders:
         if asked is not None and asked.name == name:
             return asked
         shipped = base_card(self.family).encoders if self.family in base_names() else {}
-        if name not in shipped or not shipped[name].is_dir():
+        if name not in shipped or not (models_dir() / shipped[name]).is_dir():
             raise Incomplete(
                 f"no encoder for the base {clean(self.family)} ships with loraudit",
                 "train one with 'loraudit train-encoder' and name it with --encoder, or choose "
                 "--attack prompts",
             )
-        return self._open(str(shipped[name]))
+        return self._open(shipped[name])
 
     def _open(self, where: str) -> EncoderAttack:
         if where not in self._opened:

@@ -13,11 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loraudit.audit.target import target_of, unread_gaps, update_of
-from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.null import distributions
 from loraudit.evidence.table import score_table
 from loraudit.findings.conditions import Evaluations, Settings
-from loraudit.findings.report import Gap, Report, gap
+from loraudit.findings.report import Report
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.stopping import enough, settled
@@ -26,7 +25,7 @@ from loraudit.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loraudit.attacks.aim import Aim, Reconstruction
+    from loraudit.attacks.aim import Reconstruction
     from loraudit.attacks.plan import Plan
     from loraudit.audit.setup import Setup
     from loraudit.evidence.faces import AttackEvidence
@@ -53,7 +52,7 @@ def audit_lora(
     base, scorers, policy = setup.base, setup.scorers, Policy()
 
     # 1. Each attack aims: embeddings at which the model may draw whom it was tuned on.
-    aims, missed = _aims(lora, setup, on_step)
+    aims, missed = setup.aims(lora, on_step)
     aims = plan.in_order(aims)
     null, calibration = setup.null(lora, aims, plan)
 
@@ -78,7 +77,10 @@ def audit_lora(
     # 3. The owner's photos are compared without a picture, unless the verdict stands already.
     stands = bool(setup.tests and pictured) and plan.sequential and is_enough()
     tests = [] if stands or not aims else list(setup.tests)
-    compared: list[Likelihood] = [test.run(base.with_lora(lora), base, aims[0].embedding) for test in tests]
+    compared: list[Likelihood] = []
+    for test in tests:
+        on_step(0, 0, f"attack {test.name}")
+        compared.append(test.run(base.with_lora(lora), base, aims[0].embedding))
 
     # 4. All of it is judged. Without scorers there is no evidence, which is not evidence of nothing.
     evidence: list[Evidence] = [*pictured, *compared]
@@ -109,18 +111,3 @@ def audit_lora(
         update=update_of(lora),
         distributions=distributions(pictured, null),
     )
-
-
-def _aims(lora: LoRA, setup: Setup, on_step: Callable[[int, int, str], None]) -> tuple[list[Aim], list[Gap]]:
-    """Aim with every attack; one that cannot read this LoRA is a gap."""
-    aims: list[Aim] = []
-    missed: list[Gap] = []
-    for attack in setup.attacks:
-        on_step(0, 0, f"attack {attack.name}: looking for what to draw")
-        try:
-            aims += attack.aims(lora, setup.base)
-        except LorauditError as error:
-            if error.exit_code != Incomplete.exit_code:
-                raise
-            missed.append(gap(f"attack {attack.name}", error))
-    return aims, missed

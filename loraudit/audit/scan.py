@@ -30,7 +30,7 @@ from loraudit.version import __version__
 if TYPE_CHECKING:
     from loraudit.audit.auditor import Auditor
     from loraudit.lora import LoRA
-from loraudit.audit.words import _read_words, _without_collections, _Words
+from loraudit.audit.words import Words, read_words, without_collections
 
 __all__ = ["Scanned", "made_now", "scan"]
 
@@ -78,13 +78,13 @@ def scan(
         name, words = Target(shown), None
         found.append(target)
         try:
-            with _without_collections():
-                words = _read_words(target, request)
+            with without_collections():
+                words = read_words(target, request)
             found[-1] = words.source
             if request.depth == "metadata":
                 done.append(_words_only(words))
                 continue
-            lora = _read_weights(words.source)
+            lora = read_weights(words)
         except LorauditError as error:
             if len(items) == 1 and error.exit_code == Exit.ERROR:
                 raise
@@ -172,10 +172,12 @@ def _items(
     ]
 
 
-def _read_weights(source: Source) -> LoRA:
+def read_weights(words: Words) -> LoRA:
+    """Read the matrices; the words told beside the file go with it, for the attack that tries them."""
     from loraudit.lora import load_lora
 
-    return load_lora(source)
+    lora = load_lora(words.source)
+    return replace(lora, file=replace(lora.file, triggers=words.triggers))
 
 
 def _below_here(found: str | Source | LorauditError) -> str | None:
@@ -192,7 +194,7 @@ def _below_here(found: str | Source | LorauditError) -> str | None:
     return clean(below.as_posix(), 500) if path.exists() else None
 
 
-def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned:
+def _failed(words: Words | None, name: Target, error: LorauditError) -> Scanned:
     """Not attacked at all; what it says still counts."""
     why, failed = gap("target", error).why, error.exit_code == Exit.ERROR
     if words is None:
@@ -200,12 +202,12 @@ def _failed(words: _Words | None, name: Target, error: LorauditError) -> Scanned
     return Scanned(unscannable(__version__, words.target, why, words.findings, failed), error, words.files)
 
 
-def _words_only(words: _Words) -> Scanned:
+def _words_only(words: Words) -> Scanned:
     report = Report(__version__, words.target, words.findings, settings=Settings(depth="metadata"))
     return Scanned(report, files=words.files)
 
 
-def _unattacked(lora: LoRA, words: _Words, depth: str, gaps: Sequence[Gap]) -> Scanned:
+def _unattacked(lora: LoRA, words: Words, depth: str, gaps: Sequence[Gap]) -> Scanned:
     """Read, but not attacked, be it that this was not asked for or that it cannot be."""
     report = Report(
         __version__,

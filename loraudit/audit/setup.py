@@ -16,8 +16,9 @@ from loraudit.attacks.likelihood import read_decoys
 from loraudit.attacks.plan import plan_for
 from loraudit.attacks.table import ATTACKS, Kit
 from loraudit.base.model import CLASS_PROMPT, load_base, pick_device
+from loraudit.cards import models_dir
 from loraudit.errors import Incomplete, LorauditError
-from loraudit.evidence.calibration import Conditions, open_calibration
+from loraudit.evidence.calibration import Conditions, load_calibration
 from loraudit.findings.report import Gap, gap
 from loraudit.lora.directions import directions
 from loraudit.scores.scorers import look_at, open_scorers
@@ -54,6 +55,23 @@ class Setup:
     gaps: tuple[Gap, ...] = ()
     """Parts that could not be set up."""
 
+    def aims(self, lora: LoRA, on_step: Callable[[int, int, str], None]) -> tuple[list[Aim], list[Gap]]:
+        """Aim with every attack; one that cannot read this LoRA is a gap.
+
+        `on_step` hears which attack it is. Raises `NotScannable` if the LoRA does not fit the base.
+        """
+        found: list[Aim] = []
+        missed: list[Gap] = []
+        for attack in self.attacks:
+            on_step(0, 0, f"attack {attack.name}: looking for what to draw")
+            try:
+                found += attack.aims(lora, self.base)
+            except LorauditError as error:
+                if error.exit_code != Incomplete.exit_code:
+                    raise
+                missed.append(gap(f"attack {attack.name}", error))
+        return found, missed
+
     def null(self, lora: LoRA, aims: Sequence[Aim], plan: Plan) -> tuple[Null | None, CalibrationUsed | None]:
         """Return what control LoRAs score at these aims, if there are data and they fit this audit."""
         if self.calibration is None or self.scorers is None:
@@ -79,7 +97,7 @@ def set_up(
     """
     base = load_base(name, pick_device(request.device), request.offline)
     encoders = Encoders(base, family, request.encoder)
-    decoys = None if base.card.decoys is None else read_decoys(base.card.decoys)
+    decoys = None if base.card.decoys is None else read_decoys(models_dir() / base.card.decoys)
     asked = encoders.asked_attack()
     # Whoever names an encoder wants it to run.
     names = {*request.attacks, *([] if request.named or asked is None else [asked.name])}
@@ -112,7 +130,7 @@ def set_up(
         tuple(one for one in found if not isinstance(one, PhotoTest)),
         scorers,
         tuple(one for one in found if isinstance(one, PhotoTest)),
-        open_calibration(base.card.calibration),
+        None if base.card.calibration is None else load_calibration(models_dir() / base.card.calibration),
         (*gaps, *absent),
     )
 

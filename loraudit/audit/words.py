@@ -19,25 +19,28 @@ from loraudit.metadata import header_exposure, read_exposure, traces
 from loraudit.metadata.judge import judge_metadata
 from loraudit.text import clean
 
-__all__ = ["_Words", "_read_words", "_without_collections"]
+__all__ = ["Words", "read_words", "without_collections"]
 
 
 @dataclass(frozen=True)
-class _Words:
-    """One target as far as its metadata: all that a scan without numpy can say."""
+class Words:
+    """One target as far as its metadata."""
 
     source: Source
     target: Target
     findings: tuple[Finding, ...]
+    triggers: tuple[str, ...]
+    """Words that call the subject up, told beside the header."""
 
     @property
     def files(self) -> tuple[Path, ...]:
+        """Files of weights on this machine."""
         return tuple(part.weights for part in self.source.parts)
 
 
 @contextmanager
-def _without_collections() -> Iterator[None]:
-    """Parsing makes thousands of objects and no cycles; to look for some meanwhile takes a quarter of it."""
+def without_collections() -> Iterator[None]:
+    """Suspend the search for cycles, which takes a quarter of parsing: it makes thousands of objects."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -47,7 +50,8 @@ def _without_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _read_words(target: str | Source | LorauditError, request: Request) -> _Words:
+def read_words(target: str | Source | LorauditError, request: Request) -> Words:
+    """Read what a target's files say. Raises `LorauditError` if it cannot be read, or is one itself."""
     if isinstance(target, LorauditError):
         raise target
     if isinstance(target, Source):
@@ -65,20 +69,22 @@ def _read_words(target: str | Source | LorauditError, request: Request) -> _Word
     return _read_local_words(source)
 
 
-def _read_local_words(source: Source) -> _Words:
+def _read_local_words(source: Source) -> Words:
     exposure = read_exposure(source)
     findings = judge_metadata(traces(exposure))
-    return _Words(source, Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin), findings)
+    target = Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin)
+    return Words(source, target, findings, exposure.triggers)
 
 
-def _read_hub_words(spec: HubSpec, offline: bool) -> _Words:
+def _read_hub_words(spec: HubSpec, offline: bool) -> Words:
     from loraudit.lora.source.hub import fetch_header, fetch_side_files
 
     got = fetch_header(spec, offline)
     path = Path(got.path)
     header = parse_header(got.data, path, got.size_bytes)
     side_files = fetch_side_files(spec, got, offline)
-    findings = judge_metadata(traces(header_exposure(header, side_files)))
+    exposure = header_exposure(header, side_files)
     name = clean(path.name)
     target = Target(name, sha256=got.sha256, size_bytes=got.size_bytes, origin=got.origin)
-    return _Words(Source(name, path, (), got.origin), target, findings)
+    findings = judge_metadata(traces(exposure))
+    return Words(Source(name, path, (), got.origin), target, findings, exposure.triggers)

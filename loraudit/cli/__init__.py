@@ -7,17 +7,13 @@ reports goes to stdout or `-o`, everything else to stderr.
 import atexit
 import gc
 import os
-from typing import Final
 
-__all__ = ["COMPLETING", "main"]
-
-COMPLETING: Final = "_LORAUDIT_COMPLETE"
-"""The variable by which the script of a shell says that it asks for completions."""
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit; an error becomes one line on stderr and an exit code."""
-    from loraudit.cli.app import app
+    from loraudit.cli.app import COMPLETING, app
     from loraudit.cli.console import talk
     from loraudit.cli.failures import in_one_line
 

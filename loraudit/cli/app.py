@@ -1,13 +1,16 @@
 """The commands there are, in the groups of `loraudit --help`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from loraudit.cli.quick import LazyGroup
 from loraudit.version import __version__
 
-__all__ = ["Commands", "app"]
+__all__ = ["COMPLETING", "Commands", "app"]
+
+COMPLETING: Final = "_LORAUDIT_COMPLETE"
+"""Variable of the environment by which the script of a shell asks for completions."""
 
 
 class Commands(LazyGroup):

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from loraudit.cli import COMPLETING
+from loraudit.cli.app import COMPLETING
 from loraudit.cli.console import emit
 
 __all__ = ["completion", "prepare"]

@@ -109,7 +109,7 @@ def shipped() -> tuple[Stored, ...]:
         if card.folder is not None
     ]
     found += [
-        Stored(f"encoder {folder.name}", ships, folder, _ENCODER)
+        Stored(f"encoder {folder}", ships, root / folder, _ENCODER)
         for card in bases
         for folder in card.encoders.values()
     ]

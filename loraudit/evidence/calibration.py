@@ -29,7 +29,6 @@ __all__ = [
     "Leaking",
     "Shares",
     "load_calibration",
-    "open_calibration",
 ]
 
 SCHEMA: Final = "loraudit.calibration/2"
@@ -163,11 +162,6 @@ class Calibration:
             tuple(highest(one.likeness, with_photos) for one in self.leaking),
             one_person_p(spread, self.spreads),
         )
-
-
-def open_calibration(folder: Path | None) -> Calibration | None:
-    """Load the calibration of a base's card; None where it has none. Raises as `load_calibration`."""
-    return None if folder is None or not folder.is_dir() else load_calibration(folder)
 
 
 def load_calibration(folder: Path) -> Calibration:

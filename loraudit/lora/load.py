@@ -17,7 +17,6 @@ from loraudit.lora.layouts.topology import COMPONENTS
 from loraudit.lora.matrices import DoRA, Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
 from loraudit.lora.source.address import PEFT_CONFIG
 from loraudit.lora.source.source import Part, Source, find_source
-from loraudit.metadata.beside import trigger_words
 from loraudit.text import clean
 
 __all__ = ["load_lora"]
@@ -104,7 +103,6 @@ def _load(source: Source) -> LoRA:
             size_bytes=sum(part.header.size_bytes for part in opened),
             metadata={key: value for part in opened for key, value in part.header.metadata.items()},
             origin=source.origin,
-            triggers=tuple(trigger_words(source, [key for part in opened for key in part.header.tensors])),
         ),
         family=bases[0].family,
         base=bases[0].base if len(bases) == 1 else None,

@@ -19,7 +19,6 @@ __all__ = [
     "card_texts",
     "look_beside",
     "start",
-    "trigger_words",
 ]
 
 README: Final = "README.md"
@@ -103,12 +102,6 @@ def bundled(tensors: Collection[str]) -> list[str]:
     if _BUNDLED not in "\n".join(tensors):
         return []
     return sorted({key.split(".")[1] for key in tensors if key.startswith(_BUNDLED)})
-
-
-def trigger_words(source: Source, tensors: Collection[str]) -> list[str]:
-    """List what the model card gives as the prompt, and the names of bundled embeddings."""
-    said = [text for card in _cards(source) for text in card_texts(card)]
-    return [*(text.text for text in said if text.key == "instance_prompt"), *bundled(tensors)]
 
 
 def card_texts(card: Front) -> list[Said]:

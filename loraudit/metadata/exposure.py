@@ -9,7 +9,16 @@ from typing import Final
 from loraudit.errors import LorauditError
 from loraudit.lora.file.header import Header, Hidden, read_header
 from loraudit.lora.source.source import Source
-from loraudit.metadata.beside import CONFIG_BYTES, README, Beside, Said, card_texts, look_beside, start
+from loraudit.metadata.beside import (
+    CONFIG_BYTES,
+    README,
+    Beside,
+    Said,
+    bundled,
+    card_texts,
+    look_beside,
+    start,
+)
 from loraudit.metadata.front import front_matter
 from loraudit.text import clean
 
@@ -32,6 +41,12 @@ class Exposure:
     size_bytes: int
     """Size of the weights."""
     beside: Beside = _NOTHING
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Words that call the subject up: the prompts of model cards, and the names of bundled embeddings."""
+        prompts = [one.text for one in self.said if (one.place, one.key) == (README, "instance_prompt")]
+        return (*prompts, *bundled(self.tensors))
 
 
 def read_exposure(source: Source) -> Exposure:

@@ -30,7 +30,7 @@ from loraudit.report.figures import (
     key_plot,
     largest_module,
 )
-from loraudit.text import plain
+from loraudit.text import clean
 
 __all__ = ["render"]
 
@@ -127,7 +127,7 @@ def _text(name: str) -> str:
 
 def _shown(value: Any) -> Any:  # noqa: ANN401
     """Return what Jinja2 is about to escape and print, text in plain characters only."""
-    return plain(value, _LONGEST) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return clean(value, _LONGEST) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _slug(rule: str) -> str:

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Final, NoReturn, Protocol
 
 from loraudit.errors import LorauditError
-from loraudit.text import plain
+from loraudit.text import clean
 
 __all__ = [
     "HINT",
@@ -72,7 +72,7 @@ class Text:
             return None
         if not isinstance(value, str):
             refuse(where, "a text")
-        text = plain(value)
+        text = clean(value, None)
         matches = self.pattern is None or re.fullmatch(self.pattern, text)
         if not matches or (self.most is not None and len(text) > self.most):
             refuse(where, self.due)
@@ -80,7 +80,7 @@ class Text:
 
     def write(self, value: str | None) -> str | None:
         """Return the string, escaped for display."""
-        return None if value is None else plain(value)
+        return None if value is None else clean(value, None)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema of a string."""
@@ -108,7 +108,7 @@ class Choice:
 
     def write(self, value: Any) -> str:  # noqa: ANN401
         """Return the string."""
-        return plain(value.value if isinstance(value, Enum) else value)
+        return clean(value.value if isinstance(value, Enum) else value, None)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema that lists the options."""
@@ -214,11 +214,11 @@ class Scalar:
 
     def read(self, value: Any, where: str) -> float | str | None:  # noqa: ANN401
         """Return the number, or the string escaped for display."""
-        return plain(value) if isinstance(value, str) else Number().read(value, where)
+        return clean(value, None) if isinstance(value, str) else Number().read(value, where)
 
     def write(self, value: float | str | None) -> float | str | None:
         """Return the number with six significant digits, or the string escaped for display."""
-        return plain(value) if isinstance(value, str) else Number().write(value)
+        return clean(value, None) if isinstance(value, str) else Number().write(value)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema of all three."""

@@ -12,7 +12,7 @@ from typing import Final
 from loraudit.findings.finding import Finding, Score
 from loraudit.findings.report import Report
 from loraudit.report import words
-from loraudit.text import plain
+from loraudit.text import clean
 
 __all__ = ["render"]
 
@@ -164,4 +164,4 @@ def _code(text: str, limit: int = _NAME_LIMIT) -> str:
 
 def _prose(text: str, limit: int = _TEXT_LIMIT) -> str:
     """Return `text` so that a viewer of Markdown shows it and obeys nothing in it."""
-    return _SPECIAL.sub(lambda found: _ESCAPED[found[0].lower()], plain(text, limit))
+    return _SPECIAL.sub(lambda found: _ESCAPED[found[0].lower()], clean(text, limit))

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from loraudit.findings.finding import Confidence, Finding, Severity
 from loraudit.findings.fingerprints import fingerprint
 from loraudit.findings.report import Report, Target
-from loraudit.text import plain
+from loraudit.text import clean
 from loraudit.verdict.catalogue import Explained, catalogue
 
 __all__ = ["render"]
@@ -52,7 +52,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
         "rules": [_rule(rule, rules.get(rule), told[rule]) for rule in ids],
     }
     if versions := {report.version for report in reports}:
-        driver["version"] = plain(max(versions))
+        driver["version"] = clean(max(versions), None)
     # A file may be scanned twice, but not be told of twice.
     artifacts = {json.dumps(one): one for one in (_artifact(report.target) for report in reports)}
     run = {
@@ -84,11 +84,11 @@ def _rule(name: str, rule: Explained | None, findings: Sequence[Finding]) -> dic
     what = rule.looks_at if rule else ""
     help_text = " ".join(filter(None, (what, meaning, f"What to do: {remedy}" if remedy else "")))
     described: dict[str, Any] = {
-        "id": plain(name, _SHORT_LIMIT),
+        "id": clean(name, _SHORT_LIMIT),
         "name": _camel(name),
-        "shortDescription": {"text": plain(title, _SHORT_LIMIT)},
-        "fullDescription": {"text": plain(meaning or title, _SHORT_LIMIT)},
-        "help": {"text": plain(help_text or title, _TEXT_LIMIT)},
+        "shortDescription": {"text": clean(title, _SHORT_LIMIT)},
+        "fullDescription": {"text": clean(meaning or title, _SHORT_LIMIT)},
+        "help": {"text": clean(help_text or title, _TEXT_LIMIT)},
         "defaultConfiguration": {"level": level},
         "properties": {
             "security-severity": security,
@@ -109,7 +109,7 @@ def _markdown(rule: Explained) -> str:
 
 def _camel(rule: str) -> str:
     """`LA-IDENTITY-001` as `Identity001`."""
-    return "".join(part.capitalize() for part in plain(rule, 60).removeprefix("LA-").split("-"))
+    return "".join(part.capitalize() for part in clean(rule, 60).removeprefix("LA-").split("-"))
 
 
 def _result(target: Target, finding: Finding, rule: int, reveal: bool) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _result(target: Target, finding: Finding, rule: int, reveal: bool) -> dict[s
     sentences = (f"{finding.title}.", finding.told(reveal), f"What to do: {finding.remedy}")
     mark = fingerprint(target, finding)
     result: dict[str, Any] = {
-        "ruleId": plain(finding.id, _SHORT_LIMIT),
+        "ruleId": clean(finding.id, _SHORT_LIMIT),
         "ruleIndex": rule,
         "level": _LEVELS[finding.severity][0],
         "message": {"text": _message(" ".join(sentences))},
@@ -154,7 +154,7 @@ def _location(target: Target) -> dict[str, Any]:
 def _artifact(target: Target) -> dict[str, Any]:
     artifact: dict[str, Any] = {"location": {"uri": _uri(target)}}
     if target.sha256 is not None:
-        artifact["hashes"] = {"sha-256": plain(target.sha256)}
+        artifact["hashes"] = {"sha-256": clean(target.sha256, None)}
     if target.size_bytes is not None:
         artifact["length"] = target.size_bytes
     if target.origin is not None:
@@ -164,9 +164,9 @@ def _artifact(target: Target) -> dict[str, Any]:
 
 def _uri(target: Target) -> str:
     """Return a relative reference below the folder that was scanned from; never one that leads out of it."""
-    parts = [part for part in plain(target.path or target.name, 500).split("/") if part.strip(".")]
+    parts = [part for part in clean(target.path or target.name, 500).split("/") if part.strip(".")]
     return quote("/".join(parts) or "unnamed", safe="/")
 
 
 def _message(text: str) -> str:
-    return plain(text, _TEXT_LIMIT).replace("[", "\\[").replace("]", "\\]")
+    return clean(text, _TEXT_LIMIT).replace("[", "\\[").replace("]", "\\]")

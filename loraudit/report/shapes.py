@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from loraudit.report.kinds import Kind, reference, refuse, typed
-from loraudit.text import plain
+from loraudit.text import clean
 
 __all__ = ["Many", "Member", "Named", "Object", "definitions"]
 
@@ -53,11 +53,11 @@ class Named:
         """Return the values by name, both harmless."""
         if not isinstance(value, dict):
             refuse(where, "an object")
-        return {plain(name): self.kind.read(inner, _at(where, name)) for name, inner in value.items()}
+        return {clean(name, None): self.kind.read(inner, _at(where, name)) for name, inner in value.items()}
 
     def write(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values as JSON."""
-        return {plain(name): self.kind.write(value) for name, value in values.items()}
+        return {clean(name, None): self.kind.write(value) for name, value in values.items()}
 
     def schema(self) -> dict[str, Any]:
         """Return the schema of an object without named members."""
@@ -163,5 +163,5 @@ def _all(kinds: Sequence[Kind]) -> Iterator[Kind]:
 
 
 def _at(where: str, name: str) -> str:
-    name = plain(name, 60)
+    name = clean(name, 60)
     return f"{where}.{name}" if where else name

@@ -20,7 +20,7 @@ from loraudit.findings.conditions import Settings
 from loraudit.findings.finding import Finding, Score, Severity
 from loraudit.findings.report import Report
 from loraudit.report import words
-from loraudit.text import plain
+from loraudit.text import clean
 
 __all__ = ["render"]
 
@@ -115,7 +115,9 @@ def _verdict(report: Report) -> RenderableType:
 def _finding(finding: Finding, reveal: bool) -> RenderableType:
     badge = Text(f" {finding.severity.value.upper()} ", f"{_STYLE[finding.severity]} reverse")
     title = Text(f"{finding.mark.upper()}  " if finding.mark else "", "dim", overflow="fold")
-    title.append(plain(finding.title), "not dim bold").append(f"  {plain(finding.id)}", "dim not bold")
+    title.append(clean(finding.title, None), "not dim bold").append(
+        f"  {clean(finding.id, None)}", "dim not bold"
+    )
     head = Table.grid(padding=(0, 1))
     head.add_row(badge, title)
     seen = _text(finding.told(reveal), _QUOTED_LIMIT).append(f" {_measured(finding)}", "dim")
@@ -137,7 +139,7 @@ def _measured(finding: Finding) -> str:
         if name not in _TOLD_BY_DETAIL:
             label = name.removesuffix("_value").replace("_", " ")
             told.append(f"{label} {words.number(value)}")
-    return plain(", ".join(told)) + "."
+    return clean(", ".join(told), None) + "."
 
 
 def _scores(scores: Sequence[Score], width: int) -> RenderableType:
@@ -147,7 +149,7 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
     if ("clip-i", "reference") in shown:
         shown = [kind for kind in shown if kind != ("clip-i", "each other")]
     # Rather fewer columns than a broken name.
-    names = (_SCORES_HEADING, *(plain(score.attack, _NAME_LIMIT) for score, _, _ in rows))
+    names = (_SCORES_HEADING, *(clean(score.attack, _NAME_LIMIT) for score, _, _ in rows))
     room = width - max(map(len, names))
     shown = shown[: min(_MOST_COLUMNS, max(_FEWEST_COLUMNS, room // _COLUMN))]
     column = min(_WIDEST_COLUMN, max(_COLUMN, room // max(1, len(shown))))
@@ -175,7 +177,7 @@ def _about(report: Report) -> Iterator[tuple[str, Text]]:
     """Yield what was scanned, how, and what was not."""
     target = report.target
     told = [
-        plain(target.name, _NAME_LIMIT),
+        clean(target.name, _NAME_LIMIT),
         words.size(target.size_bytes),
         words.contents(target) if target.family is not None else "",
         f"sha256 {target.sha256[:16]}…" if target.sha256 is not None else "",
@@ -262,4 +264,4 @@ def _grid(rows: Iterable[tuple[str, Text]], indent: int) -> RenderableType:
 
 
 def _text(text: str, limit: int | None = None, style: str = "") -> Text:
-    return Text(plain(text, limit), style=style, overflow="fold")
+    return Text(clean(text, limit), style=style, overflow="fold")
