@@ -168,7 +168,7 @@ def test_parsers_are_loaded_where_there_is_something_to_parse(
     code = (
         "import sys; from pathlib import Path\n"
         "from loraudit.metadata import read_exposure\n"
-        "from loraudit.lora.source import find_source\n"
+        "from loraudit.lora.source.source import find_source\n"
         "read_exposure(find_source(Path(sys.argv[1])))\n"
         "print(*sorted({'PIL', 'yaml'} & set(sys.modules)))"
     )
