@@ -16,8 +16,8 @@ from tests.seen import THRESHOLD, of_people, seen, strangers_to
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"pictures": 2, "found": 3, "pairs": (0.1,) * 3}, "3 faces found in 2 pictures"),
-        ({"pictures": 2, "found": -1, "pairs": (0.1,)}, "-1 faces found in 2 pictures"),
+        ({"pictures": 2, "found": 3, "pairs": (0.1,) * 3, "where": None}, "3 faces found in 2 pictures$"),
+        ({"pictures": 2, "found": -1, "where": None}, "-1 faces found in 2 pictures$"),
         ({"found": 3, "pairs": (0.1,) * 2, "where": None}, "pairs: 2 cosines where 3 were due"),
         ({"found": 3, "pairs": (0.1,) * 4, "where": None}, "pairs: 4 cosines where 3 were due"),
         (

@@ -1,6 +1,8 @@
 """Permutation tests hold their level exactly, and sampled ones are never more certain than their draws."""
 
+import dataclasses
 import math
+from fractions import Fraction
 from itertools import combinations
 
 import pytest
@@ -67,6 +69,32 @@ def test_and_so_it_is_of_the_likeness(pool):
     found = of_all_labellings(alike, likeness_test, pool, 2)
     assert all(sum(other <= p for other in found) / len(found) <= p for p in found)
     assert min(found) * len(found) == pytest.approx(found.count(min(found)))
+
+
+@given(people, st.integers(2, 4))
+def test_the_p_value_is_that_of_the_difference_of_shares(pool, size):
+    """By the definition, in fractions: pairs that match over all pairs of pictures, on either side."""
+    size = min(size, len(pool) - 2)
+
+    def difference(group):
+        def share(side):
+            pairs = list(combinations([pool[i] for i in side], 2))
+            return Fraction(sum(a == b and a is not None for a, b in pairs), len(pairs))
+
+        return share(group) - share([i for i in range(len(pool)) if i not in group])
+
+    groups = list(combinations(range(len(pool)), size))
+    found = of_all_labellings(shown, agreement_test, pool, size)
+    for group, p in zip(groups, found, strict=True):
+        assert p == sum(difference(other) >= difference(group) for other in groups) / len(groups)
+
+
+def test_cosines_at_the_threshold_match():
+    at = shown([0, 0, 0], [1, 2, 3])
+    at = dataclasses.replace(at, tuned=dataclasses.replace(at.tuned, pairs=(THRESHOLD,) * 3))
+    assert agreement_test(at).p_value == 1 / 20
+    below = dataclasses.replace(at, tuned=dataclasses.replace(at.tuned, pairs=(THRESHOLD - 1e-9,) * 3))
+    assert agreement_test(below).p_value == 1.0
 
 
 def one_person(size, pictures):
