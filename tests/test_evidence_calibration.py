@@ -72,9 +72,16 @@ def test_ranks_and_directions_are_one_or_more(value, at, tmp_path):
     assert read(tmp_path, put(1, "spreads", 0, "ff", at)).spreads[0]["ff"][at] == 1.0
 
 
+def without_attacks(document):
+    document.update(matches=[], leaking=[])
+    for control in document["controls"]:
+        control["scores"] = {}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
+        without_attacks,
         put({}, "controls", 0, "scores"),
         put({}, "leaking", 0, "agreement"),
         put([], "controls"),
@@ -108,6 +115,7 @@ def test_people_have_the_attacks_of_the_controls_at_least(tmp_path):
 def test_one_control_is_read_and_so_are_data_without_people(tmp_path):
     for made in (
         dataclasses.replace(MADE, controls=MADE.controls[:1], matches=MADE.matches[:1]),
+        dataclasses.replace(MADE, controls=MADE.controls[:1], matches=MADE.matches[:1], leaking=()),
         dataclasses.replace(MADE, matches=(), leaking=()),
         dataclasses.replace(MADE, matches=()),
         dataclasses.replace(MADE, controls=MADE.controls[:1], matches=(), leaking=()),

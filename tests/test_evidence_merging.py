@@ -62,6 +62,14 @@ def test_it_is_what_the_module_says(count, seed):
     assert told or count == 3
 
 
+def test_a_kind_that_all_change_in_one_direction_is_known_too():
+    rng = np.random.default_rng(1)
+    people = [made(rng, KINDS[:2]) | {"conv": (8.0, 1.0)} for _ in range(9)]
+    for spread in ({"conv": (8.0, 1.5)}, {"conv": (8.0, 1.5), "attn1.to_q": (8.0, 1.5)}):
+        p = one_person_p(spread, people)
+        assert p < 1 and p == pytest.approx(again(spread, people), rel=1e-9)
+
+
 def test_three_loras_that_vary_are_enough_and_two_are_not():
     people = [{"ff.net": (8.0, d)} for d in (3.0, 3.1, 3.3)]
     assert one_person_p({"ff.net": (8.0, 6.0)}, people) < 0.05
