@@ -8,8 +8,8 @@ from loraudit.evidence.copies import Copies
 from loraudit.evidence.faces import Reading
 from loraudit.evidence.intervals import mean_interval, wilson_interval
 from loraudit.evidence.statistics import accepted_share, accepted_test, agreement_test
-from loraudit.evidence.table import leading_attack, score_table
-from loraudit.findings.finding import Confidence, Finding, Severity
+from loraudit.evidence.table import score_table
+from loraudit.findings.finding import Confidence, Finding, Severity, leading_attack
 from tests.seen import THRESHOLD, seen, strangers_to
 
 WHO = [0, 0, 0, 0, 1, 2, None, None]
