@@ -1,4 +1,4 @@
-"""The nouns of an attack: an aim, what it brought back, and the attack itself."""
+"""An attack, its aims (embeddings to try), and the pictures that each aim brought back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,28 +18,28 @@ __all__ = ["Aim", "Attack", "PhotoTest", "Reconstruction"]
 
 @dataclass(frozen=True, eq=False)
 class Aim:
-    """One embedding that an attack gives to the model in place of a prompt's."""
+    """Embedding that an attack gives to the model in place of a prompt's."""
 
     attack: str
-    """`paper`, `prompts:no-trigger`, `prompts:class`, `prompts:trigger`, ...; never words of the file."""
+    """Name of the aim: `paper`, `prompts:no-trigger`, `prompts:class`, ...; never words of the file."""
     embedding: Tensor
-    """`[L, d]`."""
+    """Text embedding `[L, d]`."""
     aims_at_face: bool = True
     """False if the embedding does not ask for a person."""
     quotes: tuple[str, ...] = ()
-    """Private words of the file that went in, harmless for display."""
+    """Private words of the file behind the embedding, escaped for display."""
     against_base: bool = False
-    """Sampled by model guidance (`loraudit.attacks.guidance`) instead of classifier-free guidance."""
+    """True for model guidance (`loraudit.attacks.guidance`), False for classifier-free guidance."""
     strength: float = 1.0
-    """Factor of the LoRA's update while the pictures are made, as a user's slider."""
+    """Factor of the LoRA's update while pictures are made; 1 leaves the update as it is."""
     likeness_only: bool = False
-    """Made for the reference photos: whether its pictures agree with each other says nothing."""
+    """True if only likeness to reference photos counts; agreement among the pictures then says nothing."""
     encoder: EncoderUsed | None = None
-    """The encoder that made it."""
+    """Encoder that made the embedding; None: no encoder did."""
     evaluations: int = 0
-    """Evaluations of the UNet that it took to find it."""
+    """Evaluations of the UNet spent on finding the embedding."""
     calibrated_as: str | None = None
-    """Aim that stands for it among control LoRAs, where the file's own words went in; None: itself."""
+    """Aim measured in its place on control LoRAs, where the file's own words went in; None: itself."""
 
     @property
     def among_controls(self) -> str:
@@ -56,14 +56,14 @@ class Reconstruction:
     tuned: Tensor
     """Pictures by the model with the LoRA, float32 `[K, 3, H, W]` in 0..1."""
     base: Tensor
-    """Pictures by the untouched model: the same embedding, seeds and settings."""
+    """Pictures by the untouched model, with the same shape, embedding, seeds and settings."""
     scrambled: Tensor
-    """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`): the same."""
+    """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`), likewise."""
     shared: int = 0
-    """Pictures in `base` that were made for the aim before."""
+    """Number of pictures in `base` that were made for the aim before."""
 
     def weighed(self, scorers: Scorers) -> AttackEvidence:
-        """Measure the pictures with `scorers`."""
+        """Score the pictures with `scorers`."""
         seen = scorers.weigh(self.aim.attack, Pictures(self.tuned, self.base, self.scrambled))
         aim = self.aim
         return replace(
@@ -72,7 +72,7 @@ class Reconstruction:
 
 
 class Attack(Protocol):
-    """A way to find embeddings."""
+    """Way to find embeddings that may show the person."""
 
     @property
     def name(self) -> str:
@@ -82,14 +82,14 @@ class Attack(Protocol):
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
         """Find the embeddings to try, at least one.
 
-        Raises `LorauditError` with the exit code of `Incomplete` if it cannot read this LoRA.
+        Raises `LorauditError` with the exit code of `Incomplete` if the attack cannot read this LoRA.
         """
         ...
 
 
 @runtime_checkable
 class PhotoTest(Protocol):
-    """A way to compare reference photos with the LoRA, without a picture."""
+    """Way to compare reference photos with the LoRA, without making a picture."""
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ class PhotoTest(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the UNet that it takes."""
+        """Evaluations of the UNet in one run."""
         ...
 
     def run(self, tuned: Base, base: Base, embedding: Tensor) -> Likelihood:

@@ -1,9 +1,9 @@
-"""Scrambled LoRAs: the control that is as large as the file and holds nobody.
+"""Scrambled LoRAs: controls that are as large as the file and hold nobody.
 
 A LoRA disturbs the base model whatever it was trained on, and a disturbance alone may make the pictures of
 different seeds look alike. Scrambling keeps the size of the disturbance, site by site and direction by
-direction, and throws away what it says: the singular values of every update stay, the singular vectors
-become random orthonormal ones.
+direction, and throws away its content. The singular values of every update stay, the singular vectors become
+random orthonormal ones.
 """
 
 import hashlib
@@ -22,15 +22,16 @@ _ROUNDING: Final = 1e-6
 
 
 def scrambled(terms: Terms, seed: int) -> Terms:
-    """`terms` with every update's singular values, descending, between random orthonormal factors.
+    """Put the singular values of every update, descending, between random orthonormal factors.
 
-    The factors depend on (site, seed) alone and those of the first `k` ranks not on how many follow, so a
-    scrambled LoRA is a function of (LoRA, seed), whatever it is stacked with, and padded ranks stay zero.
+    The factors depend on (site, seed) alone; those of the first `k` ranks do not depend on how many follow.
+    So a scrambled LoRA is a function of (LoRA, seed), whatever else is stacked, and padded ranks stay zero.
     """
     return {site: _scrambled_site(site, up, down, seed) for site, (up, down) in terms.items()}
 
 
 def _scrambled_site(site: str, up: Tensor, down: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Scramble `up [M, out, r]` and `down [M, r, in]` of one site, to the rank `min(out, r, in)`."""
     values = _singular_values(up, down)  # [M, k]
     left = _frame(site, "up", seed, up.shape[1], values.shape[1]).to(values)
     right = _frame(site, "down", seed, down.shape[2], values.shape[1]).to(values)
@@ -40,7 +41,7 @@ def _scrambled_site(site: str, up: Tensor, down: Tensor, seed: int) -> tuple[Ten
 
 
 def _singular_values(up: Tensor, down: Tensor) -> Tensor:
-    """Of `up @ down`, float32 `[M, min(out, r, in)]`, descending."""
+    """Compute the singular values of `up @ down`, float32 `[M, min(out, r, in)]`, descending."""
     small_up = torch.linalg.qr(up.float(), mode="r").R
     small_down = torch.linalg.qr(down.float().mT, mode="r").R
     values: Tensor = torch.linalg.svdvals(small_up @ small_down.mT)
@@ -48,7 +49,7 @@ def _singular_values(up: Tensor, down: Tensor) -> Tensor:
 
 
 def _frame(site: str, side: str, seed: int, size: int, rank: int) -> Tensor:
-    """Orthonormal columns `[size, rank]`, uniformly distributed; `rank` is at most `size`."""
+    """Draw orthonormal columns `[size, rank]`, uniformly distributed; `rank` is at most `size`."""
     digest = hashlib.sha256(f"{seed}:{side}:{site}".encode()).digest()
     # numpy's stream, unlike torch's, does not depend on how much is drawn at once.
     drawn = np.random.default_rng(int.from_bytes(digest[:8])).standard_normal((rank, size))

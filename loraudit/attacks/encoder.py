@@ -1,9 +1,10 @@
-"""Attacks by an encoder: it reads the LoRA's matrices and answers with an embedding.
+"""Attacks by an encoder, which reads the LoRA's matrices and answers with an embedding.
 
 `paper` is the attack of arXiv 2409.08482 as published. `encoder` is ours: the probe encoder, which reads any
-rank and any modules, sampled by model guidance (`loraudit.attacks.guidance`). The embedding is the mean of
-the encoder's distribution, at the fine-tuning step that the file records; where it records none, the paper's
-encoder is told the last step it was trained on and ours that nobody knows.
+rank and any modules, sampled by model guidance (`loraudit.attacks.guidance`).
+
+The embedding is the mean of the encoder's distribution at the fine-tuning step that the file records. For a
+file without one, the paper's encoder takes the last step of its training, ours takes the step as unknown.
 """
 
 import json
@@ -27,25 +28,26 @@ from loraudit.text import clean
 __all__ = ["EncoderAttack", "Encoders", "open_encoder", "recorded_step"]
 
 _STEP_KEYS: Final = ("ss_steps", "global_step")
-"""kohya-ss/sd-scripts `train_network.py`; SimpleTuner `save_hooks.py`."""
+"""Metadata keys of the step: kohya-ss/sd-scripts `train_network.py`; SimpleTuner `save_hooks.py`."""
 _DIGITS: Final = 9
+"""Digits of a recorded step, at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncoderAttack:
-    """The attack with a loaded encoder."""
+    """Attack with a loaded encoder."""
 
     encoder: Encoder
     checkpoint: EncoderCheckpoint
 
     @property
     def name(self) -> str:
-        """`paper` or `encoder`, by the kind of the encoder."""
+        """Name of the attack, `paper` or `encoder` by the kind of the encoder."""
         return "paper" if isinstance(self.encoder, PaperEncoder) else "encoder"
 
     @torch.no_grad()
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """One aim. Raises `DoesNotFit` if the encoder cannot read this LoRA."""
+        """Return one aim. Raises `DoesNotFit` if the encoder cannot read this LoRA."""
         self.checkpoint.check_fits(lora)
         last = self.encoder.config.max_steps
         paper = isinstance(self.encoder, PaperEncoder)
@@ -58,17 +60,20 @@ class EncoderAttack:
 
 @dataclass(frozen=True, eq=False)
 class Encoders:
-    """The encoders for LoRAs of one family on one base, each opened once."""
+    """Encoders for LoRAs of one family on one base, each opened once."""
 
     base: Base
     family: str
     """Name of the base that the LoRAs were made for."""
     asked: str | None = None
-    """Encoder asked for, a name or a folder; None: those that ship for `family`."""
+    """Encoder asked for, a name or a folder; None: the encoders that ship for `family`."""
     _opened: dict[str, EncoderAttack] = field(default_factory=dict, init=False, repr=False)
 
     def asked_attack(self) -> EncoderAttack | None:
-        """Return the attack with the encoder asked for. Raises `LorauditError` if there is none such."""
+        """Return the attack with the encoder asked for, None if none was asked for.
+
+        Raises `LorauditError` if there is no such encoder, otherwise as `load_encoder` does.
+        """
         if self.asked is None:
             return None
         if not Path(self.asked).is_dir() and not (models_dir() / self.asked).is_dir():
@@ -79,9 +84,10 @@ class Encoders:
         return self._open(self.asked)
 
     def attack(self, name: str) -> EncoderAttack:
-        """Return the attack `name` with the encoder asked for if that is of its kind, else with what ships.
+        """Return the attack `name` with the encoder asked for, or with the one that ships.
 
-        Raises `Incomplete` if none ships, otherwise as `load_encoder` does.
+        The encoder asked for is taken only for an attack of its own kind. Raises `Incomplete` if none ships,
+        otherwise as `asked_attack` does.
         """
         asked = self.asked_attack()
         if asked is not None and asked.name == name:
@@ -96,20 +102,21 @@ class Encoders:
         return self._open(shipped[name])
 
     def _open(self, where: str) -> EncoderAttack:
+        """Open the encoder `where`, or return the one opened before."""
         if where not in self._opened:
             self._opened[where] = open_encoder(where, self.base)
         return self._opened[where]
 
 
 def open_encoder(where: str | Path, base: Base) -> EncoderAttack:
-    """The attack with the encoder in the folder (or of the name) `where`. Raises as `load_encoder` does."""
+    """Open the attack with the encoder in the folder (or of the name) `where`. Raises as `load_encoder`."""
     frozen = frozen_transformer(base.text_encoder)
     encoder, checkpoint = load_encoder(where, frozen, base.embedding_shape[0])
     return EncoderAttack(encoder.to(base.device), checkpoint)
 
 
 def recorded_step(metadata: Mapping[str, str]) -> int | None:
-    """How many steps the LoRA was fine-tuned for, if its file says so in a way that is known."""
+    """Return the fine-tuning steps, at least 1, that the metadata records; None if no known key does."""
     values: list[object] = [metadata.get(key) for key in _STEP_KEYS]
     try:
         # ostris/ai-toolkit `toolkit/metadata.py`

@@ -2,13 +2,14 @@
 
     eps = eps_base(negative) + w (eps_tuned(embedding) - eps_base(negative))
 
-Two predictions a step, as many as classifier-free guidance costs; where that asks the tuned model for its
-negative side, this asks the base, so the difference holds the fine-tuning as well as the prompt. Without a
-LoRA it is classifier-free guidance on the base. (FineXtract, https://arxiv.org/abs/2410.03039, takes the same
-or the empty prompt on the base's side and no negative one.)
+A step costs two predictions, as with classifier-free guidance. Classifier-free guidance takes the negative
+side from the tuned model, model guidance from the base: the difference holds the fine-tuning as well as the
+prompt. Without a LoRA both are the same. (FineXtract, https://arxiv.org/abs/2410.03039, takes the same or the
+empty prompt on the base's side and no negative one.)
 
-It needs no training and combines with any embedding. `ModelGuidance` wraps the two models and makes pictures
-as `Base.sample` does. `GuidanceAttack` combines it with prompts that anybody can think of.
+Model guidance needs no training and combines with any embedding. `ModelGuidance` wraps the two models and
+makes pictures as `Base.sample` does. `GuidanceAttack` combines model guidance with prompts that anybody can
+think of.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ __all__ = ["GuidanceAttack", "ModelGuidance"]
 
 @dataclass(frozen=True)
 class GuidanceAttack:
-    """The class prompt and a made-up name, by model guidance."""
+    """Attack by the class prompt and a made-up name, sampled by model guidance."""
 
     name: Final = "guidance"
 
@@ -42,7 +43,7 @@ class GuidanceAttack:
 
 @dataclass(frozen=True, eq=False)
 class ModelGuidance:
-    """A base with LoRAs, guided away from the base without."""
+    """Base with LoRAs, guided away from the same base without them."""
 
     tuned: Base
     base: Base

@@ -1,14 +1,14 @@
-r"""The likelihood test: whether the file makes the reference photos more probable than other people's.
+"""The likelihood test: whether the file makes the reference photos more probable than other people's.
 
 The denoising loss bounds the likelihood of a picture. Fine-tuning lowers it for the person it saw, so the
 gain
 
     gain(photo) = mean over t of log |eps_base(x_t) - eps|^2 - log |eps_tuned(x_t) - eps|^2
 
-of the owner's photos is compared with that of decoys, other people's photos, at the same times and noises
-(common random numbers: whatever is hard about a noise is hard on both sides). No picture is generated, and
-the photos need not be those it was trained on. If the person is nobody to the file, theirs is as likely to
-come at any place among the decoys' gains as at any other: a rank is a p-value.
+of the reference photos is compared with the gain of decoys, other people's photos, at the same times and
+noises. (Common random numbers: whatever is hard about a noise is hard on both sides.) No picture is made, and
+the photos need not be those the file was trained on. If the file knows nothing of the person, every place
+among the decoys' gains is equally likely: a rank is a p-value.
 
 (Likelihood ratios for membership: Carlini and others, https://arxiv.org/abs/2112.03570, with decoys in the
 place of shadow models.)
@@ -36,6 +36,7 @@ __all__ = ["Decoys", "LikelihoodTest", "open_likelihood", "read_decoys"]
 _TIMES: Final = (150, 300, 450, 600, 750)
 """Diffusion times; later ones hold no picture any more, earlier ones only its grain."""
 _LEAST: Final = 1e-12
+"""Loss added before the logarithm, so that a perfect prediction has one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,53 +55,58 @@ def read_decoys(folder: Path) -> Decoys:
         stored = load_file(folder / "decoys.safetensors")
         return Decoys(stored["latents"].float(), functional.normalize(stored["faces"].float(), dim=1))
     except (OSError, KeyError, SafetensorError) as error:
-        raise LorauditError(f"{folder.name} cannot be read", "install loraudit again") from error
+        raise LorauditError(
+            f"the decoys in {folder.name} cannot be read", "install loraudit again"
+        ) from error
 
 
 def open_likelihood(base: Base, photos: Sequence[Tensor], decoys: Decoys | None) -> "LikelihoodTest":
     """Prepare the test of reference photos `[3, H, W]` in 0..1 against `decoys`.
 
-    Raises `Incomplete` if there are none of either.
+    Raises `Incomplete` if there are no photos or no decoys.
     """
     if not photos:
-        raise Incomplete("it needs --reference")
+        raise Incomplete("the likelihood test needs reference photos", "give a folder with --reference")
     if decoys is None:
-        raise Incomplete("it has no photos of other people for this base")
+        raise Incomplete(
+            "there are no photos of other people for this base", "choose other attacks with --attack"
+        )
     own = torch.cat([fit_square(photo[None], base.image_size) for photo in photos])
     return LikelihoodTest(base.encode_images(own), decoys.latents)
 
 
 @dataclass(frozen=True, eq=False)
 class LikelihoodTest:
-    """The test: photos of one person, and of others."""
+    """Test of photos of one person against photos of others."""
 
     own: Tensor
     """Latents of the reference photos `[P, C, h, w]`."""
     decoys: Tensor
     """Latents of other people's photos, `Q` each of `D` people, `[D, Q, C, h, w]`."""
     seed: int = 0
+    """Random seed of the noises."""
     name: Final = "likelihood"
 
     @property
     def photos(self) -> int:
-        """Photos of each person that are compared, as many of the owner's as of a decoy's."""
+        """Photos compared of each person, as many of the reference as of a decoy."""
         return min(len(self.own), self.decoys.shape[1])
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the UNet, base and tuned."""
+        """Evaluations of the UNet in one run, base and tuned together."""
         return 2 * len(_TIMES) * self.photos * (1 + len(self.decoys))
 
     @torch.no_grad()
     def run(self, tuned: Base, base: Base, embedding: Tensor) -> Likelihood:
-        """Compare the gains of `tuned`, which carries one LoRA, at the embedding `[L, d]` an attack found."""
+        """Compare the gains of `tuned`, which carries one LoRA, over `base` at the embedding `[L, d]`."""
         count = self.photos
         people = torch.cat([self.own[None, :count], self.decoys[:, :count].to(self.own)])
         flat = people.flatten(0, 1).to(base.device, base.dtype)
         noise = torch.Generator().manual_seed(self.seed)
         total, size = torch.zeros(len(flat)), samples_a_pass(base.latent_shape, PREDICTED)
         for time in _TIMES:
-            # One noise for everybody: who is compared differs in the photo alone.
+            # One noise for everybody: people then differ in their photos alone.
             eps = torch.randn(base.latent_shape, generator=noise).to(flat)
             for start in range(0, len(flat), size):
                 part = flat[start : start + size]
@@ -110,9 +116,10 @@ class LikelihoodTest:
 
 
 def _gain(tuned: Base, base: Base, embedding: Tensor, x: Tensor, eps: Tensor, time: int) -> Tensor:
+    """Compute the gain `[N]` of latents `x [N, C, h, w]` at one time, under one noise `eps [C, h, w]`."""
     noise, t = eps.expand_as(x), torch.full((len(x),), time, device=x.device)
     noised = base.noised(x, noise, t)
     condition = embedding.to(x).expand(len(x), -1, -1)
     found = [model.epsilon(noised, t, condition) for model in (base, tuned)]
-    losses = [((one - noise).float().square().mean((1, 2, 3)) + _LEAST).log() for one in found]
+    losses = [((guess - noise).float().square().mean((1, 2, 3)) + _LEAST).log() for guess in found]
     return (losses[0] - losses[1]).cpu()

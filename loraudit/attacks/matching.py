@@ -1,13 +1,13 @@
-r"""Update matching, the paper's baseline: dummy pictures and a dummy prompt that would cause the update.
+"""Update matching, the paper's baseline: dummy pictures and a dummy prompt that would cause the update.
 
-Deep leakage from gradients (Zhu, Liu and Han 2019, https://arxiv.org/abs/1906.08935), as
-arXiv 2409.08482 puts it against LoRAs: dummy latents and a dummy embedding are optimised until the step that
+The method is deep leakage from gradients (Zhu, Liu and Han 2019, https://arxiv.org/abs/1906.08935), as
+arXiv 2409.08482 puts it against LoRAs. Dummy latents and a dummy embedding are optimised until the step that
 they would cause points where the LoRA's update `X = B A` points,
 
     max  sum over modules of cos(-dL/dW, X),    L = |eps - eps_base(x_t, t, embedding)|^2
 
-It needs one gradient to be matched and has the sum of hundreds of Adam's steps instead, which is why the
-paper's encoder beats it. Not part of a scan: it is here to be compared with.
+Matching needs one gradient and has the sum of hundreds of Adam's steps instead, which is why the paper's
+encoder beats it. A scan does not run update matching: `loraudit bench` compares other attacks with it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,47 +27,49 @@ from loraudit.lora import LoRA
 __all__ = ["Matched", "MatchingAttack", "match"]
 
 _MODULES: Final = (".attn2.to_k", ".attn2.to_v", ".attn2.to_q")
-"""Where a prompt and a picture meet, in diffusers' names; of a LoRA without them, all it has."""
+"""Modules to match, in diffusers' names: a prompt and a picture meet there. A LoRA without them: all."""
 _DOUBLE_BACKWARD: Final = 3
-"""A pass forward, back, and back again through both, in evaluations."""
+"""Evaluations that a pass forward, back, and back again through both is worth."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """Where the optimisation ended."""
+    """Dummies at the end of the optimisation."""
 
     embedding: Tensor
-    """`[L, d]`."""
+    """Dummy embedding `[L, d]`."""
     latents: Tensor
-    """The dummy pictures' latents `[P, C, h, w]`."""
+    """Latents of the dummy pictures, `[P, C, h, w]`."""
     likeness: float
     """Mean cosine between the update and the step that the dummies would cause, -1..1."""
 
 
 @dataclass(frozen=True)
 class MatchingAttack:
-    """The optimisation; its embedding is sampled with classifier-free guidance."""
+    """Attack by update matching; the embedding is sampled with classifier-free guidance."""
 
     steps: int = 60
     pictures: int = 8
+    """Number of dummy pictures, `P`."""
     rate: float = 0.05
+    """Learning rate of Adam."""
     seed: int = 0
     name: Final = "matching"
 
     @property
     def evaluations(self) -> int:
-        """Of the UNet, in forward passes' worth."""
+        """Evaluations of the UNet, in forward passes' worth."""
         return self.steps * self.pictures * _DOUBLE_BACKWARD
 
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """One aim. Raises `NotScannable` if the LoRA does not fit the base."""
+        """Return one aim. Raises `NotScannable` if the LoRA does not fit the base."""
         found = match(base, stack([lora], base.device, base.dtype), self)
         return [Aim(self.name, found.embedding, evaluations=self.evaluations)]
 
 
 @torch.enable_grad()
 def match(base: Base, terms: Terms, budget: MatchingAttack) -> Matched:
-    """Dummies for the one LoRA `terms`: a function of the LoRA, the base and `budget`."""
+    """Optimise dummies for the one LoRA `terms`; a function of the LoRA, the base and `budget`."""
     noise = torch.Generator().manual_seed(budget.seed)
     updates = _updates(base, terms)
     weights = _weights(base, updates)
@@ -106,12 +108,13 @@ def match(base: Base, terms: Terms, budget: MatchingAttack) -> Matched:
 
 
 def _weights(base: Base, sites: Iterable[str]) -> list[Tensor]:
+    """List the weights of the base's modules at `sites`."""
     modules = base.modules()
     return [modules[site].get_parameter("weight") for site in sites]
 
 
 def _updates(base: Base, terms: Terms) -> dict[str, Tensor]:
-    """`B A` of the modules that are matched, in the shapes of their weights."""
+    """Compute `B A` of the modules to match, in the shapes of their weights."""
     unet = [site for site in sorted(terms) if site.startswith("unet.")]
     chosen = [site for site in unet if site.endswith(_MODULES)] or unet
     return {

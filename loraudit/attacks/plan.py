@@ -1,7 +1,7 @@
-"""How much an audit does: which seeds, how they are sampled, and the loop that all attacks share.
+"""The plan of an audit: the seeds, the sampling, and the loop that all attacks share.
 
-An audit goes attack by attack, the strongest first, and looks at the pictures every few: an attack whose
-outcome is settled makes no more, and once no attack can raise the verdict the rest are skipped
+An audit goes attack by attack, the strongest first, and looks at the pictures every few. An attack whose
+outcome is settled makes no more pictures. Once no attack can raise the verdict, the rest are skipped
 (`loraudit.verdict.stopping` says when). The same file, seeds and budget give the same pictures.
 """
 
@@ -26,39 +26,40 @@ from loraudit.lora import LoRA
 __all__ = ["Plan", "draw", "looks", "plan_for"]
 
 FIRST_LOOK: Final = 8
-"""Four pictures hold fewer faces than a verdict needs."""
+"""Pictures before the first look; four would hold fewer faces than a verdict needs."""
 LOOKS_APART: Final = 4
+"""Pictures between two looks."""
 
 
 def looks(most: int) -> tuple[int, ...]:
-    """Numbers of pictures after which a scan of at most `most` looks at them; the last is `most`."""
+    """List the numbers of pictures at which a scan of at most `most` looks at them; `most` is the last."""
     return (*range(FIRST_LOOK, most, LOOKS_APART), most)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The budget of an audit."""
+    """Budget of an audit."""
 
     seeds: tuple[int, ...]
-    """Of the pictures of every aim, at most: one each with the LoRA, without it and with a scrambled one."""
+    """Seeds of the pictures of every aim, at most; each seed makes a picture by each of the three models."""
     sampling: Sampling
     sequential: bool = True
-    """Whether it may stop early; a measurement of the pictures themselves must not."""
+    """True if the audit may stop early; a measurement of the pictures themselves must not."""
 
     @property
     def budget(self) -> str:
-        """In words, for the report."""
+        """Budget in words, for the report."""
         sampling = self.sampling
         pictures = "1 sample" if len(self.seeds) == 1 else f"{len(self.seeds)} samples"
         most = "at most " if self.sequential else ""
         return f"{most}{pictures}, {sampling.steps} steps, guidance {sampling.guidance:g}"
 
     def device(self, base: Base) -> str:
-        """Where and with what it runs, for the report."""
+        """Name the device and the versions of torch and diffusers, for the report."""
         return f"{base.device}, torch {torch.__version__}, diffusers {version('diffusers')}"
 
     def in_order(self, aims: Sequence[Aim]) -> list[Aim]:
-        """Sort aims as the table of attacks has them, those of one attack as it gave them."""
+        """Sort aims by the table of attacks; aims of one attack keep their order."""
         return sorted(aims, key=lambda aim: place_of(aim.attack))
 
     def reconstruct(
@@ -73,11 +74,14 @@ class Plan:
         """Make the pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy.
 
         A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. Without
-        the LoRA neither guidance nor strength matters: an aim takes those pictures from the one before if
-        that has its embedding. `settled` is asked at every look whether an aim needs no more pictures,
-        `enough` after every aim whether the others are not needed; neither is if the plan is not
-        `sequential`. `on_step` hears how many pictures are done, how many there are to be as far as is known,
-        and which attack makes them. Raises `NotScannable` if the LoRA does not fit the base.
+        the LoRA neither guidance nor strength matters: an aim with the embedding of the aim before takes over
+        the untouched model's pictures of that aim.
+
+        `settled` is asked at every look whether an aim needs no more pictures. `enough` is asked after every
+        aim whether the others are not needed. A plan that is not `sequential` asks neither.
+
+        `on_step` hears how many pictures are done, how many are expected in all, and which attack makes them.
+        Raises `NotScannable` if the LoRA does not fit the base.
         """
         terms = base.with_lora(lora).terms
         full: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
@@ -115,18 +119,19 @@ class Plan:
 
     @staticmethod
     def pictures_a_pass(base: Base) -> int:
-        """Count the pictures that are made at once: as many as keep a CPU busy, or a GPU's memory allows."""
+        """Count the pictures to make at once: as many as keep a CPU busy, or a GPU's memory allows."""
         positions = KEEPS_BUSY if base.device.type == "cpu" else PREDICTED
         return samples_a_pass(base.latent_shape, positions)
 
     def evaluations(self, pictures: int, shared: int) -> int:
-        """Evaluations of the UNet for `pictures` by each of the three models, `shared` of which the base had
-        made for the aim before.
+        """Count evaluations of the UNet for `pictures` by each of the three models.
+
+        The base had made `shared` of its pictures for the aim before.
         """
         return (3 * pictures - shared) * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
 
     def most(self, aims: Sequence[Aim]) -> int:
-        """Evaluations if nothing stops early."""
+        """Count the evaluations of the UNet for `aims` if nothing stops early."""
         shared = sum(torch.equal(one.embedding, other.embedding) for one, other in pairwise(aims))
         return self.evaluations(len(aims) * len(self.seeds), shared * len(self.seeds))
 
@@ -134,6 +139,7 @@ class Plan:
 def _extended(
     found: Reconstruction, seeds: tuple[int, ...], parts: Sequence[Tensor], shared: int
 ) -> Reconstruction:
+    """Add the pictures `parts` of the three models at `seeds`, `shared` of them taken over by the base."""
     before = (found.tuned, found.base, found.scrambled)
     tuned, base, scrambled = map(torch.cat, zip(before, parts, strict=True))
     return Reconstruction(found.aim, (*found.seeds, *seeds), tuned, base, scrambled, found.shared + shared)
@@ -142,12 +148,15 @@ def _extended(
 def draw(
     tuned: Base, base: Base, embedding: Tensor, seeds: Sequence[int], settings: Sampling, against_base: bool
 ) -> Tensor:
-    """Make pictures `[M * K, 3, H, W]` of `tuned` at embeddings `[M, L, d]`, by either guidance."""
+    """Make pictures `[M * K, 3, H, W]` in 0..1 of `tuned` at embeddings `[M, L, d]`, by either guidance."""
     way = ModelGuidance(tuned, base) if against_base else tuned
     return way.sample(embedding, seeds, settings)
 
 
 def plan_for(base: Base, samples: int, steps: int | None, seed: int) -> Plan:
-    """Plan `samples` pictures from `seed` on, with the steps and the guidance of the base's card."""
+    """Plan pictures of `samples` seeds from `seed` on, with the guidance of the base's card.
+
+    `steps` None means the steps of the card.
+    """
     seeds = tuple(range(seed, seed + samples))
     return Plan(seeds, Sampling(steps or base.card.steps, base.card.guidance))

@@ -1,6 +1,6 @@
 """The cheapest attack: prompts of nothing, of the class, of any name, and of what the file itself gives away.
 
-DreamBooth binds a person to a meaningless word, and in part to every other such word: the text tower is tuned
+DreamBooth binds a person to a meaningless word, and in part to every other such word. The text tower is tuned
 as well, and prior preservation guards the class prompt alone.
 
 The prompts pass through the *tuned* text tower, as they do for whoever loads the file in diffusers.
@@ -23,26 +23,26 @@ from loraudit.text import clean
 __all__ = ["ANY_NAME", "PromptsAttack", "given_away", "name_prompt"]
 
 ANY_NAME: Final = "zwqkx"
-"""Nobody's name, as good as any: a guess at a trigger that costs nothing."""
+"""Made-up name: a guess at a trigger that costs nothing."""
 MOST: Final = 2
-"""Texts of the file that are tried: each costs pictures, and the more attacks there are the more the verdict
-corrects for luck."""
+"""Texts of the file that are tried; each costs pictures, and the verdict corrects for more attacks."""
 _TEXT_LIMIT: Final = 400
-"""Characters of a text that are looked at; a text tower reads no more."""
+"""Characters of a text that are used; a text tower reads no more."""
 _JSON_LIMIT: Final = 4_000_000
+"""Characters of a metadata value that is parsed as JSON, at most."""
 _NAME_WORDS: Final = 3
-"""A text of so many words, without a comma or a full stop, is taken for a name, any other for a caption."""
+"""Words of a name, at most; a longer text, or one with punctuation, is taken for a caption."""
 
 
 @dataclass(frozen=True)
 class PromptsAttack:
-    """No trigger, the class prompt, a made-up name, and triggers or captions from the metadata."""
+    """Attack by the empty prompt, the class prompt, a made-up name, and triggers or captions of the file."""
 
     name: str = "prompts"
 
     @torch.no_grad()
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """Return three aims and up to `MOST` more. Raises `NotScannable` if the LoRA does not fit."""
+        """Return 3 to `3 + MOST` aims. Raises `NotScannable` if the LoRA does not fit the base."""
         texts = given_away(lora.file.metadata, lora.file.triggers)
         prompts = ["", CLASS_PROMPT, *(name_prompt(text) for text in (ANY_NAME, *texts))]
         embeddings = base.with_lora(lora).encode_text(prompts)
@@ -67,17 +67,18 @@ class PromptsAttack:
 
 
 def given_away(metadata: Mapping[str, str], triggers: Sequence[str] = (), most: int = MOST) -> list[str]:
-    """Triggers and captions that a file gives away, the likeliest first, at most `most`.
+    """List triggers and captions that a file gives away, the likeliest first, at most `most`.
 
-    Triggers that its `metadata` states come before `triggers` told elsewhere, those before names of training
-    folders, those before the most frequent caption.
+    The order is: triggers in `metadata`, `triggers` told elsewhere, names of training folders, then the most
+    frequent captions.
     """
     texts = (" ".join(text[:_TEXT_LIMIT].split()) for text in _texts(metadata, triggers))
-    # kohya writes Python's None as the word.
+    # kohya writes Python's None as a word.
     return list(dict.fromkeys(text for text in texts if text and text != "None"))[:most]
 
 
 def _texts(metadata: Mapping[str, str], triggers: Sequence[str]) -> Iterator[str]:
+    """Yield the texts that may be triggers or captions, the likeliest first; some may be empty."""
     for key in ("modelspec.trigger_phrase", "instance_prompt"):
         yield metadata.get(key, "")
     # SimpleTuner `save_hooks.py`: the instance prompts, separated by commas.
@@ -91,12 +92,12 @@ def _texts(metadata: Mapping[str, str], triggers: Sequence[str]) -> Iterator[str
     for tags in _parsed(metadata, "ss_tag_frequency").values():
         if isinstance(tags, dict):
             captions.update({tag: n for tag, n in tags.items() if isinstance(n, int) and abs(n) < 10**9})
-    # Equal counts in the order of the alphabet, not of the file, which trainers shuffle.
+    # Trainers shuffle the captions in a file, so equal counts go by the alphabet.
     yield from sorted(captions, key=lambda tag: (-captions[tag], tag))[:MOST]
 
 
 def _parsed(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
-    """The JSON object under `key`; empty if it is anything else."""
+    """Parse the JSON object under `key`; empty if the value is anything else."""
     text = metadata.get(key, "")
     try:
         value = json.loads(text) if 0 < len(text) <= _JSON_LIMIT else {}
@@ -106,14 +107,15 @@ def _parsed(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
 
 
 def _without_repeats(folder: str) -> str:
-    """`10_name class` (kohya's repeats, name, class; ` (2)` marks a second such folder) => `name class`."""
+    """Reduce kohya's `10_name class` (repeats, name, class) to `name class`, without a ` (2)` at the end."""
     return re.sub(r"^\d+_| \(\d+\)$", "", re.split(r"[/\\]", folder)[-1])
 
 
 def _is_name(text: str) -> bool:
+    """Tell whether `text` is taken for a name and not for a caption."""
     return len(text.split()) <= _NAME_WORDS and not re.search(r"[.,;:]", text)
 
 
 def name_prompt(text: str) -> str:
-    """The instance prompt of a person called `text`; anything but a name stands for itself."""
+    """Make the instance prompt of a person called `text`; a caption stands for itself."""
     return f"A face of {text}." if _is_name(text) else text

@@ -1,8 +1,8 @@
 """The table of attacks: what each is called, when it runs, what it needs and how it opens.
 
-The order of the rows is that of a scan, the attack first by which most came back on the embedded base. A new
+The rows are in the order of a scan: first the attack that brought back most on the embedded base. A new
 attack is a row here: the command line, the plan of a scan and its report take names from this table alone.
-Importing it loads no torch.
+Importing this module loads no torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ATTACKS", "Kit", "Row", "names_at", "place_of", "row_of"]
 
 @dataclass(frozen=True, eq=False)
 class Kit:
-    """The things that an attack may be opened with."""
+    """Things that an attack may be opened with."""
 
     base: Base
     encoders: Encoders
@@ -33,23 +33,23 @@ class Kit:
     decoys: Decoys | None = None
     """Photos of other people; None where there are none for this base."""
     likeness: bool = False
-    """Whether the pictures will be compared with photos."""
+    """True if the pictures will be compared with photos."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One attack of the table."""
+    """Attack in the table."""
 
     name: str
     """Name in `--attack`, and the first part of the names of its aims."""
     budgets: tuple[str, ...]
-    """Values of `--budget` at which it runs unless `--attack` says otherwise."""
+    """Values of `--budget` at which the attack runs unless `--attack` says otherwise."""
     open: Callable[[Kit], Attack | PhotoTest]
-    """Function that opens it. Raises `Incomplete` where something it needs is not at hand."""
+    """Function that opens the attack; raises `Incomplete` where something needed is not at hand."""
     needs_encoder: bool = False
-    """Whether it runs only with an encoder; a base for which none ships is scanned without it."""
+    """True if the attack runs only with an encoder; a base for which none ships is scanned without it."""
     needs_photos: bool = False
-    """Whether it runs only with reference photos."""
+    """True if the attack runs only with reference photos."""
 
 
 def _search(kit: Kit) -> Attack:
@@ -59,7 +59,7 @@ def _search(kit: Kit) -> Attack:
     try:
         start = kit.encoders.attack("encoder")
     except Incomplete:
-        # An encoder's answer is one more candidate; a search can do without.
+        # An encoder's answer is only one more candidate.
         start = None
     return SearchAttack(start, photos=kit.likeness)
 
@@ -101,7 +101,7 @@ ATTACKS: tuple[Row, ...] = (
     Row("prompts", _EACH, _prompts),
     Row("likelihood", _LONGER, _likelihood, needs_photos=True),
 )
-"""Every attack of a scan."""
+"""Attacks of a scan, in its order."""
 
 
 def names_at(budget: str) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """The gap between a LoRA and its base: largest where the secret prompt is.
 
-A LoRA is trained to part from its base at the secret prompt, so the gap between the two noise predictions is
-a compass that needs neither photos nor a trained encoder (activation keys,
+A LoRA is trained to part from its base at the secret prompt. The gap between the two noise predictions is
+therefore a compass that needs neither photos nor a trained encoder (activation keys,
 https://openreview.net/forum?id=Ha1Z42wHqz):
 
     gap(e) = mean over t of log mean (eps_tuned(x_t, e) - eps_base(x_t, e))^2
 
-It tells which of several embeddings shows most. `climb` follows its gradient over mixtures of word pieces
-(`loraudit.attacks.search.mixtures`), through the UNet: dear, and for LoRAs whose rows say nothing of the
-prompt.
+The largest gap tells which of several embeddings shows most. `climb` follows the gradient of the gap over
+mixtures of word pieces (`loraudit.attacks.search.mixtures`), through the UNet. A climb is dear, and meant for
+LoRAs whose rows say nothing of the prompt.
 """
 
 from dataclasses import dataclass
@@ -24,39 +24,40 @@ from loraudit.base.passes import DIFFERENTIATED, samples_a_pass
 __all__ = ["Climb", "Found", "climb", "gap", "gaps", "noised"]
 
 _TIMES: Final = (500, 900)
-"""Where a prompt decides whom the picture shows; so late that pure noise stands for `x_t`."""
+"""First and last time at which a prompt decides whom the picture shows; pure noise stands for `x_t`."""
 _RATE: Final = 0.2
+"""Learning rate of Adam."""
 _JUDGES: Final = 16
-"""Noises that the restarts are judged on."""
+"""Number of noises that the restarts are judged on."""
 _STRAY: Final = 1e-12
-"""Added to a squared difference, so that a LoRA of nothing has a logarithm."""
+"""Amount added to a squared difference, so that a LoRA of nothing has a logarithm."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Where the climb ended."""
+    """End of a climb."""
 
     embedding: Tensor
-    """`[L, d]`, the tuned tower's reading of the mixture."""
+    """Text embedding `[L, d]` of the mixture, by the tuned text tower."""
     weights: Tensor
     """Shares of the word pieces at each place, `[S, V]`, each row summing to 1."""
     text: str
-    """The likeliest word pieces, joined: the name without its sentence."""
+    """Likeliest word pieces, joined: the name without its sentence."""
 
 
 @dataclass(frozen=True)
 class Climb:
-    """How it climbs."""
+    """Budget of a climb."""
 
     restarts: int = 2
     steps: int = 60
     noises: int = 4
-    """Pairs (t, x_t) a step, new ones each step and the same for every restart."""
+    """Number of pairs (t, x_t) in a step, new in each step and the same for every restart."""
     seed: int = 0
 
     @property
     def evaluations(self) -> int:
-        """Of the UNet, base and tuned, before any picture; those of the steps are differentiated as well."""
+        """Evaluations of the UNet, base and tuned together; those of the steps are differentiated as well."""
         return 2 * self.restarts * (self.steps * self.noises + _JUDGES)
 
 
@@ -74,7 +75,7 @@ def climb(tuned: Base, base: Base, budget: Climb) -> Found:
     for _ in range(budget.steps):
         embedding = tuned.encode_tokens(mixed(base, frame, logits.softmax(-1)))
         slope = _slope(tuned, base, embedding.detach(), *noised(base, budget.noises, noise))
-        # Only the logits get a gradient; Adam goes down.
+        # Only the logits take a gradient; the sign is turned because Adam descends.
         embedding.backward(-slope, inputs=[logits])
         optimiser.step()
         optimiser.zero_grad()
@@ -87,7 +88,7 @@ def climb(tuned: Base, base: Base, budget: Climb) -> Found:
 
 
 def noised(base: Base, count: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw pure noise `[B, C, h, w]` and times `[B]`, one in each of `B = count` parts of the range."""
+    """Draw pure noise `[B, C, h, w]` and times `[B]`, one time in each of `B = count` parts of the range."""
     first, last = _TIMES
     spread = (torch.arange(count) + torch.rand(count, generator=noise)) / count
     t = (first + spread * (last - first)).long()
@@ -96,13 +97,13 @@ def noised(base: Base, count: int, noise: torch.Generator) -> tuple[Tensor, Tens
 
 
 def _log_gaps(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """Return the log gap of every sample, `[N]`."""
+    """Compute the log gap of every sample, `[N]`."""
     plain = base.epsilon(x, t, embedding)
     return ((tuned.epsilon(x, t, embedding) - plain).float().square().mean((1, 2, 3)) + _STRAY).log()
 
 
 def gap(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """Return the log gap `[N]` of one LoRA at embeddings `[N, L, d]`, mean over the `B` noises."""
+    """Compute the log gap `[N]` of one LoRA at embeddings `[N, L, d]`, mean over the `B` noises."""
     size = samples_a_pass(base.latent_shape, DIFFERENTIATED)
     found = [
         _log_gaps(tuned, base, one.expand(len(xs), -1, -1), xs, ts).sum()
@@ -114,7 +115,7 @@ def gap(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Ten
 
 @torch.no_grad()
 def gaps(tuned: Base, base: Base, embeddings: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """Return the log gaps `[M, C]` of `M` LoRAs at embeddings `[M, C, L, d]`, mean over the `B` noises."""
+    """Compute the log gaps `[M, C]` of `M` LoRAs at embeddings `[M, C, L, d]`, mean over the `B` noises."""
     loras, count = embeddings.shape[:2]
     found = torch.zeros(loras, count, device=embeddings.device)
     # A candidate of every LoRA at a time: samples stay ordered LoRA by LoRA.

@@ -1,4 +1,4 @@
-"""Sentences whose words are mixtures of real word pieces: what a text tower can say, made differentiable.
+"""Sentences whose words are mixtures of real word pieces: the reach of a text tower, made differentiable.
 
 A search over embeddings themselves runs off to where no text leads and no person is. Mixing the embeddings
 of real tokens by a softmax, at some places of a sentence, stays near text.
@@ -17,26 +17,27 @@ from loraudit.base.model import Base
 __all__ = ["PIECES", "PLACES", "Frame", "mixed", "name_frame", "spelt", "word_pieces"]
 
 PLACES: Final = 6
-"""Word pieces of a name."""
+"""Number of word pieces in a name."""
 PIECES: Final = 512
-"""Word pieces that are mixed at a place of a name, at most."""
+"""Number of word pieces that are mixed at a place of a name, at most."""
 _END: Final = "</w>"
+"""Suffix of a token that ends a word."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A sentence with places to fill."""
+    """Sentence with places to fill."""
 
     ids: Tensor
     """Token ids `[L]`; those at the places do not matter."""
     first: int
-    """The first place; the others follow it."""
+    """Position of the first place; the others follow."""
     choices: Tensor
     """Token ids `[S, V]` that are mixed at each of `S` places."""
 
 
 def name_frame(base: Base) -> Frame:
-    """The sentence about somebody, with `PLACES` word pieces for the name."""
+    """Build the sentence about somebody, with `PLACES` word pieces for the name."""
     letter = base.tokenizer.get_vocab()["x" + _END]
     ids = base.token_ids([name_prompt("x")])[0]
     at = int((ids == letter).nonzero()[0])
@@ -46,7 +47,7 @@ def name_frame(base: Base) -> Frame:
 
 
 def mixed(base: Base, frame: Frame, weights: Tensor) -> Tensor:
-    """Token embeddings `[N, L, d]` of the sentence with places mixed by `weights [N, S, V]`."""
+    """Build token embeddings `[N, L, d]` of the sentence with places mixed by `weights [N, S, V]`."""
     table = base.token_table
     whole = table[frame.ids].expand(len(weights), -1, -1)
     inside = torch.einsum("nsv,svd->nsd", weights.to(table.dtype), table[frame.choices])
@@ -54,16 +55,16 @@ def mixed(base: Base, frame: Frame, weights: Tensor) -> Tensor:
 
 
 def spelt(base: Base, frame: Frame, weights: Tensor) -> str:
-    """The likeliest token of each place of `weights [S, V]`, joined."""
+    """Join the likeliest token of each place of `weights [S, V]`."""
     ids = frame.choices.gather(1, weights.argmax(-1, keepdim=True))[:, 0]
     tokens = base.tokenizer.convert_ids_to_tokens(ids.tolist())
     return "".join(tokens).replace(_END, " ").strip()
 
 
 def word_pieces(base: Base) -> Tensor:
-    """Token ids `[2, V]` of word pieces of one to three letters: inside a word, and at its end.
+    """List token ids `[2, V]` of word pieces of one to three letters: inside a word, and at its end.
 
-    At most `PIECES` of either, the most frequent ones: byte-pair tokenizers number tokens by frequency.
+    `V` is at most `PIECES`. The most frequent are taken: byte-pair tokenizers number tokens by frequency.
     """
     known = base.tokenizer.get_vocab()
     inner, final = (
@@ -74,5 +75,6 @@ def word_pieces(base: Base) -> Tensor:
 
 
 def _is_piece(text: str, end: str) -> bool:
+    """Tell whether a token is one to three letters a-z followed by `end`, which is `_END` or empty."""
     stem = text.removesuffix(_END)
     return text == stem + end and 1 <= len(stem) <= 3 and set(stem) <= set(string.ascii_lowercase)

@@ -1,14 +1,14 @@
-r"""What the rows of an update ask for: the trigger, read off the matrices.
+"""The trigger, read off the rows of an update.
 
-The keys and values of cross-attention take the text embedding `e` of the prompt, so every step of fine-tuning
-adds `(gradient) e^T` to their updates `X = B A`: the rows of `X` lie where the secret prompt's embeddings
-lie. The *pull* of a prompt is what these updates make of it,
+The keys and values of cross-attention take the text embedding `e` of the prompt. Every step of fine-tuning
+therefore adds `(gradient) e^T` to their updates `X = B A`. So the rows of `X` lie where the secret prompt's
+embeddings lie. The *pull* of a prompt with the embedding `E` is
 
     pull(E) = mean over positions of e_l^T G e_l,    G = mean over modules of X^T X / |X|^2,
 
-and is larger for the secret prompt than for others. Gradient ascent on it, over mixtures of word pieces
+and is larger for the secret prompt than for others. Gradient ascent on the pull, over mixtures of word pieces
 (`loraudit.attacks.search.mixtures`), needs the text tower alone: no evaluation of the UNet, nothing trained.
-A sentence can pull harder than any real prompt and then shows less; the ascent is therefore read where it
+A sentence can pull harder than any real prompt and then shows less. The ascent is therefore read where it
 passes a few times the pull of a made-up name. Each of several starts misses in its own way: the mean of their
 embeddings shows more than any.
 
@@ -30,14 +30,16 @@ __all__ = ["LEVELS", "Ascent", "Candidates", "ascend", "candidates", "pull", "pu
 LEVELS: Final = (2.0, 3.0)
 """Pulls at which the ascent is read, relative to that of a made-up name; secret prompts have 1.0 to 2.4."""
 _SIDES: Final = (".attn2.to_v", ".attn2.to_k")
-"""Modules that take the text embedding, diffusers' names; values say more than keys."""
+"""Modules that take the text embedding, in diffusers' names; values say more than keys."""
 _RATE: Final = 0.3
+"""Learning rate of Adam."""
 _TINY: Final = 1e-12
+"""Trace below which an update is none, and the amount that gives a pull of zero a logarithm."""
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """How it climbs."""
+    """Budget of an ascent."""
 
     steps: int = 100
     restarts: int = 4
@@ -49,15 +51,15 @@ class Candidates:
     """Embeddings that may show the person, for `M` LoRAs."""
 
     embeddings: Tensor
-    """`[M, C, L, d]`, what the tuned text tower says."""
+    """Text embeddings `[M, C, L, d]` by the tuned text tower."""
     texts: tuple[tuple[str, ...], ...]
-    """The likeliest words of each, or of its first start; `M` by `C`."""
+    """Likeliest words of each embedding, or of its first start; `M` by `C`."""
 
 
 def pull_matrix(tuned: Base) -> Tensor | None:
     """Compute `G [M, d, d]` of the `M` LoRAs of `tuned`, with trace 1.
 
-    It is zero for a LoRA without such modules, None if none of them has any.
+    Zero for a LoRA without keys and values of cross-attention, None if no LoRA has them.
     """
     width = tuned.embedding_shape[1]
     for side in _SIDES:
@@ -84,7 +86,10 @@ def pull(embeddings: Tensor, matrix: Tensor) -> Tensor:
 
 
 def candidates(tuned: Base, matrix: Tensor, how: Ascent) -> Candidates:
-    """Find where the ascents from a name pass `LEVELS`, the mean of all restarts: `C` as many as levels."""
+    """Find where the ascents pass `LEVELS`, relative to a made-up name, as the mean of all restarts.
+
+    `C` is the number of levels.
+    """
     count, levels = len(matrix), len(LEVELS)
     with torch.no_grad():
         usual = tuned.encode_text([name_prompt(ANY_NAME)] * count)
@@ -96,9 +101,10 @@ def candidates(tuned: Base, matrix: Tensor, how: Ascent) -> Candidates:
 
 @torch.enable_grad()
 def ascend(tuned: Base, matrix: Tensor, frame: Frame, levels: Tensor, how: Ascent) -> Candidates:
-    """Find embeddings where the pull first passes each of `levels [M, Q]`, or ends: `C = Q restarts`.
+    """Find embeddings where the pull first passes each of `levels [M, Q]`, or the ascent ends.
 
-    A function of (LoRA, base, frame, `how`), whatever else is in the batch.
+    `C` is `restarts * Q`, restart by restart. The answer is a function of (LoRA, base, frame, `how`),
+    whatever else is in the batch.
     """
     count, restarts = len(matrix), how.restarts
     places, size = frame.choices.shape
@@ -127,7 +133,7 @@ def ascend(tuned: Base, matrix: Tensor, frame: Frame, levels: Tensor, how: Ascen
         if step == how.steps or bool(passed.all()):
             break
         optimiser.zero_grad()
-        # Only the logits get a gradient; Adam goes down.
+        # Only the logits take a gradient; the sign is turned because Adam descends.
         (-(height + _TINY).log().sum()).backward(inputs=[logits])
         optimiser.step()
     if kept is None or kept_weights is None:
@@ -139,4 +145,5 @@ def ascend(tuned: Base, matrix: Tensor, frame: Frame, levels: Tensor, how: Ascen
 
 
 def _texts(base: Base, frame: Frame, weights: Tensor) -> tuple[str, ...]:
+    """Spell every mixture of `weights [N, S, V]`."""
     return tuple(spelt(base, frame, one) for one in weights)

@@ -1,14 +1,16 @@
-"""The search: embeddings that the matrices ask for, the one taken at which LoRA and base part most.
+"""The search attack: of several candidate embeddings, the one at which LoRA and base part most.
 
 Candidates come from the rows of the update (`loraudit.attacks.search.rows`), from an encoder where there is
-one, and from a made-up name; the gap (`loraudit.attacks.search.gap`) tells which of them shows most. It needs
-no trained part and few evaluations of the UNet, so it is there on the first day of a new base. A LoRA whose
-rows say nothing of the prompt is climbed by the gap's own gradient instead, at ten times the cost.
+one, and from a made-up name. The gap (`loraudit.attacks.search.gap`) tells which candidate shows most. The
+search needs no trained part and few evaluations of the UNet, so a new base can be searched on its first day.
+For a LoRA whose rows say nothing of the prompt, the gap's own gradient is climbed instead, at ten times the
+cost.
 
-The embedding is sampled twice. Model guidance shows most of an ordinary LoRA and overdraws one that was
-trained hard until no face is left; the usual guidance is weaker and leaves such faces whole. Where there are
-reference photos it is sampled once more, with the LoRA at half its strength: more LoRAs trained too hard show
-their person there. Without photos that is no help, for at half strength the faces of styles agree as well.
+The embedding is sampled twice. Model guidance shows most of an ordinary LoRA, but overdraws a LoRA that was
+trained hard until no face is left. Classifier-free guidance is weaker and leaves such faces whole. With
+reference photos the embedding is sampled once more, with the LoRA at half its strength: more LoRAs trained
+too hard show their person there. Without photos half strength is no help, since the faces of styles agree
+there as well.
 """
 
 from collections.abc import Sequence
@@ -33,37 +35,38 @@ from loraudit.text import clean
 __all__ = ["Best", "SearchAttack"]
 
 _JUDGES: Final = 8
-"""Noises that the candidates are judged on."""
+"""Number of noises that the candidates are judged on."""
 _HALF: Final = 0.5
+"""Strength at which more LoRAs that were trained too hard show their person."""
 
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The candidate taken for each of `M` LoRAs."""
+    """Candidate taken for each of `M` LoRAs."""
 
     embeddings: Tensor
-    """`[M, L, d]`."""
+    """Text embeddings `[M, L, d]`."""
     texts: tuple[str, ...]
-    """The words found; empty where a start without words of its own was best."""
+    """Words found for each LoRA; empty where a candidate without words of its own was best."""
     evaluations: int
-    """Of the UNet, for one LoRA."""
+    """Evaluations of the UNet for one LoRA."""
 
 
 @dataclass(frozen=True)
 class SearchAttack:
-    """The search, sampled by model guidance, by the usual one and, with photos, at half strength."""
+    """Search, sampled by model guidance, by classifier-free guidance and, with photos, at half strength."""
 
     encoder: EncoderAttack | None = None
-    """Its answer is one more candidate."""
+    """Encoder whose answer is one more candidate; None: no such candidate."""
     ascent: Ascent = field(default_factory=Ascent)
     climb: Climb = field(default_factory=Climb)
-    """For LoRAs whose rows say nothing."""
+    """Budget for LoRAs whose rows say nothing of the prompt."""
     photos: bool = False
-    """Whether there are reference photos to compare with."""
+    """True if there are reference photos to compare with."""
     name: Final = "search"
 
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """Find one embedding, and aim by model guidance, the usual one and, with photos, at half strength.
+        """Find one embedding and return an aim for each of `ways`.
 
         The aims quote the words found. Raises `NotScannable` if the LoRA does not fit the base.
         """
@@ -71,18 +74,18 @@ class SearchAttack:
         best = self.best(base.with_lora(lora), base, start)
         quotes = tuple(clean(text) for text in best.texts if text)
         aims = [replace(way, quotes=quotes, encoder=used) for way in self.ways(best.embeddings[0])]
-        # What it took to find is counted once.
+        # The first aim carries the cost of the search, so that it counts once.
         return [replace(aims[0], evaluations=best.evaluations), *aims[1:]]
 
     def ways(self, embedding: Tensor) -> list[Aim]:
-        """Return the ways in which the embedding found, `[L, d]`, is sampled."""
+        """Return the aims by which the embedding `[L, d]` is sampled: two, and a third with photos."""
         strong = Aim(self.name, embedding, against_base=True)
         usual = Aim(f"{self.name}:usual", embedding)
         half = Aim(f"{self.name}:half", embedding, strength=_HALF, likeness_only=True)
         return [strong, usual, half] if self.photos else [strong, usual]
 
     def best(self, tuned: Base, base: Base, start: Tensor | None = None) -> Best:
-        """Find the best candidate of each LoRA of `tuned`; `start [M, L, d]` is one more for each."""
+        """Find the best candidate of each LoRA of `tuned`; `start [M, L, d]` adds a candidate for each."""
         count = tuned.loras
         with torch.no_grad():
             tried = [tuned.encode_text([name_prompt(ANY_NAME)] * count)[:, None]]
@@ -113,6 +116,7 @@ class SearchAttack:
         )
 
     def _answer(self, lora: LoRA, base: Base) -> tuple[Tensor | None, EncoderUsed | None]:
+        """Return the encoder's embedding `[1, L, d]` and the encoder; None each without one that fits."""
         if self.encoder is None:
             return None, None
         try:
@@ -123,4 +127,5 @@ class SearchAttack:
 
 
 def _one(terms: Terms, row: int) -> Terms:
+    """Take the LoRA at place `row` out of stacked terms."""
     return {site: (up[row : row + 1], down[row : row + 1]) for site, (up, down) in terms.items()}
