@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loraudit.attacks.likelihood import Decoys
     from loraudit.base.model import Base
 
-__all__ = ["ATTACKS", "Kit", "Row", "names_at", "place_of", "row_of"]
+__all__ = ["ATTACKS", "Kit", "Row", "names_at", "place_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +107,6 @@ ATTACKS: tuple[Row, ...] = (
 def names_at(budget: str) -> tuple[str, ...]:
     """List the attacks that run at a value of `--budget`, in the order of a scan."""
     return tuple(row.name for row in ATTACKS if budget in row.budgets)
-
-
-def row_of(attack: str) -> Row:
-    """Return the row of an attack or of one of its aims. Raises `KeyError` if there is none."""
-    return {row.name: row for row in ATTACKS}[attack.partition(":")[0]]
 
 
 def place_of(attack: str) -> int:
