@@ -1,1 +1,1 @@
-"""A diffusion model that can be run, with or without LoRAs beside it."""
+"""Bases: diffusion models that can be run, with or without LoRAs beside them."""

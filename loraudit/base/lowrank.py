@@ -1,9 +1,9 @@
-r"""Many LoRAs beside one frozen model.
+"""Many LoRAs beside one frozen model.
 
-A LoRA adds `up @ down` to a weight `W [out, in]`. It is never merged: for `M` LoRAs with `K` samples each,
-one forward pass of the frozen module serves all `M * K` samples and two batched products add `up_m (down_m
-x)` to the block of samples that LoRA `m` owns. Samples are ordered LoRA by LoRA: sample `i` belongs to LoRA
-`i // K`.
+A LoRA adds `up @ down` to a weight `W [out, in]`. No LoRA is ever merged. For `M` LoRAs with `K` samples
+each, one forward pass of the frozen module serves all `M * K` samples. Two batched products then add
+`up_m (down_m x)` to the block of samples that LoRA `m` owns. Samples are ordered LoRA by LoRA: sample `i`
+belongs to LoRA `i // K`.
 
 A convolution is adapted on its unfolded windows, `[in * k * k]` each, so its term is the same two products.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Hooks", "Terms", "attached", "beside", "scaled", "stack"]
 
 Terms: TypeAlias = "Mapping[str, tuple[Tensor, Tensor]]"
-"""Site -> `up [M, out, r]`, `down [M, r, in]`; every site has the same `M`."""
+"""LoRAs by site: `up [M, out, r]` and `down [M, r, in]`; every site has the same `M`."""
 
 _Hook: TypeAlias = "Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]"
 
@@ -41,7 +41,7 @@ Hooks: TypeAlias = "tuple[tuple[nn.Module, _Hook], ...]"
 def stack(
     loras: Sequence[LoRA], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Terms:
-    """Stack `M` LoRAs into terms over the union of their sites.
+    """Stack `M` LoRAs, at least one, into terms over the union of their sites.
 
     A smaller rank or a missing site is padded with zeros.
     """
@@ -69,8 +69,8 @@ def scaled(terms: Terms, strength: float) -> Terms:
 def beside(modules: Mapping[str, nn.Module], terms: Terms) -> Hooks:
     """Make the hooks by which the model that owns `modules` (site -> module) carries `terms`.
 
-    Nothing changes before they are `attached`. Raises `NotScannable` if a site names no module of the model
-    or does not fit it.
+    Nothing changes before the hooks are `attached`. Raises `NotScannable` if a site names no module of the
+    model or does not fit the module.
     """
     hooks = []
     for site, (up, down) in terms.items():
@@ -83,9 +83,9 @@ def beside(modules: Mapping[str, nn.Module], terms: Terms) -> Hooks:
 
 @contextmanager
 def attached(hooks: Hooks) -> Iterator[None]:
-    """Let every forward pass carry the terms of `hooks` while open.
+    """Let every forward pass carry the terms of `hooks` while the context is open.
 
-    The modules are shared by whoever holds them, so two threads must not run one model at once.
+    All holders share the modules, so two threads must not run one model at once.
     """
     with ExitStack() as exits:
         for module, hook in hooks:
@@ -94,6 +94,7 @@ def attached(hooks: Hooks) -> Iterator[None]:
 
 
 def _fits(module: nn.Module, up: Tensor, down: Tensor) -> bool:
+    """Tell whether `module` is linear or a convolution, with a weight of the size of `up @ down`."""
     weight = getattr(module, "weight", None)
     return (
         isinstance(module, nn.Linear | nn.Conv2d)

@@ -1,4 +1,4 @@
-"""Memory that is left on this machine, and whether a base fits into it."""
+"""Memory that is free on this machine, and checks that a base fits into it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,17 +11,16 @@ from loraudit.text import clean
 __all__ = ["available_memory", "memory_may_run_out", "require_memory"]
 
 _WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
-"""Words of torch's errors; a class of its own for this is raised on a GPU only."""
+"""Words of torch's errors; torch has a class of its own for them on a GPU only."""
 
 
 def require_memory(folder: Path, parts: Sequence[str], widened: bool) -> None:
     """Raise `Incomplete` where the kernel would kill the load of a pipeline's `parts`.
 
-    Needed are the weights as loaded, plus a fifth for activations; `widened` says that they become float32.
+    The need is the weights as loaded, plus a fifth for activations. `widened` weights become float32.
     """
     stored = sum(file.stat().st_size for part in parts for file in (folder / part).glob("*.safetensors"))
-    # A float16 file doubles when it is widened; which dtype it holds is not known before it is opened, so
-    # assume the worst.
+    # A float16 file doubles when widened. The dtype is not known before the file is opened: assume the worst.
     need = stored * (2 if widened and stored < 3 * 2**30 else 1) * 1.2
     free = available_memory()
     if free is not None and need > free:
@@ -32,8 +31,8 @@ def require_memory(folder: Path, parts: Sequence[str], widened: bool) -> None:
 
 
 def available_memory() -> int | None:
-    """Tell how many bytes can be allocated without swapping, or None where the system does not say."""
-    # `loraudit doctor` answers in an installation that lacks packages, too.
+    """Return the bytes that can be allocated without swapping, None where the system does not say."""
+    # `loraudit doctor` must answer in an installation that lacks packages.
     try:
         import psutil
 
@@ -52,5 +51,5 @@ def memory_may_run_out(base: str) -> Iterator[None]:
             raise
         raise Incomplete(
             f"not enough memory for the base {clean(base, 300)}",
-            "close other programs, or use a machine with more",
+            "close other programs, or use a machine with more memory",
         ) from None

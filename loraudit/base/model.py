@@ -1,14 +1,14 @@
 """A diffusion model that can be run: the one file that knows diffusers and transformers.
 
-Everything else sees tensors: an embedding `[N, L, d]` goes in, pictures `[N, 3, H, W]` in 0..1 come out. A
+All other code sees tensors: an embedding `[N, L, d]` goes in, pictures `[N, 3, H, W]` in 0..1 come out. A
 `Base` is Stable Diffusion's four parts (UNet, VAE, CLIP text tower, tokenizer) whatever their size: `tiny`
 and `sd14` run the same code.
 
     tuned = base.with_lora(lora)
 
-is a base too, with the same methods. It shares the modules of `base`, which stays as it is: terms are
-attached while a method of `tuned` runs (`loraudit.base.lowrank`), nothing is merged or copied. Both may be
-used in turn, by one thread.
+is a base too, with the same methods. `tuned` shares the modules of `base`, and `base` stays as it is. Terms
+are attached only while a method of `tuned` runs (`loraudit.base.lowrank`); nothing is merged or copied. Both
+may be used in turn, by one thread.
 
 The UNet predicts the noise (`loraudit.base.schedule`). Guidance `w` is diffusers' `guidance_scale`:
 `eps = eps_neg + w (eps_pos - eps_neg)`, so 1 means none.
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 __all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "Base", "Sampling", "load_base", "pick_device"]
 
 NEGATIVE_PROMPT: Final = "low quality, distorted, weird images"
-"""The paper's negative prompt (arXiv 2409.08482, author's `valid_attack.py`)."""
+"""Negative prompt of the paper (arXiv 2409.08482, author's `valid_attack.py`)."""
 
 CLASS_PROMPT: Final = "A human face."
-"""The paper's class prompt."""
+"""Class prompt of the paper."""
 
 _WEIGHTS: Final = ("unet", "vae", "text_encoder")
 """Folders of a diffusers pipeline that hold weights."""
@@ -60,14 +60,16 @@ class Sampling:
     """Settings of the sampling of pictures; the defaults are the paper's."""
 
     steps: int = 25
-    """DPM-Solver++ multistep steps."""
+    """Steps of DPM-Solver++ (multistep)."""
     guidance: float = 7.5
+    """Weight `w` of the guidance; 1 means none."""
     negative: str = NEGATIVE_PROMPT
+    """Negative prompt."""
 
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """A loaded diffusion model, plain or carrying LoRAs."""
+    """Loaded diffusion model, plain or carrying LoRAs."""
 
     name: str
     unet: UNet2DConditionModel
@@ -77,9 +79,9 @@ class Base:
     alphas: Tensor
     """Cumulative signal variance `a_t`, `[1000]`, float32."""
     terms: Terms = field(default_factory=dict)
-    """The LoRAs it carries, none of the plain base. The modules above hold no trace of them."""
+    """LoRAs carried, none by a plain base. The modules above hold no trace of the LoRAs."""
     listed: BaseCard | None = None
-    """Row of `models/cards.toml`; None of a folder, whatever its name."""
+    """Row of `models/cards.toml`; None for a folder, whatever its name."""
     _hooks: Hooks = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,10 +90,10 @@ class Base:
         object.__setattr__(self, "_hooks", hooks)
 
     def with_lora(self, lora: LoRA | Terms, strength: float = 1.0) -> Base:
-        """Return this base carrying one LoRA, or the `M` LoRAs of `terms`, instead of those it may carry.
+        """Return this base carrying one LoRA, or the `M` LoRAs of terms, in place of LoRAs carried before.
 
-        Every update is multiplied by `strength`. Without any module to adapt it is the plain base. Raises
-        `NotScannable` if a LoRA does not fit.
+        Every update is multiplied by `strength`. Without any module to adapt, the plain base comes back.
+        Raises `NotScannable` if a LoRA does not fit.
 
         Samples of every call belong to the LoRAs block by block: sample `i` of `N` to LoRA `i // (N / M)`.
         `M` must divide `N`.
@@ -101,12 +103,12 @@ class Base:
 
     @property
     def card(self) -> BaseCard:
-        """Card of this base, or of one whose pictures are of like size (`loraudit.cards.card_like`)."""
+        """Card of this base, or of a base whose pictures are of like size (`loraudit.cards.card_like`)."""
         return self.listed or card_like(self.image_size)
 
     @property
     def loras(self) -> int:
-        """Number of LoRAs carried, `M`; 0 of the plain base."""
+        """Number of LoRAs carried, `M`; 0 for a plain base."""
         return next((len(up) for up, _ in self.terms.values()), 0)
 
     @property
@@ -117,19 +119,19 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the weights are computed in."""
+        """Type of the weights."""
         dtype: torch.dtype = self.unet.dtype
         return dtype
 
     @property
     def embedding_shape(self) -> tuple[int, int]:
-        """`(L, d)` of a text embedding."""
+        """Shape `(L, d)` of a text embedding."""
         config = self.text_encoder.config
         return config.max_position_embeddings, config.hidden_size
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """`(C, h, w)` of a latent."""
+        """Shape `(C, h, w)` of a latent."""
         side = self.unet.config.sample_size
         return self.unet.config.in_channels, side, side
 
@@ -148,7 +150,7 @@ class Base:
         return found
 
     def weights(self, sites: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """Copy the weights of the modules at those of `sites` that have one, float32, in their own shapes."""
+        """Copy the weights at `sites`, float32 in their own shapes; a site without a weight is left out."""
         modules = self.modules()
         found = {site: getattr(modules.get(site), "weight", None) for site in sites}
         return {site: weight.float().cpu().numpy() for site, weight in found.items() if weight is not None}
@@ -186,14 +188,14 @@ class Base:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode images `[N, 3, H, W]` in 0..1 to scaled latents `[N, C, h, w]` (the posterior's mean)."""
+        """Encode pictures `[N, 3, H, W]` in 0..1 to scaled latents `[N, C, h, w]` (the posterior's mean)."""
         pixels = (images * 2 - 1).to(self.device, self.dtype)
         latents: Tensor = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         return latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents `[N, C, h, w]` to images float32 `[N, 3, H, W]` in 0..1."""
+        """Decode scaled latents `[N, C, h, w]` to pictures float32 `[N, 3, H, W]` in 0..1, on the CPU."""
         scale = self.vae.config.scaling_factor
         size = samples_a_pass(self.latent_shape, DECODED, DECODED_PICTURES)
         images = [self.vae.decode(part / scale).sample for part in latents.split(size)]
@@ -214,10 +216,10 @@ class Base:
     def sample(self, embedding: Tensor, seeds: Sequence[int], settings: Sampling) -> Tensor:
         """Make pictures float32 `[M * K, 3, H, W]` in 0..1 by classifier-free guidance.
 
-        `embedding` is `[M, L, d]`, one for each LoRA carried; one LoRA or none takes any number. Each
-        embedding gets a picture for each of the `K` seeds. The starting noise depends on the seed alone, so a
-        picture is a function of (LoRA, embedding, seed, settings). The negative prompt passes through the
-        tuned text tower, as it does when diffusers has loaded a LoRA.
+        `embedding` is `[M, L, d]`, one for each LoRA carried; a base with one LoRA or none takes any number.
+        Each embedding gets a picture for each of the `K` seeds. The starting noise depends on the seed alone,
+        so a picture is a function of (LoRA, embedding, seed, settings). The negative prompt passes through
+        the tuned text tower, as in diffusers after a LoRA is loaded.
         """
         count = len(embedding)
         positive = self.per_seed(embedding, seeds)
@@ -239,7 +241,7 @@ class Base:
     def per_seed(self, embedding: Tensor, seeds: Sequence[int]) -> Tensor:
         """Repeat embeddings `[M, L, d]` to `[M, K, L, d]` on the device, in the weights' dtype.
 
-        Raises `ValueError` if they cannot be shared evenly by the LoRAs carried.
+        Raises `ValueError` if the LoRAs carried cannot share the embeddings evenly.
         """
         if self.loras and len(embedding) % self.loras:
             raise ValueError(f"{len(embedding)} embeddings cannot be shared evenly by {self.loras} LoRAs")
@@ -261,9 +263,9 @@ class Base:
 def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     """Load the base `name` of `models/cards.toml`, or the diffusers pipeline folder at that path.
 
-    Reads safetensors only. On CUDA the weights take the card's dtype, on a CPU float32. Raises
-    `LorauditError` if there is no such base or no network to fetch it, `Incomplete` if memory does not
-    suffice.
+    Weights come from safetensors only. On CUDA they take the card's dtype (float16 for a folder), on a CPU
+    float32. `offline` takes a base from the Hub's cache alone. Raises `LorauditError` if there is no such
+    base or no network to fetch it, `Incomplete` if memory does not suffice.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
@@ -271,11 +273,11 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     from transformers import CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging
 
-    # A bar for each of the weights' files, which are read in less time than it takes to see it.
+    # transformers shows a bar for each file of weights, which is read faster than the bar is seen.
     logging.disable_progress_bar()
-    # It warns of every try before it gives up, which then is one error of ours.
+    # The Hub client warns of every try before it gives up; the user then gets one error from here.
     hub_logging.get_logger().setLevel("ERROR")
-    # What diffusers 0.42 tells the hub client is no business of the user's.
+    # diffusers 0.42 passes an outdated argument to the Hub client; the user can do nothing about that.
     warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
     folder = Path(name)
     if folder.is_dir():
@@ -296,8 +298,8 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         text = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype, **safe)
         tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
     except (OSError, ValueError) as error:
-        # Both libraries raise OSError for a missing file and for an unreachable hub alike; their text names
-        # machine paths.
+        # Both libraries raise OSError for a missing file and for an unreachable Hub alike. Their text names
+        # folders of the user.
         reason = "--offline is set" if offline else "it cannot be fetched"
         raise LorauditError(
             f"the base '{name}' is not on this machine, and {reason}"
@@ -310,7 +312,7 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     for part in (unet, vae, text):
         part.eval().requires_grad_(False).to(device)
     if device == "cpu" and unet.config.sample_size <= 16:
-        # Over a few dozen positions the plain products are faster on a CPU than torch's fused attention is.
+        # Over a few dozen positions plain products are faster on a CPU than torch's fused attention.
         unet.set_attn_processor(AttnProcessor())
         text.set_attn_implementation("eager")
     shown, listed = (folder.name, None) if folder.is_dir() else (name, base_card(name))
@@ -318,7 +320,10 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
 
 
 def pick_device(asked: str | None) -> str:
-    """Return the device asked for, or CUDA where there is one. Raises `LorauditError` if it is not there."""
+    """Return the device asked for; None means CUDA where there is one, else the CPU.
+
+    Raises `LorauditError` if CUDA is asked for and not there.
+    """
     available = torch.cuda.is_available()
     if asked == "cuda" and not available:
         raise LorauditError("there is no CUDA device on this machine", "leave --device out")

@@ -1,7 +1,7 @@
-"""How many samples go through a base at once: one rule, and all of its numbers.
+"""The number of samples that go through a base at once: one rule, and all of its numbers.
 
-Memory and time of a pass grow with the positions of its latents, `h * w` each: 64 for a picture of 64 pixels,
-4096 for one of 512.
+Memory and time of a pass grow with the positions of its latents, `h * w` each. A picture of 64 pixels has 64
+positions, a picture of 512 pixels 4096.
 """
 
 from typing import Final
@@ -17,13 +17,13 @@ __all__ = [
 ]
 
 DIFFERENTIATED: Final = 16 * 64
-"""Positions of a pass with gradients; of 512 pixels one sample."""
+"""Positions of a pass with gradients; a single sample of 512 pixels."""
 PREDICTED: Final = 4 * 4096
-"""Positions of a pass without; four samples of 512 pixels in about 5 GB with SD 1.x's weights."""
+"""Positions of a pass without gradients; four samples of 512 pixels, about 5 GB with SD 1.x's weights."""
 KEEPS_BUSY: Final = 16 * 64
-"""Positions from which on a CPU makes pictures no faster."""
+"""Positions of a pass that keep a CPU busy; more make no picture faster."""
 DECODED: Final = 4096
-"""Positions that the decoder takes at once; of 512 pixels one picture, whose activations are the largest."""
+"""Positions that the decoder takes at once; a single picture of 512 pixels has the largest activations."""
 DECODED_PICTURES: Final = 64
 """Pictures that the decoder takes at once, at most."""
 CLASS_PICTURES: Final = 32

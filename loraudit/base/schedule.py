@@ -32,7 +32,7 @@ SCHEDULE: Final[_Schedule] = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
 }
-"""SD-1.4's noise schedule (its `scheduler_config.json`)."""
+"""Noise schedule of SD 1.4 (`scheduler_config.json` there)."""
 
 
 def signal_variance() -> Tensor:
@@ -50,7 +50,7 @@ def pure_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
 def denoised(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
     """Solve from `noise [N, C, h, w]` to latents of that shape, in `steps` steps of DPM-Solver++.
 
-    `predict` takes `x_t [N, C, h, w]` and integer times `[N]` and returns the predicted noise.
+    `predict` takes `x_t [N, C, h, w]` and integer times `[N]`, and returns the predicted noise.
     """
     from diffusers import DPMSolverMultistepScheduler
 
