@@ -1,4 +1,4 @@
-"""Encoders: the matrices of a LoRA to an embedding that stands in for the text embedding of its base."""
+"""Encoders: networks from the matrices of a LoRA to an embedding in place of a prompt's."""
 
 from loraudit.encoder.checkpoint import (
     Encoder,

@@ -1,7 +1,7 @@
 """Encoders on disk: a folder with `model.safetensors` (the encoder's own weights) and `config.json`.
 
-The frozen text transformer is not in it; it comes with the base, and `frozen_sha256` says which one it must
-be. Nothing is ever unpickled.
+The folder does not hold the frozen text transformer, which comes with the base; `frozen_sha256` names the one
+the encoder needs. Nothing is ever unpickled.
 """
 
 import hashlib
@@ -51,37 +51,37 @@ _KINDS: Final[Mapping[str, type[PaperEncoderConfig] | type[ProbeEncoderConfig]]]
 
 
 class CheckpointError(LorauditError):
-    """An encoder folder that is missing, broken or not an encoder. Exit code 2."""
+    """Encoder folder that is missing, broken or not an encoder. Exit code 2."""
 
 
 class DoesNotFit(CheckpointError):
-    """A sound encoder, made for another base or another kind of LoRA: this attack cannot run. Exit code 4."""
+    """Sound encoder for another base or another kind of LoRA, so the attack cannot run. Exit code 4."""
 
     exit_code: ClassVar[int] = 4
 
 
 @dataclass(frozen=True)
 class EncoderCheckpoint:
-    """What `config.json` says of an encoder."""
+    """Description of an encoder, from `config.json`."""
 
     folder: Path
     name: str
-    """The folder's name, harmless for display."""
+    """Name of the folder, escaped for display."""
     sha256: str
-    """Of the weights, hex."""
+    """Hash of the weights, hex."""
     base: str
-    """The base it was trained on, harmless for display."""
+    """Base of the training, escaped for display."""
     frozen_sha256: str
-    """`FrozenTransformer.fingerprint()` of that base."""
+    """Hash of that base's text transformer (`FrozenTransformer.fingerprint`)."""
     config: PaperEncoderConfig | ProbeEncoderConfig
     training: Mapping[str, Any]
-    """How it was trained, as the trainer wrote it: for display, through `clean`."""
+    """Settings of the training, as the trainer wrote them; raw, to be shown through `clean` only."""
 
     def check_fits(self, lora: LoRA) -> None:
         """Raise `DoesNotFit` unless the encoder can read `lora`.
 
-        A probe encoder needs one of its sites, whatever the rank; the paper's needs all of its sites, at its
-        rank. Either needs them of its shapes.
+        A probe encoder needs at least one of its sites, whatever the rank. A paper encoder needs all of its
+        sites, at its rank. Both need the shapes of their sites.
         """
         if isinstance(self.config, PaperEncoderConfig):
             self._check_complete(lora, self.config.rank)
@@ -100,6 +100,7 @@ class EncoderCheckpoint:
                 )
 
     def _check_complete(self, lora: LoRA, rank: int) -> None:
+        """Raise `DoesNotFit` unless `lora` has all sites of the encoder, at `rank`."""
         found = {site: lora.factors.get(site) for site, _, _ in self.config.sites}
         missing = [site for site, factors in found.items() if factors is None]
         if missing:
@@ -139,12 +140,12 @@ def save_encoder(
     base: str,
     training: Mapping[str, Any] | None = None,
 ) -> EncoderCheckpoint:
-    """Write `encoder`, trained on the base named `base`, into `folder`; other files in it stay.
+    """Write `encoder`, trained on the base named `base`, into `folder`; other files there stay.
 
-    `frozen` is the base's text transformer, which the encoder is bound to; `training` is any JSON object.
-    Both files are written whole under other names, then renamed; a folder cut off between the two renames is
-    refused by `load_encoder`. Raises `CheckpointError` if the folder cannot be written or a weight is not
-    finite.
+    `frozen` is the base's text transformer, which the encoder is bound to. `training` is any JSON object.
+    Both files are written whole under other names, then renamed. After a cut between the two renames
+    `load_encoder` refuses the folder. Raises `CheckpointError` if the folder cannot be written or a weight is
+    not finite.
     """
     # A probe encoder's millions of coefficients need no more digits than float16 has.
     dtype = torch.float32 if isinstance(encoder, PaperEncoder) else torch.float16
@@ -184,9 +185,9 @@ def save_encoder(
 
 
 def read_checkpoint(where: str | Path) -> EncoderCheckpoint:
-    """The description of the encoder in the folder `where`, or of the one that ships as `models/<where>`.
+    """Describe the encoder in the folder `where`, or the one that ships as `models/<where>`.
 
-    Raises `CheckpointError`, or `LorauditError` if there is neither.
+    Raises `CheckpointError` if the folder holds no encoder, `LorauditError` if there is neither.
     """
     folder = Path(where)
     if not folder.is_dir():
@@ -197,11 +198,11 @@ def read_checkpoint(where: str | Path) -> EncoderCheckpoint:
         if not isinstance(values, dict) or any(
             not isinstance(values.get(key), kind) for key, kind in _FIELDS.items()
         ):
-            raise ValueError(f"it does not have the fields {', '.join(_FIELDS)}")
+            raise ValueError(f"one of the fields {', '.join(_FIELDS)} is missing or of another type")
         if values["schema"] != SCHEMA or values["kind"] not in _KINDS:
             kinds = " or ".join(_KINDS)
             raise ValueError(
-                f"it is {values['schema']} of kind {values['kind']}, not {SCHEMA} of kind {kinds}"
+                f"it has schema {values['schema']} and kind {values['kind']}, not {SCHEMA} and {kinds}"
             )
         config = _KINDS[values["kind"]].from_json(values["encoder"])
     except OSError as error:
@@ -228,14 +229,15 @@ def read_checkpoint(where: str | Path) -> EncoderCheckpoint:
 def load_encoder(
     where: str | Path, frozen: FrozenTransformer, length: int
 ) -> tuple[Encoder, EncoderCheckpoint]:
-    """The encoder in the folder (or of the name) `where`, in evaluation mode on the CPU, and its description.
+    """Load the encoder in the folder (or of the name) `where`, and its description.
 
-    `frozen` and `length`, the `L` of its embedding `[L, d]`, are the base's. Raises `CheckpointError` if the
-    files are missing, changed or broken, `DoesNotFit` if the encoder was made for another base.
+    The encoder is on the CPU, in evaluation mode. `frozen` and `length`, the `L` of an embedding `[L, d]`,
+    are those of the base. Raises `CheckpointError` if files are missing, changed or broken, `DoesNotFit` if
+    the encoder was made for another base.
     """
     checkpoint = read_checkpoint(where)
     checkpoint.check_base(frozen, length)
-    # Meta: sizes from a hostile config cost no memory, and no random state moves.
+    # On the meta device sizes from a hostile config cost no memory, and no random state moves.
     with torch.device("meta"):
         encoder = _build(checkpoint.config, frozen)
     again = "train or download it again"
@@ -267,11 +269,12 @@ def load_encoder(
 
 
 def _build(config: PaperEncoderConfig | ProbeEncoderConfig, frozen: FrozenTransformer) -> Encoder:
+    """Make the encoder of `config`, untrained."""
     return PaperEncoder(config, frozen) if isinstance(config, PaperEncoderConfig) else ProbeEncoder(config)
 
 
 def _write(target: Path, data: bytes) -> Path:
-    """Write `data` beside `target`, through to the disk; returns where."""
+    """Write `data` beside `target`, through to the disk, and return the file written."""
     path = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with path.open("wb") as file:

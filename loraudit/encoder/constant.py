@@ -1,6 +1,6 @@
-"""One learned embedding for every LoRA, whatever is in it: the baseline that an encoder has to beat.
+"""A single learned embedding for every LoRA: the baseline that an encoder has to beat.
 
-What it reaches says how much of an attack is a universal "trigger" and how much is read from the file.
+Its success tells how much of an attack is a universal "trigger" and how much is read from the file.
 """
 
 from torch import Tensor, nn
@@ -11,23 +11,23 @@ __all__ = ["ConstantEmbedding"]
 
 
 class ConstantEmbedding(nn.Module):
-    """Stands in for `PaperEncoder` in training: the same mean and log-variance `[L, d]` for all `M` LoRAs."""
+    """Stand-in for `PaperEncoder` in training: the same mean and log-variance `[L, d]` for all `M` LoRAs."""
 
     def __init__(self, start: Tensor) -> None:
-        """`start [L, d]`: a real text embedding, such as the class prompt's."""
+        """Start from `start [L, d]`, a real text embedding such as the class prompt's."""
         super().__init__()
         self.mean = nn.Parameter(start.detach().clone())
         self.logvar = nn.Parameter(start.new_full(start.shape, -4.0))
 
     def forward(self, matrices: Matrices, step: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Mean and log-variance, `[M, L, d]` each; the matrices are only counted."""
+        """Return mean and log-variance, `[M, L, d]` each; the matrices are only counted."""
         count = len(next(iter(matrices.values()))[0])
         return self.mean.expand(count, -1, -1), self.logvar.expand(count, -1, -1)
 
     def own_state(self) -> dict[str, Tensor]:
-        """The whole state: nothing in it belongs to the base."""
+        """Return the whole state; no part belongs to the base."""
         return dict(self.state_dict())
 
     def load_own_state(self, state: dict[str, Tensor]) -> None:
-        """Load what `own_state` gave."""
+        """Load a state that `own_state` gave. Raises `RuntimeError` if names or shapes differ."""
         self.load_state_dict(state)

@@ -1,13 +1,14 @@
-"""The paper's variational matrix encoder: the LoRA's own matrices in, a text-encoder-shaped embedding out.
+"""The paper's variational matrix encoder: the LoRA's matrices in, an embedding `[L, d]` out.
 
-Each matrix of each site becomes one token (`loraudit.encoder.stacks`). In front of these stand one learned
-task token and one that embeds the number of fine-tuning steps the LoRA has had (the paper's "timestep"; not
-diffusion time). After a layer norm they pass the *frozen* transformer of the base's CLIP text encoder as its
-input embeddings: no causal mask, no position embedding. Of its normalised output the first `L` positions are
+Each matrix of each site becomes one token (`loraudit.encoder.stacks`). Two more tokens stand in front: a
+learned task token, and an embedding of the number of fine-tuning steps (the paper's "timestep"; not diffusion
+time). After a layer norm, the tokens pass the *frozen* transformer of the base's CLIP text encoder as input
+embeddings, without causal mask or position embedding. The first `L` positions of the normalised output are
 kept, and two linear heads give mean and log-variance. The network embedding, `[L, d]`, is
-`z = mean + eps * exp(0.5 logvar)`; it replaces the text embedding of the diffusion model. (https://arxiv.org/abs/2409.08482)
+`z = mean + eps * exp(0.5 logvar)` and replaces the text embedding of the diffusion model.
+(https://arxiv.org/abs/2409.08482)
 
-Instance normalisation removes most of the size of a matrix, and rank and sites are fixed by the weights.
+Instance normalisation removes most of the size of a matrix. The weights fix rank and sites.
 """
 
 import copy
@@ -39,39 +40,41 @@ __all__ = [
 ]
 
 Matrices = Mapping[Site, tuple[Tensor, Tensor]]
-"""Per site `up [M, out, r]` and `down [M, r, in]` of `M` LoRAs."""
+"""Matrices of `M` LoRAs by site: `up [M, out, r]` and `down [M, r, in]`."""
 
 _MAX_PERIOD: Final = 10_000.0
-"""Of the sinusoids, as in the Transformer and in DDPM."""
+"""Period of the slowest sinusoid, nearly; the value of the Transformer and of DDPM."""
 
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """The size of a CLIP text transformer, under which names transformers' CLIPTextConfig has it."""
+    """Size of a CLIP text transformer, after transformers' `CLIPTextConfig`."""
 
     width: int
-    """`hidden_size`; the `d` of the embedding."""
+    """Width of a token, `hidden_size` there; the `d` of the embedding."""
     layers: int
     heads: int
+    """Attention heads in a layer."""
     intermediate: int
+    """Width inside the feed-forward part, `intermediate_size` there."""
     act: str
-    """`hidden_act`."""
+    """Name of the activation, `hidden_act` there."""
 
 
 @dataclass(frozen=True)
 class PaperEncoderConfig:
-    """All that fixes the shape of a paper encoder. Raises `ValueError` if the numbers do not fit together."""
+    """Numbers that fix the shape of a paper encoder; raises `ValueError` if they do not fit together."""
 
     sites: tuple[tuple[Site, int, int], ...]
-    """`(site, out, in)` in the order of the tokens: up and down of the first site, of the second, ..."""
+    """Sites `(site, out, in)` in the order of the tokens: up and down of the first, of the second, ..."""
     rank: int
     length: int
-    """`L`: positions of the embedding."""
+    """Positions of the embedding, `L`."""
     text: TransformerShape
     timestep: bool
-    """Whether there is a token for the fine-tuning step."""
+    """True if there is a token for the fine-tuning step."""
     max_steps: int
-    """The last fine-tuning step of the LoRAs it is trained on; taken where a LoRA's step is not known."""
+    """Last fine-tuning step of the LoRAs in training; taken where a LoRA's step is not known."""
 
     def __post_init__(self) -> None:
         names = [site for site, _, _ in self.sites]
@@ -89,21 +92,21 @@ class PaperEncoderConfig:
 
     @property
     def width(self) -> int:
-        """`d`: the width of a token and of the embedding."""
+        """Width of a token and of the embedding, `d`."""
         return self.text.width
 
     @property
     def tokens(self) -> int:
-        """Tokens that enter the transformer."""
+        """Number of tokens that enter the transformer."""
         return 1 + int(self.timestep) + 2 * len(self.sites)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `from_json` gives an equal config back."""
+        """Return plain JSON values, from which `from_json` makes an equal config."""
         return {**asdict(self), "sites": [list(site) for site in self.sites]}
 
     @classmethod
     def from_json(cls, values: object) -> "PaperEncoderConfig":
-        """The config that `to_json` wrote. Raises `ValueError` if `values` is anything else."""
+        """Read the values that `to_json` wrote. Raises `ValueError` if `values` is anything else."""
         fields = config_fields(values, cls.__annotations__)
         text = config_fields(fields["text"], TransformerShape.__annotations__)
         sites = config_sites(fields["sites"])
@@ -111,7 +114,7 @@ class PaperEncoderConfig:
 
 
 def config_sites(values: object) -> tuple[tuple[Site, int, int], ...]:
-    """The `(site, out, in)` of a config read from JSON. Raises `ValueError` if `values` is anything else."""
+    """Read the sites `(site, out, in)` of a config in JSON. Raises `ValueError` on any other `values`."""
     if not isinstance(values, list):
         raise ValueError("sites is not a list")
     for site in values:
@@ -121,7 +124,10 @@ def config_sites(values: object) -> tuple[tuple[Site, int, int], ...]:
 
 
 def config_fields(values: object, types: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` if it is a dict with exactly the keys of `types`; a str, int or bool is of just that type."""
+    """Return `values`, a dict with exactly the keys of `types`; a str, int or bool is of just that type.
+
+    Raises `ValueError` if `values` is anything else.
+    """
     if not isinstance(values, dict) or set(values) != set(types):
         raise ValueError(f"not exactly the fields {', '.join(types)}")
     for name, kind in types.items():
@@ -131,16 +137,16 @@ def config_fields(values: object, types: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class FrozenTransformer(nn.Module):
-    """A copy of the layers and the final norm of a CLIP text encoder, float32, never trained.
+    """Copy of the layers and the final norm of a CLIP text encoder, float32, never trained.
 
-    `[M, T, d]` -> `[M, T, d]`, every position seeing every other.
+    Maps `[M, T, d]` to `[M, T, d]`; every position sees every other.
     """
 
     def __init__(
         self, layers: nn.ModuleList, final_layer_norm: nn.LayerNorm, shape: TransformerShape
     ) -> None:
         super().__init__()
-        # Copied, so that low-rank terms put beside the base's own layers do not act here too.
+        # A copy, so that low-rank terms put beside the base's own layers do not act here too.
         self.layers = copy.deepcopy(layers).float()
         self.final_layer_norm = copy.deepcopy(final_layer_norm).float()
         self.shape = shape
@@ -148,19 +154,19 @@ class FrozenTransformer(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "FrozenTransformer":  # noqa: ARG002
-        """Stays in evaluation mode."""
+        """Stay in evaluation mode, whatever `mode` is."""
         super().train(False)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised last hidden state of the input embeddings `x`."""
+        """Return the normalised last hidden state `[M, T, d]` of the input embeddings `x [M, T, d]`."""
         for layer in self.layers:
-            # transformers makes a missing mask causal wherever it is told to or not told otherwise.
+            # transformers makes a missing mask causal unless told otherwise.
             x = layer(x, attention_mask=None, is_causal=False)
         return cast(Tensor, self.final_layer_norm(x))
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of the weights in float16, so that it is one for a base loaded in either precision."""
+        """Hash the weights in float16 to a hex SHA-256, the same for a base loaded in either precision."""
         digest = hashlib.sha256()
         for name, value in sorted(self.state_dict().items()):
             digest.update(f"{name}{list(value.shape)}".encode())
@@ -169,7 +175,7 @@ class FrozenTransformer(nn.Module):
 
 
 def frozen_transformer(clip_text_model: nn.Module) -> FrozenTransformer:
-    """The transformer of a `CLIPTextModel` of transformers 5 (its `encoder.layers`, `final_layer_norm`)."""
+    """Copy the transformer of a `CLIPTextModel` of transformers 5 (`encoder.layers`, `final_layer_norm`)."""
     model = cast(Any, clip_text_model)
     shape = TransformerShape(
         width=model.config.hidden_size,
@@ -182,10 +188,10 @@ def frozen_transformer(clip_text_model: nn.Module) -> FrozenTransformer:
 
 
 class PaperEncoder(nn.Module):
-    """The matrix encoder of one base, one rank and one set of sites."""
+    """Matrix encoder of one base, one rank and one set of sites."""
 
     def __init__(self, config: PaperEncoderConfig, frozen: FrozenTransformer) -> None:
-        """Fresh weights by torch's global generator. Raises `ValueError` if `frozen` is another size."""
+        """Draw weights by torch's global generator. Raises `ValueError` if `frozen` has another size."""
         super().__init__()
         if frozen.shape != config.text:
             raise ValueError(f"the text transformer is {frozen.shape}, the encoder needs {config.text}")
@@ -208,16 +214,16 @@ class PaperEncoder(nn.Module):
         self.frozen = frozen
 
     def forward(self, matrices: Matrices, step: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, `[M, L, d]` each, of the embeddings of `M` LoRAs.
+        """Return mean and log-variance, `[M, L, d]` each, of the embeddings of `M` LoRAs.
 
         `step [M]` counts the fine-tuning steps of each; None means `max_steps`. An encoder without the
-        timestep token does not look at it. Sites beyond the encoder's own are not read. Raises `ValueError`
-        on a missing site or a wrong shape.
+        timestep token ignores `step`. Sites beyond the encoder's own are not read. Raises `ValueError` on a
+        missing site or a wrong shape.
         """
         return self.embed(self.read(matrices), step)
 
     def read(self, matrices: Matrices) -> Tensor:
-        """The token of every matrix, `[M, 2 * sites, d]`. Raises `ValueError` as `forward`."""
+        """Make the token of every matrix, `[M, 2 * sites, d]`. Raises `ValueError` as `forward` does."""
         signals = self.signals(matrices)
         groups = [
             stacks(torch.cat([signals[i] for i in members], dim=1))
@@ -226,7 +232,10 @@ class PaperEncoder(nn.Module):
         return torch.cat(groups)[self._order].transpose(0, 1)
 
     def signals(self, matrices: Matrices) -> list[Tensor]:
-        """The matrices in the order of the tokens, the rank as channel axis: `[M, r, width]` each."""
+        """List the matrices in the order of the tokens, the rank as channel axis: `[M, r, width]` each.
+
+        Raises `ValueError` as `forward` does.
+        """
         signals = []
         for site, out, in_ in self.config.sites:
             if site not in matrices:
@@ -240,7 +249,7 @@ class PaperEncoder(nn.Module):
         return signals
 
     def embed(self, tokens: Tensor, step: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, as `forward`, from the tokens that `read` gives."""
+        """Return mean and log-variance, as `forward` does, from the tokens that `read` gives."""
         count = len(tokens)
         prefix = [self.task.expand(count, 1, -1)]
         if self.step is not None:
@@ -251,47 +260,48 @@ class PaperEncoder(nn.Module):
         return self.mean(hidden), self.logvar(hidden)
 
     def one_by_one(self) -> list[nn.Sequential]:
-        """Copies of the stacks in the published form, in the order of the tokens: what `read` must equal."""
+        """Copy the stacks in the published form, in the order of the tokens; `read` must equal them."""
         parts = [
             stacks.one(i) for stacks in cast(list[ConvStacks], [*self.stacks]) for i in range(stacks.count)
         ]
         return [parts[i] for i in self._order]
 
     def own_state(self) -> dict[str, Tensor]:
-        """The state without the frozen transformer, which comes with the base."""
+        """Return the state without the frozen transformer, which comes with the base."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("frozen.")}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `own_state` gave. Raises `RuntimeError` if names or shapes differ."""
+        """Load a state that `own_state` gave. Raises `RuntimeError` if names or shapes differ."""
         frozen = {f"frozen.{name}": value for name, value in self.frozen.state_dict().items()}
-        # The meta device has nothing to copy into; elsewhere an optimizer may hold the parameters: they stay.
+        # The meta device has nothing to copy into. Elsewhere parameters stay: an optimizer may hold them.
         self.load_state_dict({**state, **frozen}, assign=self.task.is_meta)
 
 
 def _sinusoids(step: Tensor, width: int) -> Tensor:
-    """The sinusoidal embedding `[M, width]` of `step [M]`: cosines, then sines."""
+    """Embed `step [M]` in sinusoids `[M, width]`: cosines, then sines."""
     half = torch.arange(width // 2, device=step.device, dtype=torch.float32)
     angles = step.float()[:, None] * torch.exp(-math.log(_MAX_PERIOD) * half / (width // 2))
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 def reparameterise(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
-    """A draw `mean + eps * exp(logvar / 2)`, its noise made on the generator's own device."""
+    """Draw `mean + eps * exp(logvar / 2)`, with noise made on the generator's own device."""
     noise = torch.randn(mean.shape, generator=generator, device=generator.device)
     return mean + noise.to(mean) * torch.exp(0.5 * logvar)
 
 
 def kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence `[M]` of `N(mean, exp(logvar))` from the unit Gaussian, in nats, summed over `[L, d]`.
+    """Compute the KL divergence `[M]`, in nats, of `N(mean, exp(logvar))` from the unit Gaussian.
 
-    Kingma & Welling 2013, https://arxiv.org/abs/1312.6114, appendix B.
+    The divergence is summed over `[L, d]`. (Kingma & Welling 2013, https://arxiv.org/abs/1312.6114,
+    appendix B)
     """
     mean, logvar = mean.float(), logvar.float()
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2))
 
 
 def stack_loras(loras: Sequence[LoRA], sites: Sequence[Site], rank: int) -> dict[Site, tuple[Tensor, Tensor]]:
-    """The `Matrices` of `loras` on the CPU. Raises `ValueError` if one lacks a site or has another rank."""
+    """Stack `Matrices` of `loras` on the CPU. Raises `ValueError` if a LoRA lacks a site or the rank."""
     for lora in loras:
         for site in sites:
             if site not in lora.factors or lora.factors[site].rank != rank:

@@ -1,24 +1,24 @@
-r"""The probe encoder: any rank, any subset of modules, the same answer whichever factors a file holds.
+"""The probe encoder: any rank, any subset of modules, the same answer whichever factors a file holds.
 
-A LoRA's update of a module is `X = B A`; its factors are one of many pairs (`B G`, `G^-1 A`) and start from a
-random `A`, so they come in a basis of their own. This encoder sees `X` alone, through probes on both sides:
+A LoRA's update of a module is `X = B A`. The factors are one of many pairs (`B G`, `G^-1 A`) and start from a
+random `A`: every LoRA has a basis of its own. The probe encoder sees `X` alone, through probes on both sides:
 `V = (Q^T B)(A P)`, `[p, p]`, never the full matrix. (Probing and the association of the products: ProbeX,
 https://arxiv.org/abs/2410.13569; MVProbe, https://arxiv.org/abs/2605.23410.)
 
-1. *Reading* is linear and fitted in closed form (`loraudit.training.reader`): the views of all modules, each
-   divided by the norm of its update, to the face vector of the person. The norms go by learning rate and
-   steps; the directions by who it is.
+1. *Reading* the face vector of the person is linear and fitted in closed form (`loraudit.training.reader`).
+   The input is the views of all modules, each divided by the norm of its update. Norms depend on learning
+   rate and steps; directions on the person.
 2. *The trigger* is read where it went in. The updates of the cross-attention's keys and values are sums of
-   (gradient) (text embedding)^T, so their rows lie where the embedding of the secret prompt is. The mean of
-   `X^T X / |X|^2` over those modules, `G [d, d]`, times learned vectors `v` is a direction towards it:
-   of `X = g e^T` it is `e (e . v)`, whichever sign a factor has.
-3. *Answering*: an embedding `[L, d]`, the sum of a learned constant, of the directions `G v`, weighted anew
-   for each position, and of a small network's answer to the face vector that was read, which modules are
-   adapted and how far and, if known, the number of fine-tuning steps. With nothing to add it is the universal
-   trigger of `loraudit.encoder.constant`.
+   (gradient) (text embedding)^T. So their rows lie where the embedding of the secret prompt is. Let
+   `G [d, d]` be the mean of `X^T X / |X|^2` over those modules. `G` times a learned vector `v` is a direction
+   towards that embedding: for `X = g e^T` the direction is `e (e . v)`, whichever sign a factor has.
+3. *Answering* gives an embedding `[L, d]`, the sum of three parts. The first is a learned constant. The
+   second is the directions `G v`, weighted anew for each position. The third is a small network's answer to
+   the face vector, the adapted modules and their norms and, if known, the fine-tuning steps. Where the last
+   two parts are zero, the answer is the universal trigger of `loraudit.encoder.constant`.
 
-A module that the LoRA does not adapt is a view of zeros, and the views are scaled by how many there are. A
-shared file does not say how many steps it has had; the encoder is told that nobody knows.
+A module that the LoRA does not adapt is a view of zeros; views are scaled by the number of adapted modules. A
+shared file rarely records its fine-tuning steps, so the encoder also takes the number as unknown.
 """
 
 from collections.abc import Mapping
@@ -35,33 +35,33 @@ from loraudit.lora.matrices import Site
 __all__ = ["ProbeEncoder", "ProbeEncoderConfig"]
 
 _CROSS: Final = (".attn2.to_k", ".attn2.to_v")
-"""Modules that take the text embedding, diffusers' names."""
+"""Modules that take the text embedding, in diffusers' names."""
 _TINY: Final = 1e-12
 """Norm below which an update is none: stacked LoRAs carry zeros for modules they lack."""
 
 
 @dataclass(frozen=True)
 class ProbeEncoderConfig:
-    """All that fixes the shape of a probe encoder. Raises `ValueError` if the numbers do not fit together."""
+    """Numbers that fix the shape of a probe encoder; raises `ValueError` if they do not fit together."""
 
     sites: tuple[tuple[Site, int, int], ...]
-    """`(site, out, in)` of every module that it reads."""
+    """Sites `(site, out, in)` of the modules to read."""
     length: int
-    """`L`: positions of the embedding."""
+    """Positions of the embedding, `L`."""
     embedding: int
-    """`d`: width of the embedding."""
+    """Width of the embedding, `d`."""
     max_steps: int
-    """Fine-tuning steps are given relative to this."""
+    """Fine-tuning steps that count as 1 in the network."""
     face: int
-    """`e`: size of the face vector."""
+    """Size of the face vector, `e`."""
     probes: int = 32
-    """`p`: probes on each side of an update; no more than its side."""
+    """Probes on each side of an update, `p`; no more than the side of any update."""
     components: int = 32
-    """`k`: principal components of face vectors that are read."""
+    """Principal components of face vectors to read, `k`."""
     width: int = 256
-    """Of the answering network."""
+    """Width of the answering network."""
     directions: int = 8
-    """`q`: learned vectors that the rows of keys' and of values' updates are asked with."""
+    """Learned vectors `v` for the updates of keys, and as many for those of values, `q`."""
 
     def __post_init__(self) -> None:
         names = [site for site, _, _ in self.sites]
@@ -74,34 +74,40 @@ class ProbeEncoderConfig:
             raise ValueError("every size of an encoder is at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `from_json` gives an equal config back."""
+        """Return plain JSON values, from which `from_json` makes an equal config."""
         return {**asdict(self), "sites": [list(site) for site in self.sites]}
 
     @classmethod
     def from_json(cls, values: object) -> "ProbeEncoderConfig":
-        """The config that `to_json` wrote. Raises `ValueError` if `values` is anything else."""
+        """Read the values that `to_json` wrote. Raises `ValueError` if `values` is anything else."""
         fields = config_fields(values, cls.__annotations__)
         return cls(**{**fields, "sites": config_sites(fields["sites"])})
 
 
 class ProbeEncoder(nn.Module):
-    """The encoder of one base."""
+    """Probe encoder of one base."""
 
     left: Tensor
+    """Probes `Q` of all sites, `[sum of out, p]`."""
     right: Tensor
+    """Probes `P` of all sites, `[sum of in, p]`."""
     reader: Tensor
+    """Linear map from views to components, `[sites, p^2, k]`."""
     centre: Tensor
+    """Constant subtracted from the components, `[k]`."""
     basis: Tensor
+    """Principal components of face vectors, `[k, e]`."""
     mean_face: Tensor
+    """Mean face vector `[e]`."""
 
     def __init__(self, config: ProbeEncoderConfig, start: Tensor | None = None) -> None:
-        """Reads nothing until `loraudit.training.reader` has fitted it. Fresh weights by torch's global
-        generator; `start [L, d]` is the constant to begin with.
+        """Draw fresh weights by torch's global generator; `start [L, d]` is the constant to begin with.
+
+        The encoder reads nothing until `loraudit.training.reader` has fitted the reader.
         """
         super().__init__()
         self.config = config
         count, p, h = len(config.sites), config.probes, config.width
-        # One tensor for all sites, `out` or `in` rows each.
         self.register_buffer("left", torch.zeros(sum(out for _, out, _ in config.sites), p))
         self.register_buffer("right", torch.zeros(sum(in_ for _, _, in_ in config.sites), p))
         self.register_buffer("reader", torch.zeros(count, p * p, config.components))
@@ -122,7 +128,7 @@ class ProbeEncoder(nn.Module):
             if start is None
             else start.detach().float().cpu().clone()
         )
-        # Asked first with what a prompt's embedding looks like, so that no answer is near zero.
+        # The first vectors resemble a prompt's embedding, so that no direction is near zero.
         asked = self.constant.detach()[torch.arange(config.directions) % config.length]
         self.asked = nn.Parameter(asked + 0.1 * torch.randn(len(_CROSS), *asked.shape))
         self.mix = nn.Parameter(torch.zeros(config.length, len(_CROSS) * config.directions))
@@ -131,12 +137,12 @@ class ProbeEncoder(nn.Module):
     def forward(
         self, matrices: Matrices, step: Tensor | None = None, faces: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, `[M, L, d]` each, of the embeddings of `M` LoRAs.
+        """Return mean and log-variance, `[M, L, d]` each, of the embeddings of `M` LoRAs.
 
-        `step [M]` counts fine-tuning steps; 0, or None for all, means that nobody knows. `faces [M, e]`
-        stands in for what is read: in training, where the reader knows its own LoRAs by heart. A site that
-        the encoder has no probes for is not read. In training, steps are withheld at random. Raises
-        `ValueError` on a site of another shape.
+        `step [M]` counts fine-tuning steps; 0, or None for all, means unknown. `faces [M, e]` replaces the
+        face vectors that are read; training needs such, since the reader knows its own LoRAs by heart. A site
+        without probes is not read. In training, steps are withheld at random. Raises `ValueError` on a site
+        of another shape.
         """
         views, norms = self.views(matrices)
         present = norms > _TINY
@@ -151,12 +157,12 @@ class ProbeEncoder(nn.Module):
         return mean, self.logvar.expand_as(mean)
 
     def read(self, views: Tensor, norms: Tensor) -> Tensor:
-        """The face vector that the views tell, relative to the mean face: unit vectors `[M, e]`."""
+        """Read face vectors relative to the mean face, unit vectors `[M, e]`, from what `views` gives."""
         told = torch.einsum("msv,svk->mk", self.scaled(views, norms), self.reader) - self.centre
         return F.normalize(told @ self.basis, dim=1)
 
     def directions(self, matrices: Matrices) -> Tensor:
-        """`G v` of every learned vector `v`, keys' first, `[M, 2 q, d]`; zeros where a LoRA adapts none."""
+        """Compute `G v` of every learned vector `v`, keys' first, `[M, 2 q, d]`; zeros without modules."""
         anchor, _ = next(iter(matrices.values()))
         told = []
         for ending, asked in zip(_CROSS, self.asked, strict=True):
@@ -175,12 +181,15 @@ class ProbeEncoder(nn.Module):
 
     @staticmethod
     def scaled(views: Tensor, norms: Tensor) -> Tensor:
-        """Views `[M, sites, p^2]` of updates of norm 1, over the root of how many modules are adapted."""
+        """Scale views `[M, sites, p^2]` to updates of norm 1, over the root of how many are adapted."""
         count = (norms > _TINY).sum(1).clamp(min=1)
         return views / norms.clamp(min=_TINY)[..., None] / count.sqrt()[:, None, None]
 
     def views(self, matrices: Matrices) -> tuple[Tensor, Tensor]:
-        """`Q^T X P` of every site, `[M, sites, p^2]`, and the Frobenius norm of every `X`, `[M, sites]`."""
+        """Compute `Q^T X P` of every site, `[M, sites, p^2]`, and the Frobenius norm of `X`, `[M, sites]`.
+
+        Raises `ValueError` on a site of another shape.
+        """
         up, _ = next(iter(matrices.values()))
         views, norms = [], []
         for (site, out, in_), left, right in zip(self.config.sites, *self.probes(), strict=True):
@@ -196,11 +205,12 @@ class ProbeEncoder(nn.Module):
         return torch.stack(views, 1), torch.stack(norms, 1)
 
     def probes(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Of every site the probes of its columns, `[out, p]`, and of its rows, `[in, p]`."""
+        """Split the probes by site: of the columns, `[out, p]` each, and of the rows, `[in, p]` each."""
         left = self.left.split([out for _, out, _ in self.config.sites])
         return left, self.right.split([in_ for _, _, in_ in self.config.sites])
 
     def _step(self, count: int, step: Tensor | None) -> Tensor:
+        """Embed the fine-tuning steps of `count` LoRAs, `[M, width]`."""
         unknown = self.unknown_step.expand(count, -1)
         if step is None:
             return unknown
@@ -208,15 +218,15 @@ class ProbeEncoder(nn.Module):
         return torch.where((step > 0)[:, None], told, unknown)
 
     def own_state(self) -> dict[str, Tensor]:
-        """The whole state: nothing in it belongs to the base."""
+        """Return the whole state; no part belongs to the base."""
         return dict(self.state_dict())
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `own_state` gave. Raises `RuntimeError` if names or shapes differ."""
+        """Load a state that `own_state` gave. Raises `RuntimeError` if names or shapes differ."""
         self.load_state_dict(dict(state), assign=self.constant.is_meta)
 
 
 def _norm(up: Tensor, down: Tensor) -> Tensor:
-    """`|B A|` of each LoRA, `[M]`, from `tr(B^T B A A^T)`."""
+    """Compute the Frobenius norm `|B A|` of each LoRA, `[M]`, from `tr(B^T B A A^T)`."""
     gram = (up.transpose(1, 2) @ up) * (down @ down.transpose(1, 2))
     return gram.sum((1, 2)).clamp(min=0).sqrt()

@@ -1,6 +1,6 @@
 """The paper's convolution stacks, many at once.
 
-One stack reads one LoRA matrix as a signal of length `W` with `r` channels, and makes one token of it:
+A stack reads a LoRA matrix as a signal of length `W` with `r` channels, and makes a single token:
 
     x = norm(x); x = leaky_relu(conv(x))      seven times, r -> r channels
     x = norm(x); x = tanh(conv(x))            r -> 1 channel
@@ -21,15 +21,16 @@ from torch.nn import functional as F
 __all__ = ["ConvStacks"]
 
 HIDDEN: Final = 7
-"""Convolutions that keep `r` channels; one more makes a single channel."""
+"""Convolutions that keep `r` channels; a further one makes a single channel."""
 SLOPE: Final = 0.01
+"""Slope of the leaky ReLU below 0."""
 EPS: Final = 1e-5
-"""PyTorch's default. Below a standard deviation of about 0.003 it, not the signal, sets the scale: the small
-matrices of a hardly trained LoRA keep their size."""
+"""Variance added in the normalisation, PyTorch's default. Below a standard deviation of about 0.003 this
+constant, not the signal, sets the scale. The small matrices of a hardly trained LoRA keep their size."""
 
 
 class ConvStacks(nn.Module):
-    """`count` stacks for matrices of rank `rank` and length `width`, each with its own weights."""
+    """Stacks, `count` of them, for matrices of rank `rank` and length `width`, each with its own weights."""
 
     def __init__(self, count: int, rank: int, width: int, tokens: int) -> None:
         super().__init__()
@@ -43,19 +44,20 @@ class ConvStacks(nn.Module):
         self.linear_bias = _uniform((count, tokens), 1 / math.sqrt(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens `[count, M, tokens]` of `x [M, count * rank, width]`."""
+        """Make tokens `[count, M, tokens]` of `x [M, count * rank, width]`."""
         for weight, bias in zip(self.hidden_weight, self.hidden_bias, strict=True):
             x = F.leaky_relu(self._norm_conv(x, weight, bias), SLOPE, inplace=True)
         signal = torch.tanh(self._norm_conv(x, self.last_weight, self.last_bias)).transpose(0, 1)
         return torch.baddbmm(self.linear_bias[:, None], signal, self.linear_weight)
 
     def _norm_conv(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        # The same numbers as F.instance_norm, which is slower.
+        """Normalise every channel over the length, then convolve every stack with its own weights."""
+        # F.instance_norm gives the same numbers and is slower.
         x = F.layer_norm(x, (self.width,), eps=EPS)
         return F.conv1d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=self.count)
 
     def one(self, index: int) -> nn.Sequential:
-        """A copy of stack `index` in the published form, `[M, rank, width]` -> `[M, tokens]`."""
+        """Copy stack `index` in the published form, from `[M, rank, width]` to `[M, tokens]`."""
         weights = [*self.hidden_weight[:, index], self.last_weight[index]]
         biases = [*self.hidden_bias[:, index], self.last_bias[index]]
         layers: list[nn.Module] = []
@@ -70,5 +72,5 @@ class ConvStacks(nn.Module):
 
 
 def _uniform(shape: tuple[int, ...], bound: float) -> nn.Parameter:
-    """PyTorch's own initialisation of Conv1d and Linear, weight and bias: uniform within 1 / sqrt(fan in)."""
+    """Draw a parameter uniformly in `-bound..bound`; PyTorch's own start has `bound = 1 / sqrt(fan in)`."""
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
