@@ -1,8 +1,8 @@
 """Scorers: pictures `[N, 3, H, W]` float in 0..1 to unit vectors whose cosines are the scores.
 
-A scorer owns its preprocessing. Two of each kind live below: `tiny-face` and `tiny-clip`, trained in this
-repository for its 64x64 synthetic people, and facenet-pytorch's VGGFace2 network and OpenAI's CLIP ViT-L/14
-for Stable Diffusion. All similarities are float32, whatever the precision of the base that drew the pictures.
+A scorer owns its preprocessing. Two scorers of each kind live below. `tiny-face` and `tiny-clip` were trained
+in this repository for its 64x64 synthetic people. facenet-pytorch's VGGFace2 network and OpenAI's CLIP
+ViT-L/14 serve Stable Diffusion. All similarities are float32, whatever the precision of the base.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ __all__ = ["ClipScorer", "FaceEmbeddings", "FaceScorer", "fit_square", "paper_cl
 
 @dataclass(frozen=True)
 class FaceEmbeddings:
-    """The faces of N pictures."""
+    """Faces of N pictures."""
 
     vectors: Tensor
-    """`[N, d]` float32 on the CPU: unit length where a face was found, zero (cosine 0 to all) where not."""
+    """Vectors `[N, d]` float32 on the CPU: unit length for a face, zero (cosine 0 to all) for none."""
     found: tuple[bool, ...]
-    """Which of the N pictures show a face. One without is no evidence, neither for a leak nor against it."""
+    """Flags of the N pictures that show a face. A picture without is no evidence for or against a leak."""
 
 
 class FaceScorer(Protocol):
-    """Says who is on a picture, if anybody."""
+    """Face model: tells who is on a picture, if anybody."""
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """Name in the report."""
         ...
 
     @property
@@ -43,50 +43,55 @@ class FaceScorer(Protocol):
         ...
 
     def embed(self, images: Tensor) -> FaceEmbeddings:
-        """Pictures `[N, 3, H, W]` in 0..1 to a face each, no vector depending on the pictures beside it."""
+        """Embed the face of each picture `[N, 3, H, W]` in 0..1, whatever the pictures beside it."""
         ...
 
 
 class ClipScorer(Protocol):
-    """Places pictures and texts in one space."""
+    """CLIP model: places pictures and texts in one space."""
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """Name in the report."""
         ...
 
     def image_embeddings(self, images: Tensor) -> Tensor:
-        """Pictures `[N, 3, H, W]` in 0..1 to unit vectors `[N, d]`, float32 on the CPU."""
+        """Embed pictures `[N, 3, H, W]` in 0..1 as unit vectors `[N, d]`, float32 on the CPU."""
         ...
 
     def text_embeddings(self, texts: list[str]) -> Tensor:
-        """N texts to unit vectors `[N, d]`, float32 on the CPU."""
+        """Embed N texts as unit vectors `[N, d]`, float32 on the CPU."""
         ...
 
 
 def paper_similarity(cosine: Tensor) -> Tensor:
-    """CLIP-I and face similarity as arXiv 2409.08482 states them: `0.5 cos + 0.5`, 0..1, unrelated at 0.5."""
+    """Map a cosine to the scale of CLIP-I and face similarity in arXiv 2409.08482.
+
+    The scale is `0.5 cos + 0.5`, 0..1; unrelated pictures are at 0.5.
+    """
     return 0.5 * cosine + 0.5
 
 
 def paper_clip_t(cosine: Tensor) -> Tensor:
-    """CLIP-T on the scale of arXiv 2409.08482 (torchmetrics' CLIPScore): `100 max(cos, 0)`, 0..100.
+    """Map a cosine to the scale of CLIP-T in arXiv 2409.08482 (torchmetrics' CLIPScore).
 
-    The paper takes it from CLIP ViT-B/16; the numbers of another CLIP share the scale but do not compare.
+    The scale is `100 max(cos, 0)`, 0..100. The paper uses CLIP ViT-B/16; numbers of another CLIP share the
+    scale but do not compare.
     """
     return 100 * cosine.clamp(min=0)
 
 
 def fit_square(images: Tensor, side: int) -> Tensor:
-    """Pictures `[N, 3, H, W]` in 0..1, shorter side scaled to `side`, centre cut out: `[N, 3, side, side]`.
+    """Scale the shorter side of pictures `[N, 3, H, W]` in 0..1 to `side` and cut the centre out.
 
-    Bicubic with antialiasing, as Pillow's: CLIP's preprocessing. Pictures of that size come back untouched.
+    Returns `[N, 3, side, side]`. Scaling is bicubic with antialiasing, as in Pillow and in CLIP's
+    preprocessing. Pictures of that size come back untouched.
     """
     height, width = images.shape[-2:]
     if (height, width) == (side, side):
         return images
     shorter = min(height, width)
-    # truncated and rounded as in torchvision's Resize and CenterCrop, on which CLIP's transforms stand
+    # CLIP's transforms truncate and round this way, by torchvision's Resize and CenterCrop
     size = [side * height // shorter, side * width // shorter]
     scaled = F.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)

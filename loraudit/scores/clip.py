@@ -1,4 +1,4 @@
-"""How close a picture is to a picture (CLIP-I) or a text (CLIP-T): an open_clip model, ours or OpenAI's."""
+"""CLIP scores, picture to picture (CLIP-I) or to text (CLIP-T), by an open_clip model, ours or OpenAI's."""
 
 import json
 from collections.abc import Callable
@@ -17,13 +17,14 @@ from loraudit.scores import fit_square
 __all__ = ["OpenClip", "load_openai_clip", "load_tiny_clip", "openai_clip_config", "openai_clip_weights"]
 
 _BATCH = 64
+"""Pictures or texts in a forward pass, at most."""
 
 
 class OpenClip:
-    """Pictures `[N, 3, H, W]` in 0..1 and texts to unit vectors `[N, d]` float32 on the CPU; a `ClipScorer`.
+    """CLIP model of open_clip, a `ClipScorer`: pictures and texts to unit vectors `[N, d]`.
 
-    Pictures are scaled and cut to the model's square and standardised with the `mean` and `std` (of RGB in
-    0..1) it was trained with; `tokenize` maps texts to token ids `[N, context]`.
+    Pictures are scaled and cut to the model's square, then standardised with the `mean` and `std` (of RGB in
+    0..1) of its training. `tokenize` maps texts to token ids `[N, context]`.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class OpenClip:
 
     @torch.inference_mode()
     def image_embeddings(self, images: Tensor) -> Tensor:
-        """Pictures `[N, 3, H, W]` in 0..1 to unit vectors `[N, d]`."""
+        """Embed pictures `[N, 3, H, W]` in 0..1 as unit vectors `[N, d]`, float32 on the CPU."""
         vectors = [
             self._model.encode_image(self._prepare(batch), normalize=True).cpu()
             for batch in images.split(_BATCH)
@@ -57,7 +58,7 @@ class OpenClip:
 
     @torch.inference_mode()
     def text_embeddings(self, texts: list[str]) -> Tensor:
-        """N texts, cut at the model's context, to unit vectors `[N, d]`."""
+        """Embed N texts, cut at the model's context, as unit vectors `[N, d]`, float32 on the CPU."""
         vectors = [
             self._model.encode_text(batch.to(self._device), normalize=True).cpu()
             for batch in self._tokenize(texts).split(_BATCH)
@@ -65,14 +66,16 @@ class OpenClip:
         return torch.cat(vectors)
 
     def _prepare(self, images: Tensor) -> Tensor:
+        """Cut pictures to the model's square and standardise them, on the device."""
         square = fit_square(images.to(self._device, torch.float32), self._side)
         return (square - self._mean) / self._std
 
 
 def load_tiny_clip(folder: Path, device: str | torch.device = "cpu") -> OpenClip:
-    """The CLIP of the synthetic people: `open_clip_config.json`, `model.safetensors` and a `CLIPTokenizer`.
+    """Load the CLIP model of the synthetic people from `folder`.
 
-    Raises `LorauditError` when a file is missing, damaged or does not fit.
+    The files are `open_clip_config.json`, `model.safetensors` and those of a `CLIPTokenizer`. Raises
+    `LorauditError` if a file is missing, damaged or does not fit.
     """
     import open_clip
     from transformers import CLIPTokenizer
@@ -82,7 +85,7 @@ def load_tiny_clip(folder: Path, device: str | torch.device = "cpu") -> OpenClip
         model = open_clip.CLIP(**config["model_cfg"])
         model.load_state_dict(load_file(folder / "model.safetensors"))
         tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-        # without its files CLIPTokenizer is empty, not an error
+        # without its files CLIPTokenizer is empty and raises nothing
         if len(tokenizer) != model.vocab_size:
             raise ValueError("the tokenizer has another vocabulary")
         mean, std = tuple(config["preprocess_cfg"]["mean"]), tuple(config["preprocess_cfg"]["std"])
@@ -106,16 +109,17 @@ def load_tiny_clip(folder: Path, device: str | torch.device = "cpu") -> OpenClip
 
 
 def openai_clip_config() -> dict[str, Any]:
-    """OpenAI's ViT-L/14 as arguments of `open_clip.CLIP`: 224 px, `d = 768`, 77 tokens, quick GELU."""
+    """Return the arguments of `open_clip.CLIP` for OpenAI's ViT-L/14: 224 px, `d = 768`, 77 tokens."""
     import open_clip
 
     return {**open_clip.get_model_config("ViT-L-14"), "quick_gelu": True}
 
 
 def openai_clip_weights(*, offline: bool) -> Path:
-    """The safetensors file of OpenAI's CLIP ViT-L/14 (428 M parameters, 1.7 GB), from the Hub or its cache.
+    """Find the safetensors file of OpenAI's CLIP ViT-L/14 (428 M parameters, 1.7 GB), or fetch it.
 
-    Raises `Incomplete` when it is not on this machine and cannot be fetched.
+    `offline` looks in the Hub's cache alone. Raises `Incomplete` if the file is not on this machine and
+    cannot be fetched.
     """
     from huggingface_hub import hf_hub_download
 
@@ -125,12 +129,15 @@ def openai_clip_weights(*, offline: bool) -> Path:
         reason = "--offline is set" if offline else f"it cannot be fetched ({type(error).__name__})"
         raise Incomplete(
             f"CLIP ViT-L/14 is not on this machine, and {reason}",
-            f"run once with a network, or fill the Hugging Face cache with {CLIP_REPO}",
+            f"run once with a network, or put {CLIP_REPO} into the Hugging Face cache",
         ) from error
 
 
 def load_openai_clip(weights: Path, device: str | torch.device = "cpu") -> OpenClip:
-    """The scorer with `weights`. Raises `LorauditError` when the file is damaged or another model's."""
+    """Load OpenAI's CLIP ViT-L/14 from the file `weights`.
+
+    Raises `LorauditError` if the file is damaged or another model's.
+    """
     import open_clip
 
     try:

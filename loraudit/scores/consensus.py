@@ -1,8 +1,8 @@
-"""The one face that several reconstructions agree on: what an adversary would take away from them.
+"""The one face that several reconstructions agree on, as an adversary would take it from the pictures.
 
-Pictures of different seeds miss the person in different ways. Those that match the picture with the most
-matches are one cluster; its mean is nearer to the person than a single picture is (FineXtract,
-https://arxiv.org/abs/2410.03039, keeps the centres of cliques of near-copies in the same spirit).
+Pictures of different seeds miss the person in different ways. All pictures that match the picture with the
+most matches are a cluster. The mean of the cluster is nearer to the person than a single picture is. (In the
+same spirit FineXtract, https://arxiv.org/abs/2410.03039, keeps the centres of cliques of near-copies.)
 """
 
 from dataclasses import dataclass
@@ -14,22 +14,24 @@ from torch.nn import functional as F
 __all__ = ["Consensus", "consensus"]
 
 _ROUNDS: Final = 3
+"""Rounds in which the cluster is drawn anew around its mean, at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """The largest group of pictures that show one face."""
+    """Largest group of pictures that show one face."""
 
     face: Tensor
-    """Their mean, a unit vector `[e]`."""
+    """Mean face vector of the group, a unit vector `[e]`."""
     pictures: tuple[int, ...]
-    """Which of the pictures they are, rising; one at least."""
+    """Places of the group's pictures among all, rising; at least one."""
 
 
 def consensus(vectors: Tensor, threshold: float) -> Consensus | None:
-    """Of unit face vectors `[N, e]`, zero where a picture shows no face; None if none does.
+    """Find the largest group among unit face vectors `[N, e]`; None if no picture shows a face.
 
-    Two faces match from the cosine `threshold` on. Of groups of one size the first picture's wins.
+    Vectors of pictures without a face are zero. Two faces match from the cosine `threshold` on. Among groups
+    of equal size the group of the first picture wins.
     """
     seen = vectors.norm(dim=1) > 0
     if not seen.any():

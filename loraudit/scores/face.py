@@ -1,7 +1,7 @@
-"""`tiny-face`: who is on a 64x64 synthetic picture, and whether anybody is.
+"""`tiny-face`, the face model of 64x64 synthetic pictures: who is on a picture, if anybody.
 
-The pictures of the `tiny` base are face crops already, so nothing is detected or aligned: a picture counts as
-a face when the network's gate says so (`models/recipes/face_gate.py` fits it).
+The pictures of the `tiny` base are face crops already, so nothing is detected or aligned. A picture counts as
+a face if the network's gate says so (`models/recipes/face_gate.py` fits the gate).
 """
 
 import json
@@ -19,10 +19,11 @@ from loraudit.scores.face_net import SIZE, TinyFaceConfig, TinyFaceNet
 __all__ = ["TinyFace", "load_tiny_face"]
 
 _BATCH = 256
+"""Pictures in a forward pass, at most."""
 
 
 class TinyFace:
-    """Pictures `[N, 3, H, W]` in 0..1, cut to a centred 64x64, to `FaceEmbeddings`; a `FaceScorer`."""
+    """Face model of synthetic people, a `FaceScorer`; pictures are cut to a centred 64x64."""
 
     name = "tiny-face"
 
@@ -35,7 +36,7 @@ class TinyFace:
 
     @property
     def threshold(self) -> float:
-        """Cosine at or above which two faces count as one person."""
+        """Cosine, -1..1, at or above which two faces count as one person."""
         return self.config.threshold
 
     @property
@@ -45,12 +46,12 @@ class TinyFace:
 
     @torch.inference_mode()
     def embed(self, images: Tensor) -> FaceEmbeddings:
-        """Pictures `[N, 3, H, W]` in 0..1 to vectors `[N, config.dim]`."""
+        """Embed the faces on pictures `[N, 3, H, W]` in 0..1 as vectors `[N, config.dim]`."""
         vectors, found = [torch.zeros(0, self.config.dim)], [torch.zeros(0, dtype=torch.bool)]
         for batch in images.split(_BATCH):
             pixels = fit_square(batch.to(self._device, torch.float32), SIZE)
             output = self.network(pixels)
-            # a NaN picture has a NaN logit, never >= the gate, and a NaN vector, which must not get out
+            # a broken picture has a NaN logit, never >= the gate, and a NaN vector, which must not get out
             is_face = output.face_logit >= self.config.gate
             vectors.append(torch.where(is_face[:, None], output.embedding, 0.0).cpu())
             found.append(is_face.cpu())

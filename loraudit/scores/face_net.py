@@ -1,9 +1,9 @@
-"""The network of `tiny-face`: one 64x64 synthetic face to a unit vector and an "is this a face" logit.
+"""The network of `tiny-face`: a 64x64 synthetic face to a unit vector and an "is this a face" logit.
 
-A small residual network in the ArcFace manner (Deng et al., arXiv 1801.07698): the last feature map is
-flattened, not pooled, because a cropped face has its parts at known places; then linear and batch norm give
-the embedding, whose direction alone carries identity. A second linear head on the same features is the gate
-that plays the part of a face detector: a picture without a face gets an embedding too, so similarity alone
+A small residual network in the ArcFace manner (Deng et al., arXiv 1801.07698). The last feature map is
+flattened, not pooled, because a cropped face has its parts at known places. A linear layer and batch norm
+then give the embedding, whose direction alone carries identity. A second linear head on the same features is
+the gate, in place of a face detector. A picture without a face gets an embedding too, so similarity alone
 cannot say "nobody".
 """
 
@@ -17,12 +17,12 @@ from torch.nn import functional as F
 __all__ = ["SIZE", "FaceOutput", "TinyFaceConfig", "TinyFaceNet"]
 
 SIZE = 64
-"""Side of the pictures the network reads, in pixels."""
+"""Side of the pictures that the network reads, in pixels."""
 
 
 @dataclass(frozen=True)
 class TinyFaceConfig:
-    """What `config.json` beside the weights holds: the shape of the network and how it was calibrated."""
+    """Shape and calibration of the network, from `config.json` beside the weights."""
 
     width: int
     """Channels at 32x32; the deeper stages hold 3, 6 and 8 times as many."""
@@ -37,19 +37,20 @@ class TinyFaceConfig:
 
 
 class FaceOutput(NamedTuple):
-    """What the network says of N pictures."""
+    """Output of the network for N pictures."""
 
     embedding: Tensor
-    """`[N, dim]`, unit length."""
+    """Unit vectors `[N, dim]`."""
     face_logit: Tensor
-    """`[N]`, log-odds that the picture shows a face, before calibration."""
+    """Log-odds `[N]` that a picture shows a face, before calibration."""
 
 
 class TinyFaceNet(nn.Module):
-    """Pictures `[N, 3, 64, 64]` in 0..1 to `FaceOutput`; at width 16 25 M multiply-adds and 0.7 M parameters.
+    """Network from pictures `[N, 3, 64, 64]` in 0..1 to `FaceOutput`.
 
-    On one CPU core `channels_last` weights and pictures train a third faster, and ReLU half as fast again as
-    the PReLU of ArcFace.
+    At width 16 the network has 0.7 M parameters and 25 M multiply-adds a picture. On one CPU core
+    `channels_last` weights and pictures train a third faster, and ReLU half as fast again as the PReLU of
+    ArcFace.
     """
 
     def __init__(self, width: int = 16, dim: int = 128) -> None:
@@ -69,17 +70,17 @@ class TinyFaceNet(nn.Module):
         self.gate = nn.Linear(features, 1)
 
     def features(self, images: Tensor) -> Tensor:
-        """Pictures `[N, 3, 64, 64]` in 0..1 to the features `[N, 128 * width]` that both heads read."""
+        """Compute features `[N, 128 * width]` for both heads, from pictures `[N, 3, 64, 64]` in 0..1."""
         features: Tensor = self.stages(self.stem(2 * images - 1))
         return features
 
     def forward(self, images: Tensor) -> FaceOutput:
-        """Pictures `[N, 3, 64, 64]` in 0..1 to embedding and gate."""
+        """Compute embedding and gate of pictures `[N, 3, 64, 64]` in 0..1."""
         features = self.features(images)
         return FaceOutput(F.normalize(self.embed(features), dim=1), self.gate(features).squeeze(1))
 
     def __call__(self, images: Tensor) -> FaceOutput:
-        """As `forward`; here for its type."""
+        """Call `forward`, with its type."""
         output: FaceOutput = super().__call__(images)
         return output
 
@@ -105,4 +106,5 @@ class _Block(nn.Module):
             )
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map features `[N, inner, h, w]` to `[N, outer, h / stride, w / stride]`."""
         return F.relu(self.residual(features) + self.shortcut(features))

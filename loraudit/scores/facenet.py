@@ -1,10 +1,11 @@
-"""Who is on a photograph: facenet-pytorch 2.5.3, MTCNN and InceptionResnetV1 trained on VGGFace2.
+"""The face model of photographs: facenet-pytorch 2.5.3, MTCNN and InceptionResnetV1 trained on VGGFace2.
 
-The crop and `(x - 127.5) / 128` are part of the model, not a choice: without that standardisation true
-accepts at FAR 1e-3 fall from 0.984 to 0.924 (published LFW evaluation of these weights). The weights are
-published as a pickle, so they are converted once, with `weights_only` and after their hash was checked, and
-from then on only the safetensors copy is read. MTCNN's three small networks come inside the installed
-package and share its trust.
+The crop and `(x - 127.5) / 128` are part of the model, not a choice. Without that standardisation, true
+accepts at FAR 1e-3 fall from 0.984 to 0.924 (published LFW evaluation of these weights).
+
+The weights are published as a pickle, so they are converted once, with `weights_only` and after a check of
+the hash. From then on only the safetensors copy is read. MTCNN's three small networks come inside the
+installed package and share its trust.
 """
 
 import hashlib
@@ -27,34 +28,37 @@ __all__ = ["SOURCE_SHA256", "SOURCE_URL", "Facenet", "convert_facenet", "facenet
 SOURCE_URL = (
     "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt"
 )
+"""Address of the published weights."""
 SOURCE_SHA256 = "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"
 """Hash of the 111,898,327 bytes at `SOURCE_URL`."""
 
 _BATCH = 32
+"""Faces in a forward pass, at most."""
 
 
 class Facenet:
-    """Photographs `[N, 3, H, W]` in 0..1 to `FaceEmbeddings` of the largest face on each; a `FaceScorer`."""
+    """Face model of photographs, a `FaceScorer` of the largest face on each."""
 
     name = "facenet-vggface2"
     threshold = 0.5912
-    """From the literature, not calibrated here: what the code of the Adv-Makeup and AMT-GAN papers states for
-    this network. Strangers of one sex and origin reach it more often than `far` says."""
+    """Cosine from the literature, not calibrated here: the code of the Adv-Makeup and AMT-GAN papers states
+    this value for this network. Strangers of one sex and origin reach it more often than `far` says."""
     far = 1e-3
+    """False-accept rate at `threshold`, 0..1."""
 
     def __init__(self, network: nn.Module, device: str | torch.device = "cpu") -> None:
         from facenet_pytorch import MTCNN
 
         self._network = network.eval().to(device)
         self._device = torch.device(device)
-        # the package's own probability of 0.9: below it MTCNN sees faces in texture
+        # the package's least probability, 0.9, stays: with a smaller one MTCNN sees faces in texture
         self._detector = MTCNN(
             image_size=160, margin=14, selection_method="largest_over_threshold", device=self._device
         ).eval()
 
     @torch.inference_mode()
     def embed(self, images: Tensor) -> FaceEmbeddings:
-        """Photographs `[N, 3, H, W]` in 0..1 to vectors `[N, 512]`."""
+        """Embed the largest face on each photograph `[N, 3, H, W]` in 0..1 as a vector, `[N, 512]`."""
         crops = [self._crop(image) for image in images]
         found = tuple(crop is not None for crop in crops)
         vectors = torch.zeros(len(crops), 512)
@@ -66,7 +70,7 @@ class Facenet:
         return FaceEmbeddings(vectors, found)
 
     def _crop(self, image: Tensor) -> Tensor | None:
-        """The largest face of one picture `[3, H, W]` in 0..1, standardised, `[3, 160, 160]`."""
+        """Cut the largest face, standardised `[3, 160, 160]`, out of a picture `[3, H, W]` in 0..1."""
         if min(image.shape[1:]) < self._detector.min_face_size:
             return None  # MTCNN fails on a picture smaller than the smallest face it looks for, 20 px
         # one picture at a time: a detection near its threshold must not depend on the pictures beside it
@@ -78,7 +82,7 @@ class Facenet:
 def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) -> None:
     """Write the pickle at `source` as safetensors to `converted`, whole or not at all.
 
-    Raises `LorauditError` when the hash of `source` is not `sha256`; nothing in it is read before that.
+    Raises `LorauditError` if the hash of `source` is not `sha256`, before the pickle is read.
     """
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -94,9 +98,9 @@ def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) 
 
 
 def facenet_weights(cache: Path, *, offline: bool) -> Path:
-    """The converted weights in the folder `cache`, made once from facenet-pytorch's download or ours.
+    """Find the converted weights in the folder `cache`, or convert facenet-pytorch's download or our own.
 
-    Raises `Incomplete` when they are not there and cannot be fetched.
+    `offline` fetches nothing. Raises `Incomplete` if the weights are not there and cannot be fetched.
     """
     converted = cache / FACE_FILE
     if converted.exists():
@@ -107,7 +111,7 @@ def facenet_weights(cache: Path, *, offline: bool) -> Path:
     if theirs.exists():
         convert_facenet(theirs, converted)
         return converted
-    # It ends up in reports, which must not name the user's folders.
+    # A hint ends up in reports, which must not name the user's folders.
     hint = (
         f"fetch {SOURCE_URL} on a machine with a network and put it into the folder checkpoints of torch's "
         "cache ($TORCH_HOME, usually ~/.cache/torch)"
@@ -126,13 +130,16 @@ def facenet_weights(cache: Path, *, offline: bool) -> Path:
 
 
 def load_facenet(weights: Path, device: str | torch.device = "cpu") -> Facenet:
-    """The scorer with the converted `weights`. Raises `LorauditError` if damaged or another network's."""
+    """Load the face model with the converted `weights`.
+
+    Raises `LorauditError` if the file is damaged or another network's.
+    """
     from facenet_pytorch import InceptionResnetV1
 
     network = InceptionResnetV1(pretrained=None, classify=False)
     try:
         state = load_file(weights)
-        # the head over VGGFace2's 8631 people, which embedding does without
+        # an embedding does without the head over VGGFace2's 8631 people
         network.load_state_dict({k: v for k, v in state.items() if not k.startswith("logits.")})
     except (OSError, RuntimeError, SafetensorError) as error:
         raise LorauditError(
@@ -143,6 +150,6 @@ def load_facenet(weights: Path, device: str | torch.device = "cpu") -> Facenet:
 
 
 def _torch_home() -> Path:
-    """Where facenet-pytorch keeps its downloads (its `inception_resnet_v1.get_torch_home`)."""
+    """Find the folder of facenet-pytorch's downloads (its `inception_resnet_v1.get_torch_home`)."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()

@@ -1,4 +1,4 @@
-"""From pictures to evidence: who is on them, how close they are to each other and to reference photos.
+"""Evidence from pictures: who is on them, how close they are to each other and to reference photos.
 
 `open_scorers` opens the models that suit a base by the names that `models/cards.toml` gives.
 """
@@ -28,17 +28,18 @@ __all__ = ["Pictures", "References", "Scorers", "look_at", "open_face", "open_sc
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """The person in the reference photos."""
+    """Person in the reference photos."""
 
     face: Tensor
     """Mean of the faces found, a unit vector `[d]`."""
     faces: int
-    """Photos in which a face was found, at least one."""
+    """Number of photos in which a face was found, at least one."""
     photos: int
+    """Number of photos, `R`."""
     clip: Tensor | None
     """CLIP embeddings of all photos, `[R, e]`; None without a CLIP model."""
     copies: CopyScorer
-    """Tells the photos themselves among pictures."""
+    """Scorer that finds the photos themselves among pictures."""
     decoys: Tensor | None = None
     """Faces of other people, unit vectors `[D, d]`; None without any."""
 
@@ -49,7 +50,7 @@ class Pictures(NamedTuple):
     tuned: Tensor
     """Pictures by the model with the LoRA."""
     base: Tensor
-    """Pictures by the model without."""
+    """Pictures by the model without the LoRA."""
     scrambled: Tensor
     """Pictures by the model with a scrambled copy of the LoRA."""
 
@@ -60,15 +61,16 @@ class Scorers:
 
     face: FaceScorer
     clip: ClipScorer | None = None
-    """None: no CLIP scores."""
+    """CLIP model; None: no CLIP scores."""
     references: References | None = None
+    """Person to look for; None without reference photos."""
     face_sha256: str = ""
-    """Of the face model's weights."""
+    """Hash of the face model's weights, hex."""
     class_prompt: str = ""
     """Prompt that CLIP-T compares pictures with."""
 
     def weigh(self, attack: str, pictures: Pictures) -> AttackEvidence:
-        """Measure the pictures of one aim of `attack`."""
+        """Score the pictures of one aim, called `attack`."""
         tuned, base, scrambled = map(self.face.embed, pictures)
         return AttackEvidence(
             attack=attack,
@@ -84,17 +86,18 @@ class Scorers:
         )
 
     def faces(self, pictures: Tensor) -> Faces:
-        """Those on pictures `[N, 3, H, W]` in 0..1."""
+        """Find the faces on pictures `[N, 3, H, W]` in 0..1 and compare them."""
         return self._faces(self.face.embed(pictures))
 
     def _faces(self, faces: FaceEmbeddings) -> Faces:
+        """Compare faces with each other and with the reference."""
         vectors = _found(faces)
         to_reference = None if self.references is None else _cosines(vectors @ self.references.face)
         where = tuple(at for at, found in enumerate(faces.found) if found)
         return Faces(len(faces.found), len(vectors), _pairs(vectors), to_reference, where)
 
     def _agreed(self, tuned: FaceEmbeddings, base: FaceEmbeddings) -> tuple[Reading, ...]:
-        """How near the face that the pictures agree on is to the reference, and its place among decoys."""
+        """Compare the face that pictures agree on with the reference, and rank the reference among decoys."""
         if self.references is None:
             return ()
         person, decoys = self.references.face, self.references.decoys
@@ -110,6 +113,7 @@ class Scorers:
         return tuple(readings)
 
     def _readings(self, pictures: Pictures) -> tuple[Reading, ...]:
+        """Score pictures by CLIP, with the model without the LoRA beside."""
         if self.clip is None:
             return ()
         tuned, base = (_sound(self.clip.image_embeddings(x)) for x in (pictures.tuned, pictures.base))
@@ -126,9 +130,10 @@ class Scorers:
 
 
 def open_face(name: str, device: torch.device, offline: bool) -> tuple[Path, FaceScorer]:
-    """Open a face model by its name in `models/cards.toml`: its file of weights, and the model on `device`.
+    """Open a face model by its name in `models/cards.toml`; return its file of weights and the model.
 
-    Raises `Incomplete` if it is not at hand, `LorauditError` if it is damaged.
+    The model is on `device`. Raises `Incomplete` if the weights are not at hand, `LorauditError` if they are
+    damaged.
     """
     return _FACES[name](device, offline)
 
@@ -136,10 +141,10 @@ def open_face(name: str, device: torch.device, offline: bool) -> tuple[Path, Fac
 def open_scorers(
     face: str, clip: str, class_prompt: str, device: torch.device, offline: bool
 ) -> tuple[Scorers | None, tuple[Gap, ...]]:
-    """Open the face and the CLIP model of these names, on `device`, and tell what is not at hand.
+    """Open the face model `face` and the CLIP model `clip` on `device`; return scorers and gaps.
 
-    There are no scorers without a face model. Raises `LorauditError` if an artefact of this installation is
-    damaged.
+    A gap stands for each model that is not at hand; without a face model there are no scorers. Raises
+    `LorauditError` if an artefact of this installation is damaged.
     """
     try:
         weights, looks = open_face(face, device, offline)
@@ -155,20 +160,24 @@ def open_scorers(
 
 
 def _tiny_face(device: torch.device, _offline: bool) -> tuple[Path, FaceScorer]:
+    """Open the face model of the synthetic people."""
     weights = artefact("tiny-face") / "model.safetensors"
     return weights, load_tiny_face(weights.parent, device)
 
 
 def _facenet(device: torch.device, offline: bool) -> tuple[Path, FaceScorer]:
+    """Open the face model of photographs."""
     weights = facenet_weights(cache_folder(), offline=offline)
     return weights, load_facenet(weights, device)
 
 
 def _tiny_clip(device: torch.device, _offline: bool) -> ClipScorer:
+    """Open the CLIP model of the synthetic people."""
     return load_tiny_clip(artefact("tiny-clip"), device)
 
 
 def _openai_clip(device: torch.device, offline: bool) -> ClipScorer:
+    """Open OpenAI's CLIP model."""
     return load_openai_clip(openai_clip_weights(offline=offline), device)
 
 
@@ -179,9 +188,10 @@ _CLIPS: Final = {"tiny-clip": _tiny_clip, "clip-vit-l-14": _openai_clip}
 def look_at(
     photos: Sequence[Tensor], face: FaceScorer, clip: ClipScorer | None, decoys: Tensor | None = None
 ) -> References:
-    """The person in reference photos `[3, H, W]` in 0..1, of any sizes; `decoys [D, d]` are other faces.
+    """Find the person in reference photos `[3, H, W]` in 0..1, of any sizes.
 
-    Raises `LorauditError` if the face model finds no face in any.
+    `decoys [D, d]` are faces of other people. Raises `LorauditError` if the face model finds no face in any
+    photo.
     """
     seen = [_found(face.embed(photo[None])) for photo in photos]
     vectors = torch.cat(seen)
@@ -196,20 +206,22 @@ def look_at(
 
 
 def _found(faces: FaceEmbeddings) -> Tensor:
+    """Select the vectors of the faces found, `[n, d]`."""
     return faces.vectors[torch.tensor(faces.found, dtype=torch.bool)]
 
 
 def _sound(vectors: Tensor) -> Tensor:
-    """Without those of broken (NaN) pictures: they are no picture at all."""
+    """Leave out vectors of broken (NaN) pictures, which are no pictures at all."""
     return vectors[vectors.isfinite().all(1)]
 
 
 def _pairs(vectors: Tensor) -> tuple[float, ...]:
-    """Cosines of all pairs of unit vectors `[n, d]`, in `itertools.combinations` order."""
+    """Compute the cosines of all pairs of unit vectors `[n, d]`, in the order of `itertools.combinations`."""
     first, second = torch.triu_indices(len(vectors), len(vectors), offset=1)
     return _cosines((vectors @ vectors.T)[first, second])
 
 
 def _cosines(values: Tensor) -> tuple[float, ...]:
+    """List products of unit vectors as cosines in -1..1."""
     # Products of float32 unit vectors miss 1 by rounding.
     return tuple(values.flatten().clamp(-1, 1).tolist())
