@@ -99,6 +99,7 @@ def test_offline_without_weights_is_one_clear_line(tmp_path: Path, monkeypatch: 
     assert "--offline" in str(caught.value) and "\n" not in str(caught.value)
     assert "vggface2.pt" in caught.value.hint
     ready = tmp_path / "cache" / "facenet-vggface2.safetensors"
+    ready.parent.mkdir()
     ready.touch()
     assert facenet_weights(tmp_path / "cache", offline=True) == ready
 
@@ -113,6 +114,28 @@ def test_without_a_network_nothing_half_fetched_is_left(
         facenet_weights(tmp_path / "cache", offline=False)
     assert "\n" not in str(caught.value) and caught.value.hint
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("at_hand", [False, True])
+def test_a_cache_that_cannot_be_written_is_a_gap_that_names_no_folder(
+    network: InceptionResnetV1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_hand: bool
+) -> None:
+    checkpoints = tmp_path / "torch" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    source, sha256 = _pickle(network, checkpoints)
+    if not at_hand:
+        source.unlink()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(convert_facenet, "__defaults__", (sha256,))
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(Incomplete) as caught:
+        facenet_weights(blocked / "cache", offline=at_hand)
+    assert str(tmp_path) not in f"{caught.value} {caught.value.hint}"
+    # control: the same download is converted where the folder can be written
+    if at_hand:
+        found = facenet_weights(tmp_path / "cache", offline=True)
+        assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.name]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "another network"])

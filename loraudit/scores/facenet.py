@@ -10,13 +10,14 @@ installed package and share its trust.
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from loraudit.cards import FACE_FILE
@@ -92,40 +93,52 @@ def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) 
             "delete the file and try again",
         )
     state = torch.load(source, map_location="cpu", weights_only=True)
-    part = converted.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, part, {"source_sha256": sha256})
-    part.replace(converted)
+    part = converted.with_suffix(f".{os.getpid()}.part")
+    try:
+        # save_file raises no OSError where the disk is full
+        part.write_bytes(save({name: t.contiguous() for name, t in state.items()}, {"source_sha256": sha256}))
+        part.replace(converted)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def facenet_weights(cache: Path, *, offline: bool) -> Path:
     """Find the converted weights in the folder `cache`, or convert facenet-pytorch's download or our own.
 
-    `offline` fetches nothing. Raises `Incomplete` if the weights are not there and cannot be fetched.
+    `offline` fetches nothing. Raises `Incomplete` if the weights cannot be fetched or stored.
     """
     converted = cache / FACE_FILE
     if converted.exists():
         return converted
-    cache.mkdir(parents=True, exist_ok=True)
     source = SOURCE_URL.rpartition("/")[2]
     theirs = _torch_home() / "checkpoints" / source
-    if theirs.exists():
-        convert_facenet(theirs, converted)
-        return converted
+    at_hand = theirs.exists()
     # A hint ends up in reports, which must not name the user's folders.
     hint = (
         f"fetch {SOURCE_URL} on a machine with a network and put it into the folder checkpoints of torch's "
         "cache ($TORCH_HOME, usually ~/.cache/torch)"
     )
-    if offline:
+    if offline and not at_hand:
         raise Incomplete("the face model for photographs is not on this machine, and --offline is set", hint)
     fetched = cache / source
     try:
-        torch.hub.download_url_to_file(SOURCE_URL, str(fetched), progress=False)
-        convert_facenet(fetched, converted)
+        cache.mkdir(parents=True, exist_ok=True)
+        if at_hand:
+            convert_facenet(theirs, converted)
+        else:
+            torch.hub.download_url_to_file(SOURCE_URL, str(fetched), progress=False)
+            convert_facenet(fetched, converted)
     except OSError as error:
-        raise Incomplete(f"the face model for photographs cannot be fetched ({error})", hint) from error
+        why = error.strerror or error
+        if at_hand:
+            raise Incomplete(
+                f"the face model for photographs cannot be converted ({why})",
+                "make loraudit's cache folder writable, or make room on its disk",
+            ) from error
+        raise Incomplete(f"the face model for photographs cannot be fetched ({why})", hint) from error
     finally:
-        fetched.unlink(missing_ok=True)
+        with suppress(OSError):
+            fetched.unlink()
     return converted
 
 
