@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from loraudit.encoder.config import check_sites, config_fields, config_sites
 from loraudit.encoder.stacks import ConvStacks
 from loraudit.lora.matrices import LoRA, Site
 
@@ -31,8 +32,6 @@ __all__ = [
     "PaperEncoder",
     "PaperEncoderConfig",
     "TransformerShape",
-    "config_fields",
-    "config_sites",
     "frozen_transformer",
     "kl",
     "reparameterise",
@@ -77,14 +76,9 @@ class PaperEncoderConfig:
     """Last fine-tuning step of the LoRAs in training; taken where a LoRA's step is not known."""
 
     def __post_init__(self) -> None:
-        names = [site for site, _, _ in self.sites]
-        sizes = [size for _, *shape in self.sites for size in shape]
-        sizes += [self.rank, self.length, self.max_steps]
-        sizes += [self.text.width, self.text.layers, self.text.heads, self.text.intermediate]
-        if not names or len(set(names)) != len(names):
-            raise ValueError("an encoder needs sites, each once")
-        if min(sizes) < 1:
-            raise ValueError("every size of an encoder is at least 1")
+        text = self.text
+        widths = [text.width, text.layers, text.heads, text.intermediate]
+        check_sites(self.sites, [self.rank, self.length, self.max_steps, *widths])
         if min(size for _, *shape in self.sites for size in shape) < 2 or self.text.width % 2:
             raise ValueError("an encoder needs matrices longer than 1 and an even token width")
         if self.tokens < self.length:
@@ -111,29 +105,6 @@ class PaperEncoderConfig:
         text = config_fields(fields["text"], TransformerShape.__annotations__)
         sites = config_sites(fields["sites"])
         return cls(**{**fields, "sites": sites, "text": TransformerShape(**text)})
-
-
-def config_sites(values: object) -> tuple[tuple[Site, int, int], ...]:
-    """Read the sites `(site, out, in)` of a config in JSON. Raises `ValueError` on any other `values`."""
-    if not isinstance(values, list):
-        raise ValueError("sites is not a list")
-    for site in values:
-        if not isinstance(site, list) or len(site) != 3 or [type(part) for part in site] != [str, int, int]:
-            raise ValueError("a site is not [name, out, in]")
-    return tuple((site, out, in_) for site, out, in_ in values)
-
-
-def config_fields(values: object, types: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values`, a dict with exactly the keys of `types`; a str, int or bool is of just that type.
-
-    Raises `ValueError` if `values` is anything else.
-    """
-    if not isinstance(values, dict) or set(values) != set(types):
-        raise ValueError(f"not exactly the fields {', '.join(types)}")
-    for name, kind in types.items():
-        if kind in (str, int, bool) and type(values[name]) is not kind:
-            raise ValueError(f"{name} is not of type {kind.__name__}")
-    return values
 
 
 class FrozenTransformer(nn.Module):

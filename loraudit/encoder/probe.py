@@ -29,7 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from loraudit.encoder.paper import Matrices, config_fields, config_sites
+from loraudit.encoder.config import check_sites, config_fields, config_sites
+from loraudit.encoder.paper import Matrices
 from loraudit.lora.matrices import Site
 
 __all__ = ["ProbeEncoder", "ProbeEncoderConfig"]
@@ -64,14 +65,8 @@ class ProbeEncoderConfig:
     """Learned vectors `v` for the updates of keys, and as many for those of values, `q`."""
 
     def __post_init__(self) -> None:
-        names = [site for site, _, _ in self.sites]
-        sizes = [size for _, *shape in self.sites for size in shape]
-        sizes += [self.length, self.embedding, self.max_steps]
-        sizes += [self.face, self.probes, self.components, self.width, self.directions]
-        if not names or len(set(names)) != len(names):
-            raise ValueError("an encoder needs sites, each once")
-        if min(sizes) < 1:
-            raise ValueError("every size of an encoder is at least 1")
+        sizes = [self.length, self.embedding, self.max_steps, self.face]
+        check_sites(self.sites, [*sizes, self.probes, self.components, self.width, self.directions])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, from which `from_json` makes an equal config."""
