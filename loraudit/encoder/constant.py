@@ -1,6 +1,6 @@
 """A single learned embedding for every LoRA: the baseline that an encoder has to beat.
 
-Its success tells how much of an attack is a universal "trigger" and how much is read from the file.
+The baseline's success tells how much of an attack is a universal "trigger", and how much is read from files.
 """
 
 from torch import Tensor, nn
