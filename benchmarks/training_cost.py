@@ -17,7 +17,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.tables.sd14_shape import LENGTH, TEXT, UNET, VAE
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 
 LORA_STEPS, UPDATES = 1000, 100_000
 

@@ -18,7 +18,8 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import CLIPTextModel
 
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.cards import base_card
 from loraudit.training.finetune import TINY, Recipe, Subject, finetune
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from loraudit.attacks.likelihood import LikelihoodTest, read_decoys
-from loraudit.base.model import load_base
+from loraudit.base.load import load_base
 from loraudit.cards import models_dir
 from loraudit.errors import LorauditError
 from loraudit.evidence.likelihood import Likelihood, likelihood_score

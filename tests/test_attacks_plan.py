@@ -155,7 +155,7 @@ def test_the_budget_in_words() -> None:
 
 def test_three_layouts_of_one_lora_give_the_same_pictures(tmp_path) -> None:
     from loraudit.attacks.prompts import PromptsAttack
-    from loraudit.base.model import load_base
+    from loraudit.base.load import load_base
     from loraudit.lora import load_lora
 
     base = load_base("tiny")

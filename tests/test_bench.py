@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.bench.attacks import AttackBench, bench_attacks
 from loraudit.bench.verdict import VerdictBench, bench_verdict
 from loraudit.bench.verdict_tables import verdict_columns

@@ -124,7 +124,7 @@ def test_at_metadata_depth_the_family_does_not_matter(scan, tmp_path) -> None:
 
 
 def test_an_attack_keeps_the_words_beside_what_it_found(scan, tmp_path) -> None:
-    from loraudit.base.model import load_base
+    from loraudit.base.load import load_base
 
     write_kohya(random_factors(load_base("tiny")), tmp_path / "x.safetensors", KOHYA)
     quick = ("--samples", 2, "--steps", 2, "--device", "cpu", "--offline", "--attack", "prompts")

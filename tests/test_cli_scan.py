@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from loraudit.audit.scan import Scanned
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.cards import base_card
 from loraudit.encoder import save_encoder
 from loraudit.findings.finding import Confidence, Finding, Severity
@@ -210,7 +211,7 @@ def test_an_encoder_of_another_rank_is_a_gap_and_a_missing_one_an_error(scan, lo
 def test_a_missing_face_model_leaves_the_rest(scan, lora, monkeypatch, tmp_path) -> None:
     """As with photographs and no network: here the scorers of photographs are asked for on the tiny base."""
     photographs = {"face": "facenet", "clip": "clip-vit-l-14"}
-    monkeypatch.setattr("loraudit.base.model.base_card", lambda name: replace(base_card(name), **photographs))
+    monkeypatch.setattr("loraudit.base.load.base_card", lambda name: replace(base_card(name), **photographs))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TORCH_HOME", raising=False)
     code, out, _ = scan(lora, *QUICK, "--attack", "prompts", "--save-images", tmp_path / "out", "-f", "json")

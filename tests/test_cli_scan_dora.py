@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from benchmarks.tables import layouts
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.lora import load_lora
 from loraudit.lora.dora import NEEDS_BASE, resolve
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from loraudit.base.load import load_base
 from loraudit.base.lowrank import stack
-from loraudit.base.model import load_base
 from loraudit.bench.conditions import as_lora, refactorised
 from loraudit.encoder import ProbeEncoder, ProbeEncoderConfig, load_encoder, save_encoder
 from loraudit.encoder.checkpoint import DoesNotFit

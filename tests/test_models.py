@@ -10,7 +10,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 from loraudit.audit.request import Request
 from loraudit.audit.scan import scan
-from loraudit.base.model import Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Sampling
 from loraudit.cards import models_dir
 from loraudit.findings.finding import Severity
 from loraudit.lora import Factors, load_lora, write_diffusers

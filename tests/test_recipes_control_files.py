@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.lora import load_lora
 from loraudit.training.zoo import open_zoo
 from models.recipes import control_files

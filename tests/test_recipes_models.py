@@ -8,7 +8,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from loraudit.base.model import Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Sampling
 from loraudit.scores.face import load_tiny_face
 from models.recipes import face as tiny_face
 from models.recipes import sd as tiny_sd

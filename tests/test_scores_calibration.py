@@ -166,8 +166,8 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     from loraudit.audit.calibrate import calibrate, calibrate_folders
     from loraudit.audit.request import Request
     from loraudit.audit.setup import set_up_to_calibrate
+    from loraudit.base.load import load_base
     from loraudit.base.lowrank import stack
-    from loraudit.base.model import load_base
     from loraudit.lora import load_lora
     from loraudit.people.sources import portraits
     from tests.audits import random_factors

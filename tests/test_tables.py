@@ -11,7 +11,8 @@ import torch
 from benchmarks.tables import face_gate_check, likelihood_ranks, merged_loras, near_copies
 from benchmarks.tables.readability import rank1, ridge
 from benchmarks.tables.text_steering import steering
-from loraudit.base.model import Base, Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base, Sampling
 from loraudit.bench.conditions import as_lora
 from loraudit.cards import models_dir
 from loraudit.training.zoo import open_zoo

@@ -49,7 +49,7 @@ def test_neighbours_are_drawn_in_training_and_differ_in_rank_and_modules_alone()
 def test_the_experiment_runs_and_refuses_folders_of_other_people(tmp_path, monkeypatch) -> None:
     from dataclasses import replace
 
-    from loraudit.base.model import load_base
+    from loraudit.base.load import load_base
     from loraudit.errors import LorauditError
     from loraudit.training.finetune import Recipe
     from loraudit.training.zoo import Plan, build_zoo

@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from loraudit.base.model import load_base
+from loraudit.base.load import load_base
 from loraudit.cards import artefact
 from loraudit.cli.failures import in_one_line
 from loraudit.people.identity import SPLITS

@@ -17,7 +17,7 @@ import torch
 
 from loraudit.attacks.likelihood import LikelihoodTest, read_decoys
 from loraudit.attacks.search.search import SearchAttack
-from loraudit.base.model import load_base
+from loraudit.base.load import load_base
 from loraudit.bench.cases import PHOTOS, POLICY, auroc, share, strangers
 from loraudit.bench.faces import zoos_in
 from loraudit.cards import models_dir

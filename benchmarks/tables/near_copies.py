@@ -18,7 +18,8 @@ from torch import Tensor
 
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.plan import draw, plan_for
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.bench.cases import share
 from loraudit.cli.failures import in_one_line
 from loraudit.evidence.copies import Copies, copied_share

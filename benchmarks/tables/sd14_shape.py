@@ -25,7 +25,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from loraudit.base.model import load_base
+from loraudit.base.load import load_base
 from loraudit.encoder import save_encoder
 from loraudit.lora import write_diffusers
 from loraudit.training.finetune import PAPER, new_adapters

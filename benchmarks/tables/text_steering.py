@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from loraudit.base.model import Base, Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base, Sampling
 from loraudit.cards import models_dir
 from loraudit.evidence.intervals import wilson_interval
 from loraudit.people.captions import full_caption

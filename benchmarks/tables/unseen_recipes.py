@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from loraudit.attacks.plan import draw
-from loraudit.base.model import Base, Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base, Sampling
 from loraudit.bench.panel import Panel
 from loraudit.cli.failures import in_one_line
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder

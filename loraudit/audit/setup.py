@@ -15,7 +15,8 @@ from loraudit.attacks.encoder import Encoders
 from loraudit.attacks.likelihood import read_decoys
 from loraudit.attacks.plan import plan_for
 from loraudit.attacks.table import ATTACKS, Kit
-from loraudit.base.model import CLASS_PROMPT, load_base, pick_device
+from loraudit.base.load import load_base, pick_device
+from loraudit.base.model import CLASS_PROMPT
 from loraudit.cards import models_dir
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.calibration import Conditions, load_calibration

@@ -16,20 +16,16 @@ The UNet predicts the noise (`loraudit.base.schedule`). Guidance `w` is diffuser
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from loraudit.base.lowrank import attached, beside, scaled, stack
-from loraudit.base.memory import require_memory
 from loraudit.base.passes import DECODED, DECODED_PICTURES, samples_a_pass
-from loraudit.base.schedule import denoised, pure_noise, signal_variance
-from loraudit.cards import BaseCard, base_card, card_like, verify
-from loraudit.errors import LorauditError
+from loraudit.base.schedule import denoised, pure_noise
+from loraudit.cards import BaseCard, card_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,16 +39,13 @@ if TYPE_CHECKING:
     from loraudit.base.lowrank import Hooks, Terms
     from loraudit.lora import LoRA
 
-__all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "Base", "Sampling", "load_base", "pick_device"]
+__all__ = ["CLASS_PROMPT", "NEGATIVE_PROMPT", "Base", "Sampling"]
 
 NEGATIVE_PROMPT: Final = "low quality, distorted, weird images"
 """Negative prompt of the paper (arXiv 2409.08482, author's `valid_attack.py`)."""
 
 CLASS_PROMPT: Final = "A human face."
 """Class prompt of the paper."""
-
-_WEIGHTS: Final = ("unet", "vae", "text_encoder")
-"""Folders of a diffusers pipeline that hold weights."""
 
 
 @dataclass(frozen=True)
@@ -258,73 +251,3 @@ class Base:
         """
         noise = pure_noise(seeds, self.latent_shape).to(self.device, self.dtype)
         return self.decode(denoised(predict, noise.repeat(count, 1, 1, 1), steps))
-
-
-def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
-    """Load the base `name` of `models/cards.toml`, or the diffusers pipeline folder at that path.
-
-    Weights come from safetensors only. On CUDA they take the card's dtype (float16 for a folder), on a CPU
-    float32. `offline` takes a base from the Hub's cache alone. Raises `LorauditError` if there is no such
-    base or no network to fetch it, `Incomplete` if memory does not suffice.
-    """
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from diffusers.models.attention_processor import AttnProcessor
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers import CLIPTextModel, CLIPTokenizer
-    from transformers.utils import logging
-
-    # transformers shows a bar for each file of weights, which is read faster than the bar is seen.
-    logging.disable_progress_bar()
-    # The Hub client warns of every try before it gives up; the user then gets one error from here.
-    hub_logging.get_logger().setLevel("ERROR")
-    # diffusers 0.42 passes an outdated argument to the Hub client; the user can do nothing about that.
-    warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
-    folder = Path(name)
-    if folder.is_dir():
-        where, revision, half = str(folder), None, True
-    else:
-        card = base_card(name)
-        if card.folder is not None:
-            verify(card.folder, card.hashes)
-        where, revision, half = str(card.folder or card.where), card.revision, card.dtype == "float16"
-    dtype = torch.float16 if half and device.startswith("cuda") else torch.float32
-    hub = {} if Path(where).is_dir() else {"revision": revision, "local_files_only": offline}
-    if Path(where).is_dir():
-        require_memory(Path(where), _WEIGHTS, widened=dtype == torch.float32)
-    try:
-        safe = {"use_safetensors": True, **hub}
-        unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", torch_dtype=dtype, **safe)
-        vae = AutoencoderKL.from_pretrained(where, subfolder="vae", torch_dtype=dtype, **safe)
-        text = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype, **safe)
-        tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
-    except (OSError, ValueError) as error:
-        # Both libraries raise OSError for a missing file and for an unreachable Hub alike. Their text names
-        # folders of the user.
-        reason = "--offline is set" if offline else "it cannot be fetched"
-        raise LorauditError(
-            f"the base '{name}' is not on this machine, and {reason}"
-            if hub
-            else f"cannot load the base '{name}'",
-            "give a diffusers folder with --base PATH, or allow the network to fetch it once"
-            if hub
-            else "the folder is not a complete Stable Diffusion 1.x pipeline in safetensors",
-        ) from error
-    for part in (unet, vae, text):
-        part.eval().requires_grad_(False).to(device)
-    if device == "cpu" and unet.config.sample_size <= 16:
-        # Over a few dozen positions plain products are faster on a CPU than torch's fused attention.
-        unet.set_attn_processor(AttnProcessor())
-        text.set_attn_implementation("eager")
-    shown, listed = (folder.name, None) if folder.is_dir() else (name, base_card(name))
-    return Base(shown, unet, vae, text, tokenizer, signal_variance(), listed=listed)
-
-
-def pick_device(asked: str | None) -> str:
-    """Return the device asked for; None means CUDA where there is one, else the CPU.
-
-    Raises `LorauditError` if CUDA is asked for and not there.
-    """
-    available = torch.cuda.is_available()
-    if asked == "cuda" and not available:
-        raise LorauditError("there is no CUDA device on this machine", "leave --device out")
-    return asked or ("cuda" if available else "cpu")

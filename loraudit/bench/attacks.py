@@ -11,7 +11,8 @@ import torch
 
 from loraudit.attacks.matching import MatchingAttack
 from loraudit.audit.calibrate import versions
-from loraudit.base.model import Base, Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base, Sampling
 from loraudit.bench.attack_table import attack_table, markdown
 from loraudit.bench.panel import GALLERY
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder, read_checkpoint

@@ -1,6 +1,11 @@
 """Tables of the benches as plain text."""
 
 from collections.abc import Sequence
+from io import StringIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from loraudit.bench.panel import Interval, Row
 
@@ -8,16 +13,17 @@ __all__ = ["attack_columns", "in_columns"]
 
 
 def in_columns(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Align the first column left and the others right, two spaces between."""
-    widths = [max(len(line[i]) for line in (heading, *lines)) for i in range(len(heading))]
-    return "".join(
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        + "\n"
-        for line in (heading, *lines)
-    )
+    """Align the first column left and the others right, two spaces between; no cell is folded or cut."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for place in range(len(heading)):
+        table.add_column(justify="right" if place else "left", no_wrap=True)
+    for line in (heading, *lines):
+        table.add_row(*map(Text, line))
+    widest = sum(max(map(len, cells)) + 2 for cells in zip(heading, *lines, strict=True))
+    console = Console(file=StringIO(), width=widest, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def attack_columns(rows: Sequence[Row]) -> str:

@@ -11,7 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from loraudit.audit.calibrate import versions
-from loraudit.base.model import Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Sampling
 from loraudit.bench.attacks import begin
 from loraudit.bench.cases import (
     Area,

@@ -4,7 +4,8 @@ from typing import Final
 
 import torch
 
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.runs import OnStep, unheard
 from loraudit.training import finetune as tuning
 from loraudit.training.finetune import Recipe, class_latents
