@@ -1,4 +1,4 @@
-"""A diffusion model that can be run: the one file that knows diffusers and transformers.
+"""A diffusion model that can be run; its room is the one that knows diffusers and transformers.
 
 All other code sees tensors: an embedding `[N, L, d]` goes in, pictures `[N, 3, H, W]` in 0..1 come out. A
 `Base` is Stable Diffusion's four parts (UNet, VAE, CLIP text tower, tokenizer) whatever their size: `tiny`
