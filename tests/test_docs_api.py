@@ -19,7 +19,7 @@ def test_the_names() -> None:
     assert all(getattr(loraudit, name) is not None for name in loraudit.__all__)
 
 
-@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["attack", "words", "scan"])
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["attack", "pictures", "words", "scan"])
 def test_the_examples(code, shown, monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
     exec(compile(code, "docs/api.md", "exec"), {})  # noqa: S102

@@ -70,6 +70,26 @@ def test_help_is_current(block: str) -> None:
     assert shown.strip() == help_of(*arguments).strip()
 
 
+def test_the_light_path_prints_what_it_shows(tmp_path: Path) -> None:
+    """Without torch: what stands below a command is what that command prints."""
+    write(tmp_path / "jane_doe_v3.safetensors", KOHYA)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    light = re.findall(
+        r"^```console\n((?:\$ loraudit [^\n]*\n)+)```\n\n```text\n(.*?)^```$",
+        README,
+        re.MULTILINE | re.DOTALL,
+    )
+    shown = [(script, text) for script, text in light if "--depth metadata" in script]
+    for script, text in shown:
+        done = subprocess.run(
+            ["bash", "-c", script.replace("$ ", "")],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        # Of two commands the text is that of the second.
+        assert done.stdout == text if script.count("$ ") == 1 else done.stdout.endswith(text)
+    assert len(shown) == 3
+
+
 def test_its_scans_run(tmp_path: Path) -> None:
     """To the letter, on the example under the names it uses; its workflow runs in test_action.py."""
     shutil.copy(ROOT / "models/examples/example.safetensors", tmp_path / "model.safetensors")
@@ -84,8 +104,10 @@ def test_its_scans_run(tmp_path: Path) -> None:
     # A person comes back, with photos and without, and in the report shown again; grep finds something.
     assert dict(zip(commands, codes, strict=True)) == {
         "loraudit scan model.safetensors --reference photos/ --save-images out/": 1,
+        "loraudit scan jane_doe_v3.safetensors --depth metadata | head -16": 0,
         "loraudit scan jane_doe_v3.safetensors --depth metadata | grep -E '^ [A-Z]+ '": 0,
         "loraudit scrub jane_doe_v3.safetensors -o scrubbed.safetensors": 0,
+        "loraudit scan scrubbed.safetensors --depth metadata | head -4": 0,
         "loraudit scan model.safetensors -o json=report.json -o sarif=report.sarif": 1,
         "loraudit report report.json --format markdown -o report.md": 1,
     }

@@ -32,25 +32,31 @@ _CODE: Final = re.compile(
 _PREFACE: Final = """\
 # Rules
 
-<!-- Made by `loraudit rules --format markdown`; the words are in loraudit/findings. -->
+<!-- Made by `loraudit rules --format markdown`; the words are in loraudit/verdict/catalogue.py. -->
 
 Each finding of `loraudit scan` has a stable id. Metadata findings come from what the file says, at every
-`--depth`; findings of identities and copies come from attacks on its weights. The severity of the worst
-finding is the verdict, and `--fail-on` compares with it.
+`--depth`. Findings of identities and copies come from attacks on its weights. The severity of the worst
+finding is the verdict, and `--fail-on` compares with the verdict.
 
 Words of the file (names, captions, paths) are hidden in files and pipes unless `--reveal` is given. A
 secret is never shown in full.
 
-What is read: the header's metadata, values that a second one of the same name replaced included; the tensor
-names; the file name; `adapter_config.json`; the front matter of `README.md`; pictures in the folder, or, of
-a single file, its previews: their names, and the texts in PNG, JPEG, WebP, GIF, TIFF, HEIC and AVIF (text
-chunks, comments, Exif, IPTC, XMP); captions, `.txt` or `.caption`, of those pictures. Of a LoRA on the Hub,
-its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with `--offline`, those that the
-cache has. No picture is decoded, nothing is unpickled. A file without such words has no finding:
-`pytorch_lora_weights.safetensors` as diffusers saves it, or a copy by `loraudit scrub`. A scrubbed copy
-keeps its tensors' names, because loaders find the tensors by them; should a name say something, the report
-of `scrub` says so under *Still there*. What lies beside the file is never changed: take it out there, or do
-not share it.
+A scan of a file reads:
+
+- the header's metadata, values that a second one of the same name replaced included;
+- the tensor names and the file name;
+- `adapter_config.json` and the front matter of `README.md`;
+- pictures in the folder, or, of a single file, its previews: their names, and the texts in PNG, JPEG, WebP,
+  GIF, TIFF, HEIC and AVIF (text chunks, comments, Exif, IPTC, XMP);
+- captions, `.txt` or `.caption`, of those pictures.
+
+Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with
+`--offline`, those that the cache has. No picture is decoded, nothing is unpickled.
+
+A file without such words has no finding: `pytorch_lora_weights.safetensors` as diffusers saves it, or a copy
+by `loraudit scrub`. A scrubbed copy keeps its tensors' names, because loaders find the tensors by them.
+Should a name say something, the report of `scrub` says so under *Still there*. What lies beside the file is
+never changed: take it out there, or do not share it.
 """
 
 
