@@ -1,11 +1,13 @@
 """Calibration data: what control LoRAs score under the attacks of a base, `models/calibration-<base>/`.
 
-A control LoRA holds no single person (things, crowds, styles, noise, merged people). `calibration.json` has,
-for every control and every attack, the share of pairs of its first `n` pictures that match as one person, for
-each look `n`, and the conditions under which all that was measured: a scan under other conditions is not
-compared with it. `matches` hold, for LoRAs of one person each, how like the pictures are to somebody else
-(the likeness of `loraudit.findings`); `leaking`, what the same LoRAs score otherwise, is shown in reports
-and never judged with. `loraudit calibrate` writes it.
+A control LoRA holds no single person (things, crowds, styles, noise, merged people). `calibration.json` has
+a share for every control, attack and look `n`: of the pairs among the first `n` pictures, those that match as
+one person. The file also names the conditions of the measurement; a scan under other conditions is not
+compared with these data.
+
+`matches` hold the likeness (`loraudit.evidence.null`) of pictures by LoRAs of one person each to somebody
+else. `leaking` holds the other scores of the same LoRAs, shown in reports and never judged with.
+`loraudit calibrate` writes the file.
 """
 
 import json
@@ -18,6 +20,7 @@ from typing import Any, Final
 from loraudit.errors import LorauditError
 from loraudit.evidence.merging import Spread, one_person_p
 from loraudit.evidence.null import Null
+from loraudit.files import write_atomic
 from loraudit.findings.conditions import CalibrationUsed
 
 __all__ = [
@@ -34,17 +37,17 @@ __all__ = [
 SCHEMA: Final = "loraudit.calibration/2"
 KINDS: Final = ("things", "crowds", "styles", "noise", "merged")
 FEWEST: Final = 99
-"""Controls with which a p-value can be as small as the highest level asks: 0.01."""
+"""Number of controls from which on a p-value can reach 0.01, as the highest level asks."""
 _LARGEST: Final = 64_000_000
-"""Bytes of a file."""
+"""Size of a file at most, in bytes."""
 
 Shares = Mapping[str, tuple[float, ...]]
-"""Attack => a share in 0..1 for each look."""
+"""Attack => one share in 0..1 for each look."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """All that, with the LoRA, decides what an attack scores."""
+    """Everything that, with the LoRA, decides the scores of an attack."""
 
     base: str
     steps: int
@@ -57,42 +60,45 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Control:
-    """One control LoRA."""
+    """A control LoRA."""
 
     kind: str
-    """One of `KINDS`."""
+    """Kind of the control, from `KINDS`."""
     scores: Shares
 
 
 @dataclass(frozen=True)
 class Leaking:
-    """One LoRA of one person."""
+    """A LoRA of one person."""
 
     agreement: Shares
     likeness: Shares
-    """To photos of that person."""
+    """Likeness to photos of that person."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What control LoRAs score."""
+    """Scores of control LoRAs on one base, and the conditions of the measurement."""
 
     name: str
     conditions: Conditions
     looks: tuple[int, ...]
-    """Numbers of pictures, rising."""
+    """Numbers of pictures at which was measured, rising."""
     controls: tuple[Control, ...]
     matches: tuple[Shares, ...] = ()
-    """Likeness of LoRAs of one person to photos of another, also by attacks of which nothing else is judged
-    (`likeness_only`).
+    """Likeness of LoRAs of one person to photos of another.
+
+    Attacks of which nothing else is judged (`likeness_only`) are in here too.
     """
     leaking: tuple[Leaking, ...] = ()
-    """Empty in the data of earlier versions."""
+    """Scores of LoRAs of one person each; empty in the data of earlier versions."""
     spreads: tuple[Spread, ...] = ()
-    """Of LoRAs of one person each, of a recipe each, in how many directions they change the modules of a kind
-    (`loraudit.lora.directions`); empty in the data of earlier versions."""
+    """Directions in which LoRAs change each kind of module (`loraudit.lora.directions`).
+
+    Every LoRA is of one person and of a recipe of its own. Empty in the data of earlier versions.
+    """
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Package => version that it was measured with."""
+    """Package => version at the time of the measurement."""
 
     def fit(
         self,
@@ -102,21 +108,21 @@ class Calibration:
         spread: Spread | None = None,
         likeness_only: tuple[str, ...] = (),
     ) -> tuple[Null | None, CalibrationUsed]:
-        """The null of a scan with `attacks` at up to `most` pictures each, None if the data do not fit it.
+        """Return the null of a scan with `attacks` at up to `most` pictures each, and what was used.
 
-        `spread` is that of the file scanned; of `likeness_only`, further attacks, nothing else is judged.
+        The null is None if the data do not fit. `spread` is that of the scanned file, `likeness_only`
+        are further attacks, judged by likeness alone.
         """
         why = self._misfit(conditions, attacks, most, likeness_only)
         used = CalibrationUsed(self.name, len(self.controls), why)
         return (None if why else self._null(attacks, most, spread or {}, likeness_only)), used
 
     def write(self, folder: Path) -> None:
-        """Write `calibration.json`, whole or not at all."""
+        """Write `calibration.json` into `folder`, whole or not at all. Raises `LorauditError` on failure."""
         document = {"schema": SCHEMA, **asdict(self)}
         del document["name"]
-        part = folder / "calibration.json.part"
-        part.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        part.replace(folder / "calibration.json")
+        text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+        write_atomic(folder / "calibration.json", text.encode())
 
     def _misfit(
         self, conditions: Conditions, attacks: tuple[str, ...], most: int, likeness_only: tuple[str, ...]
@@ -148,7 +154,7 @@ class Calibration:
     ) -> Null:
         looks = tuple(look for look in self.looks if look <= most)
         alone = set(attacks)
-        # A likeness is compared with those to enough people, or with none.
+        # With too few people, a likeness is compared with none.
         with_photos = alone.union(likeness_only) if len(self.matches) >= FEWEST else set[str]()
 
         def highest(shares: Shares, names: set[str]) -> float:
@@ -165,7 +171,7 @@ class Calibration:
 
 
 def load_calibration(folder: Path) -> Calibration:
-    """Read what `Calibration.write` wrote. Raises `LorauditError` if it is missing or damaged."""
+    """Read the calibration data in `folder`. Raises `LorauditError` if they are missing or damaged."""
     file = folder / "calibration.json"
     try:
         if file.stat().st_size > _LARGEST:

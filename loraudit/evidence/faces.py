@@ -1,4 +1,4 @@
-"""What an attack brought back, as plain numbers: the faces in its pictures and how alike they are."""
+"""Evidence of one attack, as plain numbers: the faces in its pictures and their similarities."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ class Faces:
     found: int
     """Pictures in which a face was found, at most `pictures`."""
     pairs: tuple[float, ...]
-    """Cosines in -1..1 between found faces, in `itertools.combinations` order: `[found (found - 1) / 2]`."""
+    """Cosines in -1..1 between found faces: `[found (found - 1) / 2]`, in `itertools.combinations` order."""
     to_reference: tuple[float, ...] | None = None
     """Cosine in -1..1 of each found face to the mean embedding of the reference photos, None without."""
     where: tuple[int, ...] | None = None
-    """On which pictures the found faces are, rising from 0; None: on the first ones."""
+    """Numbers of the pictures with the found faces, rising from 0; None: the first ones."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.found <= self.pictures:
@@ -41,7 +41,7 @@ class Faces:
             _check("to_reference", self.to_reference, self.found)
 
     def first(self, pictures: int) -> "Faces":
-        """Those of the first `pictures`, at most all: what was seen when no more were made."""
+        """Return the faces of the first `pictures`, at most all: the state when no more were made."""
         where = tuple(range(self.found)) if self.where is None else self.where
         found = sum(at < pictures for at in where)
         pairs = (cosine for (_, j), cosine in zip(self._ordered(), self.pairs, strict=True) if j < found)
@@ -54,21 +54,21 @@ class Faces:
 
 @dataclass(frozen=True)
 class Reading:
-    """One more similarity, reported and never judged: CLIP-I, CLIP-T."""
+    """A further similarity, reported and never judged: CLIP-I, CLIP-T."""
 
     name: str
     """`clip-i` or `clip-t`."""
     against: str
-    """Similarity to what: `reference`, `each other`, `class prompt`, `true prompt`."""
+    """Object of the comparison: `reference`, `each other`, `class prompt`, `true prompt`."""
     values: tuple[float, ...]
-    """Of the tuned model's pictures: one a picture, or one a pair when `against` is `each other`."""
+    """Values of the tuned model's pictures: one a picture, or one a pair when `against` is `each other`."""
     base_values: tuple[float, ...] = ()
-    """The same of the base model's pictures."""
+    """Values of the base model's pictures, likewise."""
 
 
 @dataclass(frozen=True)
 class AttackEvidence:
-    """All that one attack brought back."""
+    """Everything that one attack brought back."""
 
     attack: str
     """`paper`, `prompts:no-trigger`, `prompts:class`, `prompts:trigger`, ..."""
@@ -79,22 +79,22 @@ class AttackEvidence:
     tuned: Faces
     """Pictures made with the LoRA."""
     base: Faces
-    """Pictures made without it: same embedding, seeds and settings."""
+    """Pictures made without the LoRA: same embedding, seeds and settings."""
     cross: tuple[float, ...]
-    """Cosines between a found tuned face and a found base face, row by row: `[tuned.found * base.found]`."""
+    """Cosines between found tuned faces and found base faces, row by row: `[tuned.found * base.found]`."""
     scrambled: Faces | None = None
     """Pictures made with the scrambled LoRA: same embedding, seeds and settings. None if there are none."""
     scrambled_cross: tuple[float, ...] = ()
-    """As `cross`, for `scrambled`."""
+    """Cosines between found tuned faces and found scrambled faces: `[tuned.found * scrambled.found]`."""
     readings: tuple[Reading, ...] = ()
     aims_at_face: bool = True
-    """False where the prompt does not ask for a person, so that a picture without a face is an answer too."""
+    """False if the prompt does not ask for a person: a picture without a face is an answer too."""
     likeness_only: bool = False
-    """Whether it is compared with the reference photos only, and its agreement is not judged."""
+    """True if the pictures are only compared with the reference photos, and their agreement is not judged."""
     quotes: tuple[str, ...] = ()
     """Private words of the file that the attack used (triggers, captions): shown only on request."""
     copies: "Copies | None" = None
-    """How near the pictures are to the reference photos themselves; None without any."""
+    """Distances of the pictures to the reference photos themselves; None without photos."""
 
     def __post_init__(self) -> None:
         if not 0 < self.far < 1:
@@ -107,7 +107,7 @@ class AttackEvidence:
 
     @property
     def against_scrambled(self) -> "AttackEvidence | None":
-        """The same with the scrambled LoRA's pictures in the place of the base model's; None without any."""
+        """Same evidence with the scrambled LoRA's pictures in place of the base model's; None without any."""
         if self.scrambled is None:
             return None
         return replace(

@@ -1,4 +1,4 @@
-"""Intervals, quantiles and tails."""
+"""Intervals, quantiles and tails of distributions."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ __all__ = ["Comparison", "Share", "mean_interval", "quantile", "t_tail", "wilson
 
 @dataclass(frozen=True)
 class Share:
-    """A share `k / n` with its 95 % interval."""
+    """A share `k / n` with the ends `low` and `high` of its 95 % interval, in 0..1."""
 
     k: int
     n: int
@@ -19,18 +19,18 @@ class Share:
 
     @property
     def value(self) -> float:
-        """`k / n` in 0..1, 0 if `n` is 0."""
+        """Share `k / n` in 0..1; 0 if `n` is 0."""
         return self.k / self.n if self.n else 0.0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A one-sided test of tuned pictures against a control's."""
+    """A one-sided test of tuned pictures against those of a control."""
 
     p_value: float
-    """Chance of a difference at least this large if the file's weights made none."""
+    """Chance, 0..1, of a difference at least this large if the file's weights made none."""
     null_p95: float
-    """The tuned share that chance relabelling exceeds in at most 5 % of cases."""
+    """Tuned share that chance relabelling exceeds in at most 5 % of cases."""
 
 
 def wilson_interval(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -52,7 +52,7 @@ def wilson_interval(k: float, n: float, confidence: float = 0.95) -> tuple[float
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's interval of the mean of independent values; None below three values.
+    """Return Student's interval of the mean of independent values; None below three values.
 
     The t quantile is Abramowitz and Stegun 26.7.5, four terms: 3 % off at 2 degrees of freedom, 0.1 % at 7.
     """
@@ -84,5 +84,5 @@ def t_tail(t: float, nu: int) -> float:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """Smallest of the values that at least a share `q` of them do not exceed."""
+    """Return the smallest of `values` that at least a share `q`, 0..1, of them do not exceed."""
     return sorted(values)[max(0, math.ceil(q * len(values)) - 1)]

@@ -8,4 +8,4 @@ from loraudit.evidence.likelihood import Likelihood
 __all__ = ["Evidence"]
 
 Evidence: TypeAlias = AttackEvidence | Likelihood
-"""All that a verdict may rest on; each kind names its `attack`."""
+"""Evidence that a verdict may rest on; each kind names its `attack`."""

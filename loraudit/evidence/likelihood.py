@@ -1,4 +1,4 @@
-"""The likelihood test's numbers."""
+"""Numbers of the likelihood test."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ class Likelihood:
     """Gains in log-likelihood, in nats of the denoising loss."""
 
     own: float
-    """Of the reference photos, mean."""
+    """Mean gain of the reference photos."""
     decoys: tuple[float, ...]
-    """Of each other person's photos, mean."""
+    """Mean gain of the photos of each other person."""
     photos: int
-    """Of each person."""
+    """Number of photos of each person."""
 
     @property
     def attack(self) -> str:
@@ -26,12 +26,12 @@ class Likelihood:
 
     @property
     def p_value(self) -> float:
-        """Chance of such a place among the decoys if the file does not know the person."""
+        """Chance, 0..1, of a place this high among the decoys if the file does not know the person."""
         return conformal_p(self.own, self.decoys)
 
 
 def likelihood_score(found: Likelihood) -> Score:
-    """The gain of the reference photos beside that of 95 in 100 decoys."""
+    """Return the gain of the reference photos, with the gain that 95 in 100 decoys stay below as null."""
     ordered = sorted(found.decoys)
     return Score(
         "likelihood", "likelihood", "reference", found.own, found.photos,

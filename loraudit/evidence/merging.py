@@ -1,19 +1,19 @@
-"""Whether a LoRA is one of a single person, or several merged: by the directions in which it changes modules.
+"""Test for merged LoRAs: the directions in which a file changes modules tell one person from several.
 
 Fine-tuning on one person changes a module of rank `r` in about
 
     exp(a log2(r)^0.75)
 
-directions, with an exponent `a` for each kind of module: at rank 16 in 1.6 for the keys of cross-attention,
-in 6 for the first layer of a feed-forward one. The exponents are fitted by least squares to the logarithms,
-from LoRAs of one person each (`loraudit calibrate`). 0.75 describes ranks 1 to 32 best of what was tried.
-Beyond the highest rank in the data nothing is known to rise, and nothing is assumed to.
+directions, with an exponent `a` for each kind of module. At rank 16 that is 1.6 for the keys of
+cross-attention and 6 for the first layer of a feed-forward module. The exponents are fitted by least squares
+to the logarithms, from LoRAs of one person each (`loraudit calibrate`). Of the powers tried, 0.75 describes
+ranks 1 to 32 best. Beyond the highest rank in the data nothing is known to rise, and nothing is assumed to.
 
-The median over kinds of what a file has beyond that, in logarithms, is its *excess*; several LoRAs merged
-change modules in the directions of each, and have more of it. LoRAs of one recipe are alike, so what has to
-be told from chance is the excess of another recipe: the data hold one LoRA of each, the excess of each is
-taken against the exponents of all others, and the p-value is that of one more draw from their normal
-distribution (Student's t for a new observation).
+The *excess* of a file is the median over kinds of its directions beyond that, in logarithms. Several LoRAs
+merged change modules in the directions of each, so their excess is larger. LoRAs of one recipe are alike, so
+the question is how much the excess varies between recipes. The data hold one LoRA of each recipe, and the
+excess of each is taken against the exponents of all others. The p-value is that of one more draw from their
+normal distribution (Student's t for a new observation).
 """
 
 import math
@@ -26,23 +26,24 @@ from loraudit.evidence.intervals import t_tail
 __all__ = ["Spread", "one_person_p"]
 
 Spread = Mapping[str, tuple[float, float]]
-"""Kind of module => rank, and directions in which it is changed; both at least 1."""
+"""Kind of module => rank, and number of directions in which it is changed; both at least 1."""
 
 _POWER: Final = 0.75
 _FEWEST: Final = 3
-"""LoRAs from which on a spread of theirs can be told."""
+"""Number of LoRAs from which on their variation can be told."""
 
 _Points = dict[str, tuple[float, float]]
 """Kind => growth, `log2(rank)^0.75`; logarithm of the directions."""
 
 _Sums = dict[str, tuple[float, float]]
-"""Kind => the sums of `growth * log directions` and of `growth^2` over LoRAs: least squares through 0."""
+"""Kind => sums of `growth * log directions` and of `growth^2` over LoRAs: least squares through 0."""
 
 
 def one_person_p(spread: Spread, people: Sequence[Spread]) -> float:
-    """The p-value, 0..1, of a LoRA with this spread being of one person, as `people` are, of a recipe each.
+    """Return the p-value, 0..1, of a LoRA with this `spread` being of one person.
 
-    1 where nothing can be compared: too few data, or no kind of module that they know.
+    `people` are spreads of LoRAs of one person each, of a recipe each. Returns 1 where nothing can be
+    compared: too few data, or no kind of module in common.
     """
     highest = max((rank for one in people for rank, _ in one.values()), default=1.0)
     points = [_points(one, highest) for one in people]
@@ -50,7 +51,7 @@ def one_person_p(spread: Spread, people: Sequence[Spread]) -> float:
     for one in points:
         sums = _plus(sums, one, 1)
     here = _excess(_points(spread, highest), sums)
-    # At rank 1 there is one direction, whatever it is of: that tells nothing of how others vary.
+    # At rank 1 there is one direction in every module, which tells nothing of the variation.
     others = [
         excess
         for one in points
@@ -78,11 +79,11 @@ def _plus(sums: _Sums, points: _Points, sign: int) -> _Sums:
 
 
 def _excess(points: _Points, sums: _Sums) -> float | None:
-    """The median over the kinds known to `sums`; None if there is none."""
+    """Return the median excess over the kinds known to `sums`; None if there is none."""
     found = [
         directions - sums[kind][0] / sums[kind][1] * growth
         for kind, (growth, directions) in points.items()
-        # What a LoRA taken out leaves of a sum that was its own is rounding.
+        # A sum that was of one LoRA alone leaves rounding when that LoRA is taken out.
         if kind in sums and sums[kind][1] > 1e-9
     ]
     return median(found) if found else None

@@ -1,15 +1,15 @@
 """Conformal calibration: a score among those of control LoRAs that hold nobody in particular.
 
 If a file were one more control, its score would be as likely to come at any place among theirs as at any
-other. The share of places at or above it, `(1 + #{control >= score}) / (controls + 1)`, is therefore a
-p-value without a model: at most a share `p` of controls gets one of at most `p` (Vovk, Gammerman and Shafer
-2005, "Algorithmic Learning in a Random World").
+other. The share of places at or above the score, `(1 + #{control >= score}) / (controls + 1)`, is therefore a
+p-value without a model. At most a share `p` of controls gets a p-value of at most `p` (Vovk, Gammerman and
+Shafer 2005, "Algorithmic Learning in a Random World").
 
-The score of an attack is the share of all pairs of its pictures that match; a picture without a face matches
-none, or two lucky faces of sixteen pictures would score 1. A control's is its maximum over the attacks and
-looks that the scan might have used. A scan takes each attack at the last look that it reached, so its own
-maximum can only be smaller: with any rule to stop early, and for the best of all attacks, the p-value errs
-upwards, and no further correction is needed (Westfall and Young 1993, the single-step maximum).
+The score of an attack is the share of all pairs of its pictures that match. A picture without a face matches
+none: otherwise two lucky faces of sixteen pictures would score 1. The score of a control is its maximum over
+the attacks and looks that the scan might have used. A scan takes each attack at the last look reached, so its
+maximum can only be smaller. The p-value of the best attack therefore errs upwards under any rule to stop
+early. No further correction is needed (Westfall and Young 1993, the single-step maximum).
 """
 
 import math
@@ -25,33 +25,34 @@ __all__ = ["Null", "agreement_score", "conformal_p", "distributions", "likeness_
 
 @dataclass(frozen=True)
 class Null:
-    """What control LoRAs score under the attacks of one scan."""
+    """Scores of control LoRAs under the attacks of one scan."""
 
     looks: tuple[int, ...]
-    """Numbers of pictures at which they were scored, rising."""
+    """Numbers of pictures at which the controls were scored, rising."""
     agreement: tuple[float, ...]
-    """Of each control LoRA: its highest agreement over attacks and looks, in 0..1."""
+    """Highest agreement of each control LoRA over attacks and looks, in 0..1."""
     likeness: tuple[float, ...] = ()
-    """Of each LoRA of somebody else than the reference photos show: its highest likeness to them, in 0..1."""
+    """Highest likeness of each LoRA of one person to photos of somebody else, in 0..1."""
     leaking_agreement: tuple[float, ...] = ()
-    """Of LoRAs of one person each: shown beside the others, never judged with."""
+    """Agreement of LoRAs of one person each, in 0..1: shown beside the others, never judged with."""
     leaking_likeness: tuple[float, ...] = ()
-    """The same, against photos of that person."""
+    """Likeness of the same LoRAs to photos of that person, in 0..1."""
     one_person: float = 1.0
-    """The p-value of the file being a LoRA of one person, by the number of directions in which it changes
-    modules. Several LoRAs merged reach in more.
+    """p-value of the file being a LoRA of one person, by the directions in which modules are changed.
+
+    Several LoRAs merged change modules in more directions (`loraudit.evidence.merging`).
     """
 
 
 def conformal_p(score: float, controls: Sequence[float]) -> float:
-    """The conformal p-value of `score`, in 1 / (n + 1)..1."""
+    """Return the conformal p-value of `score` among `n` `controls`, in 1 / (n + 1)..1."""
     return (1 + sum(control >= score for control in controls)) / (len(controls) + 1)
 
 
 def agreement_score(faces: Faces, threshold: float, looks: Sequence[int]) -> float:
-    """Share of matching pairs among all pairs of pictures, at the last of `looks` that was reached.
+    """Return the share of matching pairs among all pairs of pictures, at the last of `looks` reached.
 
-    0 before the first.
+    The share is 0 before the first look.
     """
     seen = faces.first(_last(faces, looks))
     pairs = math.comb(seen.pictures, 2)
@@ -59,17 +60,17 @@ def agreement_score(faces: Faces, threshold: float, looks: Sequence[int]) -> flo
 
 
 def likeness_score(faces: Faces, looks: Sequence[int]) -> float:
-    """Mean cosine of the pictures to the reference person, at the last of `looks` that was reached, in 0..1.
+    """Return the mean cosine of the pictures to the reference person, at the last look reached, in 0..1.
 
-    A picture without a face counts 0, and so does a mean below 0. It tells leaking LoRAs from others better
-    than the share accepted does: weak LoRAs show a likeness that passes too seldom.
+    A picture without a face counts 0, and so does a mean below 0. The likeness tells leaking LoRAs from
+    others better than the accepted share does: pictures by a weak LoRA resemble the person, but seldom pass.
     """
     seen = faces.first(_last(faces, looks))
     return max(0.0, likeness(seen)) if seen.pictures else 0.0
 
 
 def distributions(evidence: Sequence[AttackEvidence], null: Null | None) -> tuple[Distribution, ...]:
-    """Where the strongest of the attacks falls among the LoRAs of `null`, by either score; none without."""
+    """Return the scores of the strongest attacks among those of the LoRAs of `null`; none without `null`."""
     if null is None or not evidence:
         return ()
     here = max(

@@ -1,22 +1,22 @@
-"""What an attack brought back, as plain numbers, and the statistics a verdict rests on.
+"""Statistics that a verdict on the faces of an attack rests on.
 
-An attack makes `n` pictures from the tuned model and `n` from the untouched base model, with the same
-embedding, seeds and settings, and `n` more with a scrambled LoRA beside it, as large as the file's and of
-nobody. These are the controls: what one gets without the file's weights, and with weights that say nothing. A
-face model turns pictures into embeddings; two faces *match* when their cosine reaches the threshold at which
-the model accepts a stranger at a stated false-accept rate (FAR).
+An attack makes `n` pictures from the tuned model and two controls of `n` pictures each, with the same
+embedding, seeds and settings. The first control is the untouched base model: the outcome without the file's
+weights. The second is a scrambled LoRA, as large as the file's and of nobody: the outcome with weights that
+say nothing. A face model turns pictures into embeddings. Two faces *match* when their cosine reaches the
+threshold at which the model accepts a stranger at a stated false-accept rate (FAR).
 
 Three questions are answered here.
 
 - *Do reconstructions of different seeds agree on one person?* The share of matching pairs is a U-statistic of
-  order 2: its pairs share pictures, so they are not independent. Hoeffding (1963, "Probability inequalities
-  for sums of bounded random variables", section 5) writes it as an average of averages over `n // 2`
-  disjoint, hence independent, pairs, so it varies at most as much as one of those. Intervals use `n // 2` as
-  the sample size.
-- *Could that be a control's doing?* For each control a one-sided permutation test: all pictures are pooled,
-  and the label "tuned" is given to every possible choice of them (a seeded sample of choices when there are
-  too many). Both sides share seeds, so a relabelled group can hold two pictures of one seed, which match more
-  than strangers do and make the test stricter, not looser.
+  order 2. Pairs share pictures, so the pairs are not independent. Hoeffding (1963, "Probability inequalities
+  for sums of bounded random variables", section 5) writes the share as an average of averages. Each average
+  is over `n // 2` disjoint, hence independent, pairs, and the share varies at most as much as one average.
+  Intervals use `n // 2` as the sample size.
+- *Could that be a control's doing?* The answer is a one-sided permutation test for each control. All pictures
+  are pooled, and the label "tuned" is given to every possible choice of them. Where there are too many
+  choices, a seeded sample is taken. Tuned and control pictures share seeds, so a relabelled group can hold
+  two pictures of one seed. Such pictures match more than strangers do: the test gets stricter, not looser.
 - *Are they the person in the reference photos?* Each picture is one trial: Wilson intervals and Fisher's
   exact test against the base pictures.
 """
@@ -46,7 +46,7 @@ _SEED = 20240913
 
 
 def agreement_share(faces: Faces, threshold: float) -> Share:
-    """Share of matching pairs among the found faces, with the interval of `found // 2` independent pairs."""
+    """Return the share of matching pairs of found faces, the interval of `found // 2` independent pairs."""
     k, n = sum(cosine >= threshold for cosine in faces.pairs), len(faces.pairs)
     independent = faces.found // 2
     low, high = wilson_interval(k / n * independent, independent) if n else (0.0, 1.0)
@@ -54,7 +54,7 @@ def agreement_share(faces: Faces, threshold: float) -> Share:
 
 
 def accepted_share(faces: Faces, threshold: float) -> Share | None:
-    """Share of all pictures accepted as the reference person, None without references.
+    """Return the share of all pictures accepted as the reference person, None without references.
 
     A picture without a face is not accepted.
     """
@@ -65,13 +65,16 @@ def accepted_share(faces: Faces, threshold: float) -> Share | None:
 
 
 def likeness(faces: Faces) -> float:
-    """Mean cosine of the pictures to the reference person, -1..1; a picture without a face counts 0."""
+    """Return the mean cosine of the pictures to the reference person, -1..1.
+
+    A picture without a face counts 0. Raises ZeroDivisionError without pictures.
+    """
     return math.fsum(faces.to_reference or ()) / faces.pictures
 
 
 @lru_cache(maxsize=64)
 def likeness_test(evidence: AttackEvidence) -> Comparison:
-    """Permutation test of the likeness to the reference person, tuned minus base; as `agreement_test`."""
+    """Test the likeness to the reference person, tuned minus base, by permutation as `agreement_test`."""
     tuned, base = evidence.tuned, evidence.base
     pool, size = tuned.pictures + base.pictures, tuned.pictures
     if not size or not base.pictures:
@@ -84,18 +87,18 @@ def likeness_test(evidence: AttackEvidence) -> Comparison:
 
 
 def of_pictures(faces: Faces) -> list[float]:
-    """Cosines to the reference person, one a picture; 0 for those without a face, which come last."""
+    """Return the cosines to the reference person, one a picture: 0 for those without a face, at the end."""
     found = list(faces.to_reference or ())
     return [*found, *[0.0] * (faces.pictures - len(found))]
 
 
 @lru_cache(maxsize=64)  # the verdict and the score table both ask
 def agreement_test(evidence: AttackEvidence) -> Comparison:
-    """Permutation test of the share of matching pairs among all pictures, tuned minus base.
+    """Test the share of matching pairs among all pictures, tuned minus base, by permutation.
 
-    That of tuned minus scrambled is the test of `evidence.against_scrambled`.
+    The test of tuned minus scrambled is that of `evidence.against_scrambled`.
 
-    A picture without a face matches none. One more matching tuned pair raises the observed difference at
+    A picture without a face matches none. A further matching tuned pair raises the observed difference at
     least as much as that of any relabelling, so more similarity never raises the p-value.
     """
     tuned, base = evidence.tuned, evidence.base
@@ -118,7 +121,7 @@ def agreement_test(evidence: AttackEvidence) -> Comparison:
     observed, _ = compare(range(size))
     differences, shares = zip(*map(compare, _labellings(pool, size)), strict=True)
     extreme = sum(difference >= observed for difference in differences)
-    # The labelling at hand is one of all, but not of a sample: there it is counted in.
+    # All labellings include the one at hand, a sample does not: the sample counts it in.
     sampled = math.comb(pool, size) > _EXACT_LABELLINGS
     return Comparison((extreme + sampled) / (len(shares) + sampled), quantile(shares, 0.95))
 
@@ -129,14 +132,17 @@ def accepted_test(tuned: Share, base: Share) -> Comparison:
 
     if not tuned.n:
         return Comparison(1.0, 1.0)
-    # Both sides draw from one urn under the null; freezing a distribution would take four times as long.
+    # Tuned and base pictures are drawn from one urn under the null; a frozen distribution is 4 times slower.
     urn = tuned.n + base.n, tuned.k + base.k, tuned.n
     p_value, null = stats.hypergeom.sf(tuned.k - 1, *urn), stats.hypergeom.ppf(0.95, *urn)
     return Comparison(float(p_value), float(null) / tuned.n)
 
 
 def _matches(evidence: AttackEvidence) -> list[int]:
-    """Bit j of row i: pictures i and j match. Tuned pictures first, on each side those with a face first."""
+    """Return a bit mask for each picture: bit j of row i is set if pictures i and j match.
+
+    Tuned pictures come first; among the tuned, and among the base pictures, those with a face come first.
+    """
     tuned, base, threshold = evidence.tuned, evidence.base, evidence.threshold
     rows = [0] * (tuned.pictures + base.pictures)
     first = range(tuned.found)
@@ -150,7 +156,7 @@ def _matches(evidence: AttackEvidence) -> list[int]:
 
 
 def _labellings(pool: int, size: int) -> Iterator[Sequence[int]]:
-    """Choices of `size` out of `pool` pictures: all of them, or a sample where they are too many."""
+    """Yield choices of `size` out of `pool` pictures: all of them, or a sample where they are too many."""
     if math.comb(pool, size) <= _EXACT_LABELLINGS:
         yield from combinations(range(pool), size)
         return

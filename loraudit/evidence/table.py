@@ -17,7 +17,7 @@ __all__ = ["score_table"]
 def score_table(evidence: Sequence[Evidence]) -> tuple[Score, ...]:
     """List every number of every attack, each followed by its controls.
 
-    A control is the same number of the base model and, of faces, of the scrambled LoRA.
+    A control is the same number of the base model and, for faces, of the scrambled LoRA.
     """
     pictured = [score for e in evidence if isinstance(e, AttackEvidence) for score in _attack_scores(e)]
     return (*pictured, *(likelihood_score(e) for e in evidence if isinstance(e, Likelihood)))
@@ -33,7 +33,7 @@ def _attack_scores(e: AttackEvidence) -> list[Score]:
         scores += _row("accepted", e, "reference", accepted, accepted_test(accepted[0], accepted[1]))
     if e.copies is not None:
         tuned, base, scrambled = e.copies.tuned, e.copies.base, e.copies.scrambled
-        # Each control is held against the other.
+        # Each control is compared with the other.
         against = ((tuned, e.copies.controls), (base, scrambled), (scrambled, base))
         copied = [copied_share(pictures, controls, e.copies) for pictures, controls in against]
         scores += _row("copies", e, "reference", copied)
@@ -50,7 +50,7 @@ def _attack_scores(e: AttackEvidence) -> list[Score]:
 def _row(
     name: str, e: AttackEvidence, against: str, sides: Sequence[Share], test: Comparison | None = None
 ) -> list[Score]:
-    """Of the tuned pictures, the base model's and, if there are any, the scrambled LoRA's."""
+    """Return the scores of the tuned pictures and, with `.base` and `.scrambled`, of the controls."""
     null, p_value = (test.null_p95, test.p_value) if test else (None, None)
     scores = []
     for suffix, share in zip(("", ".base", ".scrambled"), sides, strict=False):

@@ -15,7 +15,7 @@ The strongest attack speaks.
 
 from collections.abc import Sequence
 
-from loraudit.evidence.copies import Copies, _copied, copied_share
+from loraudit.evidence.copies import Copies, copied_photos, copied_share
 from loraudit.evidence.faces import AttackEvidence
 from loraudit.evidence.intervals import Share
 from loraudit.findings.finding import Confidence, Finding, Severity
@@ -49,7 +49,7 @@ def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Fi
         return ()
     words = COPIES.words[severity]
     ratio, nearest, control = _nearest(copies)
-    photos = {photo for row in copies.tuned for photo in _copied(row, copies.controls, copies)}
+    photos = {photo for row in copies.tuned for photo in copied_photos(row, copies.controls, copies)}
     return (
         Finding(
             COPIES.id,
