@@ -1,3 +1,4 @@
-"""The record of an audit: findings, the report they are in, and what both say of themselves. Standard library
-only; the one thing reports see.
+"""Record of an audit: findings, the report around them, and the properties derived from both.
+
+The record needs the standard library alone, and is all that the formats of a report see.
 """

@@ -1,4 +1,4 @@
-"""Under which conditions a scan was made: all that, with the file, decides what it sees."""
+"""Conditions of a scan: everything that, with the file, decides the result."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class CalibrationUsed:
     controls: int
     """Control LoRAs that hold no single person."""
     unused: str | None = None
-    """Why they do not fit this scan, whose verdict then rests on its own controls; None: they do."""
+    """Reason why the data do not fit this scan, which is judged by its own controls; None: they fit."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,24 @@ class Evaluations:
 
     spent: int
     most: int
-    """Had no attack been stopped early or skipped."""
+    """Evaluations if no attack had been stopped early or skipped."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that, with the file, decides what a scan sees."""
+    """Settings that, with the file, decide the result of a scan."""
 
     base: str | None = None
     encoder: EncoderUsed | None = None
     attacks: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
-    """Attacks that were not needed any more: nothing they bring back could raise the verdict."""
+    """Attacks that were not needed any more, as no result of theirs could raise the verdict."""
     seeds: tuple[int, ...] = ()
     budget: str | None = None
-    """In words: `at most 16 samples, 20 steps, guidance 3`."""
+    """Budget in words: `at most 16 samples, 20 steps, guidance 3`."""
     evaluations: Evaluations | None = None
     calibration: CalibrationUsed | None = None
-    """None: there is none for this base."""
+    """Calibration data of this base; None if there are none."""
     device: str | None = None
     depth: str = "attack"
-    """How far it looked: `metadata` (words only), `weights` (every matrix is read too), `attack`."""
+    """Depth of the scan: `metadata` (words only), `weights` (every matrix is read too), `attack`."""

@@ -1,6 +1,6 @@
-"""What a report shows beside its findings: which modules the file changes, where its score falls, pictures.
+"""Exhibits of a report beside its findings: changed modules, the score among those of other LoRAs, pictures.
 
-Nothing here is judged. Of pictures a report holds finished PNGs: what is pixelated is so before it gets here.
+Nothing here is judged. Pictures are finished PNGs, pixelated before they get here.
 """
 
 from dataclasses import dataclass
@@ -10,27 +10,30 @@ __all__ = ["Distribution", "ModuleNorm", "Sheet", "SheetRow"]
 
 @dataclass(frozen=True)
 class ModuleNorm:
-    """How much the file changes one module of the base model."""
+    """Size of the change that the file makes to one module of the base model."""
 
     site: str
     """`unet.` or `text_encoder.` and the dotted diffusers path."""
     frobenius: float
-    """Norm of the effective update. Squares add up over modules, norms do not."""
+    """Frobenius norm of the effective update. Squares add up over modules, norms do not."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """The score of this file among those of the LoRAs that it was calibrated with."""
+    """Score of this file among those of the LoRAs in the calibration data."""
 
     name: str
-    """`agreement`: share of all pairs of pictures that match; `likeness`: mean cosine of the pictures to
-    the person in the reference photos."""
+    """Name of the score, `agreement` or `likeness`.
+
+    The agreement is the share of all pairs of pictures that match. The likeness is the mean cosine of the
+    pictures to the person in the reference photos.
+    """
     here: float
-    """Of this file: the highest over the attacks that ran, in 0..1."""
+    """Score of this file: the highest over the attacks that ran, in 0..1."""
     harmless: tuple[float, ...]
-    """Of LoRAs that hold no single person; for `likeness`, of LoRAs of somebody else."""
+    """Scores of LoRAs that hold no single person; for `likeness`, of LoRAs of somebody else."""
     leaking: tuple[float, ...] = ()
-    """Of LoRAs of one person each; for `likeness`, against photos of that person. Empty if not measured."""
+    """Scores of LoRAs of one person each, empty if not measured; for `likeness`, to photos of that person."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,20 @@ class SheetRow:
     """Pictures of one kind, one for each seed of the sheet, or the reference photos."""
 
     kind: str
-    """`reference`; `tuned`: with the file; `base`: by the base model alone; `scrambled`: with a scrambled
-    copy of the file."""
+    """Kind of the pictures: `reference`, `tuned`, `base` or `scrambled`.
+
+    The last three are made with the file, by the base model alone, and with a scrambled copy of the file.
+    """
     pngs: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The pictures of the attack that speaks for the report. They are not part of any JSON."""
+    """Pictures of the attack that speaks for the report; no part of any JSON."""
 
     attack: str
     seeds: tuple[int, ...]
-    """Of the columns, the same in all rows but `reference`."""
+    """Seeds of the columns, the same in all rows but `reference`."""
     rows: tuple[SheetRow, ...]
     pixelated: bool
-    """Whether no face can be made out."""
+    """True if no face can be made out."""

@@ -1,4 +1,4 @@
-"""Exit codes of `loraudit scan`: what a report means for whoever waits for it."""
+"""Exit codes of `loraudit scan`: the meaning of a report for a calling program."""
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -13,23 +13,23 @@ class Exit(IntEnum):
     """Exit codes of `loraudit scan`."""
 
     CLEAN = 0
-    """Nothing that counts at or above `--fail-on`."""
+    """No finding that counts at or above `--fail-on`."""
     FOUND = 1
-    """Something is."""
+    """A finding that counts at or above `--fail-on`."""
     ERROR = 2
     """Usage or internal error."""
     NOTHING = 3
-    """Nothing that could be scanned."""
+    """No target that could be scanned."""
     INCOMPLETE = 4
-    """Part of the audit could not run, or its verdict is inconclusive."""
+    """Part of the audit that could not run, or an inconclusive verdict."""
 
 
 def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
-    """Exit code of one report; `fail_on` None never fails on a finding.
+    """Return the exit code of one report; with `fail_on` None no finding is a failure.
 
-    Findings that are allowed or known from a baseline do not count, inconclusive ones included. What could
-    not be looked at always does: nobody has seen it. Raises ValueError if `fail_on` is not one of low,
-    medium, high, critical.
+    Findings that are allowed or known from a baseline do not count, inconclusive ones included. Gaps always
+    count, as nobody has seen what is in them. Raises ValueError if `fail_on` is not low, medium, high or
+    critical.
     """
     if fail_on is not None and fail_on < Severity.LOW:
         raise ValueError(f"cannot fail on {fail_on.value!r}: choose low, medium, high, critical or never")
@@ -47,7 +47,7 @@ def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
 
 
 def combine_exit_codes(codes: Iterable[int]) -> Exit:
-    """Exit code of several targets: the worst, in the order 2 > 1 > 4 > 3 > 0; 3 for no target at all."""
+    """Return the exit code of several targets: the worst, in the order 2 > 1 > 4 > 3 > 0; 3 for no target."""
     worst_first: Sequence[Exit] = (Exit.ERROR, Exit.FOUND, Exit.INCOMPLETE, Exit.NOTHING, Exit.CLEAN)
     given = {Exit(code) for code in codes}
     return next((code for code in worst_first if code in given), Exit.NOTHING)

@@ -1,4 +1,4 @@
-"""One answer of an audit: how bad, how sure, and the numbers behind it."""
+"""Finding: an answer of an audit with its severity, its confidence and the numbers behind it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity", "leading_att
 
 @total_ordering
 class Severity(Enum):
-    """Amount that came back, and level of a report. The order says which of several findings leads.
+    """Amount that came back, and level of a report; the worst of several findings leads.
 
     `inconclusive` (could not look, or looked and cannot tell) outranks `none`, because unknown is never
     clean, and yields to anything that was shown.
@@ -42,26 +42,32 @@ class Confidence(Enum):
 
 @dataclass(frozen=True)
 class Score:
-    """One measured number. The same number of a control is a score of its own, named by `of_control`."""
+    """A measured number. The same number of a control is a score of its own, named by `of_control`."""
 
     name: str
-    """`faces`, `consistency`, `accepted`, `copies`, `cosine`, `consensus`, `rank`, `clip-i`, `clip-t`;
-    with `.base` and `.scrambled` those of the controls: the base model, and a scrambled copy of the LoRA."""
+    """Name: `faces`, `consistency`, `accepted`, `copies`, `cosine`, `consensus`, `rank`, `clip-i`, `clip-t`.
+
+    Names of controls end in `.base` (the base model) or `.scrambled` (a scrambled copy of the LoRA).
+    """
     attack: str
+    """Name of the attack that was measured."""
     against: str
-    """Similarity to what: `reference`, `each other`, `class prompt`, `true prompt`; `face detector` for
-    `faces`."""
+    """Object of the comparison: `reference`, `each other`, `class prompt`, `true prompt`.
+
+    The score `faces` has `face detector`.
+    """
     value: float | None
     """Share in 0..1 or mean cosine in -1..1; None if there was nothing to measure."""
     n: int
-    """Pairs for `against` = `each other`, otherwise pictures."""
+    """Number of pairs for `against` = `each other`, otherwise of pictures."""
     low: float | None = None
     """Lower end of the 95 % interval; None where none can be given."""
     high: float | None = None
+    """Upper end of the 95 % interval; None where none can be given."""
     null_p95: float | None = None
     """Value that the null exceeds in at most 5 % of cases."""
     p_value: float | None = None
-    """One-sided, tuned above base; not corrected for the number of attacks."""
+    """p-value, one-sided, tuned above base; not corrected for the number of attacks."""
 
     @property
     def is_control(self) -> bool:
@@ -85,7 +91,7 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer to one question, with the numbers behind it."""
+    """An answer to one question, with the numbers behind it."""
 
     id: str
     """Stable rule id, `LA-IDENTITY-001`."""
@@ -97,16 +103,16 @@ class Finding:
     remedy: str
     """Advice on what to do."""
     summary: str = ""
-    """One plain sentence for the verdict; `title` serves if empty."""
+    """Plain sentence for the verdict; `title` serves if empty."""
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
     quotes: tuple[str, ...] = ()
     """Private words of the file (names, captions, triggers), hidden unless asked for."""
     places: tuple[str, ...] = ()
-    """Parts of the file where it was seen, in fixed words; empty for what comes from the weights."""
+    """Parts of the file where something was seen, in fixed words; empty for a finding from the weights."""
     known: bool | None = None
-    """True if an earlier report, `--baseline`, has it; None: there is none to compare with."""
+    """True if an earlier report, `--baseline`, has the finding; None without an earlier report."""
     allowed: Allowed | None = None
-    """The decision that it may be there, `--allow`; None: there is none."""
+    """Decision that the finding is acceptable, `--allow`; None without a decision."""
 
     @property
     def counts(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which finding is the same as one in an earlier report: `--baseline`, and alerts that were dismissed."""
+"""Fingerprints: equal for a finding and the same one in an earlier report, for baselines and alerts."""
 
 import hashlib
 import json
@@ -10,11 +10,11 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(target: Target, finding: Finding) -> str:
-    """32 hex digits that are equal for the same finding about the same file.
+    """Return 32 hex digits that are equal for the same finding about the same file.
 
-    They are of the rule, the target's name (of one on the Hub the address without its commit) and the places
-    where something was seen. They do not change with scores, severity, wording or the file's bytes. The
-    private words of the file are not in them either: whoever holds a report could try names until one fits.
+    The digits depend on the rule, the places where something was seen, and the target's name. The name of a
+    target on the Hub is the address without its commit. Scores, severity, wording and the file's bytes change
+    nothing. Private words of the file do not enter: whoever holds a report could try names until one fits.
     """
     name = target.name
     if target.origin is not None:

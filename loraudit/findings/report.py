@@ -1,54 +1,48 @@
-"""The vocabulary of a report: severity, scores, findings and the report itself.
+"""Report of a scan of one target: the file, its findings and scores, and what was left undone.
 
-Evidence is stored, judgement is derived: `policy.judge` turns evidence into findings, and a report's verdict
-and its exit code (`exits`) follow from its findings and from what was left undone.
+Evidence is stored, judgement is derived. `loraudit.verdict` turns evidence into findings. A report's verdict
+and its exit code (`exits`) follow from the findings and from the gaps.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from loraudit.errors import LorauditError
-    from loraudit.findings.exhibits import ModuleNorm
-
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loraudit.findings.conditions import Settings
+from loraudit.findings.finding import Finding, Score, Severity
 
 if TYPE_CHECKING:
+    from loraudit.errors import LorauditError
     from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
-from loraudit.findings.finding import Finding, Score, Severity
 
 __all__ = ["Gap", "Made", "Modules", "Report", "Target", "Verdict", "gap", "unscannable"]
 
 
 def gap(what: str, error: LorauditError) -> Gap:
-    """A part of the audit that `error` kept from running."""
+    """Return the gap that `error` left where `what`, a part of the audit, should have run."""
     return Gap(what, f"{error}; {error.hint}" if error.hint else str(error))
 
 
 @dataclass(frozen=True)
 class Modules:
-    """Parts of the file that were understood, and that were not."""
+    """Parts of the file that were understood, and parts that were not."""
 
     read: int
-    """Sites whose update was read."""
+    """Number of sites whose update was read."""
     unread: int
-    """Keys that were not understood."""
+    """Number of keys that were not understood."""
 
     @property
     def total(self) -> int:
-        """Read and unread together."""
+        """Sum of read and unread."""
         return self.read + self.unread
 
 
 @dataclass(frozen=True)
 class Target:
-    """The audited file. What could not be read, or was not asked for, is None."""
+    """The audited file. A field that could not be read, or was not asked for, is None."""
 
     name: str
     """Name for display, escaped and without its folder."""
@@ -60,39 +54,41 @@ class Target:
     """The base model recognised, None if unknown."""
     dialect: str | None = None
     rank: tuple[int, int] | None = None
-    """Smallest and largest rank among its sites."""
+    """Smallest and largest rank among the sites."""
     modules: Modules | None = None
     origin: str | None = None
-    """`hf://namespace/name@commit/path` of a file on the Hub, made harmless; None of a local one."""
+    """Address `hf://namespace/name@commit/path` of a file on the Hub, escaped; None for a local file."""
     path: str | None = None
-    """Path below the folder that the scan was started in, with `/`, escaped; None of a file elsewhere."""
+    """Path below the folder that the scan was started in, with `/`, escaped; None for a file elsewhere."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that could not be looked at."""
+    """Part of the audit that could not be looked at."""
 
     what: str
-    """The part of the audit: `target`, `base`, `attack paper`, ..."""
+    """Name of the part: `target`, `base`, `attack paper`, ..."""
     why: str
+    """Reason, and advice if there is any."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """The time of a scan. It is no part of what a report says: reports that differ in it alone are equal."""
+    """Time of a scan. Reports that differ in the time alone are equal."""
 
     date: str
     """Start of the scan in UTC, `2026-11-30T10:00:00Z`."""
     seconds: float | None = None
-    """Duration; None where the date is a given one, so that equal input gives equal bytes."""
+    """Duration in seconds; None where the date is a given one, so that equal input gives equal bytes."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The level of a report and the plain sentences that explain it, the weightiest first."""
+    """Level of a report and the plain sentences that explain the level."""
 
     level: Severity
     reasons: tuple[str, ...]
+    """Sentences, at least one, the weightiest first."""
 
 
 _NOT_LOOKED = "Nothing was looked at."
@@ -103,7 +99,7 @@ _NOTHING_FOUND = (
 
 @dataclass(frozen=True)
 class Report:
-    """All that a scan of one target has to say. Findings are kept worst first, then by id."""
+    """Result of a scan of one target. Findings are kept worst first, then by id."""
 
     version: str
     """Version of loraudit."""
@@ -115,7 +111,7 @@ class Report:
     update: tuple[ModuleNorm, ...] = ()
     """Norms of every module that was read."""
     distributions: tuple[Distribution, ...] = ()
-    """Empty where no calibration data were used."""
+    """Scores of this file among those of other LoRAs; empty where no calibration data were used."""
     sheet: Sheet | None = None
     """Pictures; None unless they were made and asked for."""
     failed: bool = False
@@ -130,14 +126,14 @@ class Report:
 
     @property
     def scanned(self) -> bool:
-        """True if the target could be read as deep as was asked: as a LoRA, or as far as its header."""
+        """True if the target could be read as far as was asked: as a LoRA, or for `metadata` its header."""
         if self.settings.depth == "metadata":
             return self.target.size_bytes is not None
         return self.target.family is not None
 
     @property
     def excused(self) -> str:
-        """Number of findings that do not count, in a sentence; empty if all do."""
+        """Sentence with the number of findings that do not count; empty if all count."""
         marks = [finding.mark for finding in self.findings if finding.mark]
         told = ", ".join(f"{marks.count(mark)} {mark}" for mark in ("allowed", "known") if mark in marks)
         return f"Findings that do not count for the exit code: {told}." if marks else ""
@@ -146,7 +142,7 @@ class Report:
     def verdict(self) -> Verdict:
         """Level of the worst finding, but never clean when nothing, or not everything, was looked at.
 
-        It is about the file: findings that are allowed or known are in it.
+        The verdict is about the file, so findings that are allowed or known count here.
         """
         attacked = self.settings.depth == "attack"
         nothing = Severity.INCONCLUSIVE if attacked or not self.scanned else Severity.NONE
@@ -162,8 +158,8 @@ class Report:
 def unscannable(
     version: str, target: Target, why: str, findings: Iterable[Finding] = (), failed: bool = False
 ) -> Report:
-    """Return the report of a `target` that loraudit cannot attack; `findings` come from its metadata.
+    """Return the report of a `target` that loraudit cannot attack; `findings` come from the metadata.
 
-    Its exit code is 3 unless a finding is severe enough, and 2 if it `failed`.
+    The exit code of the report is 3 unless a finding is severe enough, and 2 if reading `failed`.
     """
     return Report(version, target, tuple(findings), incomplete=(Gap("target", why),), failed=failed)

@@ -1,7 +1,7 @@
 """Every rule explained: what is looked at, which level when, what follows, what to do.
 
-The words that a report uses are those of `rules` and `metadata`; the numbers of the levels are the policy's.
-`loraudit rules` and docs/rules.md are made of this.
+Reports use the words of `rules` and `metadata`; the numbers of the levels are those of the policy.
+`loraudit rules` and docs/rules.md are made of this catalogue.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,17 +17,18 @@ __all__ = ["Explained", "catalogue"]
 
 @dataclass(frozen=True)
 class Explained:
-    """One rule, in plain words."""
+    """A rule in plain words."""
 
     id: str
     title: str
-    """That of its gravest finding."""
+    """Title of the gravest finding."""
     looks_at: str
     levels: Mapping[Severity, str]
-    """The severities that it can have, gravest first, and when; the text is empty if there is only one."""
+    """Severities that a finding can have, gravest first, and when; empty text if there is only one."""
     meaning: str
-    """What follows for the people concerned."""
+    """Consequence for the people concerned."""
     remedy: str
+    """Advice on what to do."""
 
 
 _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
@@ -130,11 +131,11 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.INCONCLUSIVE: ""},
     ),
 }
-"""Of each metadata rule, what it looks at and which level when."""
+"""Metadata rule => what is looked at, and which level when."""
 
 
 def catalogue() -> tuple[Explained, ...]:
-    """Every rule, those of the words first, each group in the order of the ids."""
+    """Return every rule: first those about words, then those about weights, each group by id."""
     words = (
         Explained(rule.id, rule.title, *_LOOKS_AT[rule.id], rule.meaning, rule.remedy)
         for rule in METADATA_RULES.values()

@@ -1,4 +1,4 @@
-"""What one attack says to each question, under a policy, before the strongest is chosen."""
+"""Claims: the answer of one attack to one question, under a policy, before the strongest is chosen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,35 +22,38 @@ __all__ = ["Claim", "accepted_claim", "agreement_claim", "strongest"]
 
 @dataclass(frozen=True)
 class Claim:
-    """What one attack says to one question, before the strongest is chosen."""
+    """Answer of one attack to one question, before the strongest is chosen."""
 
     severity: Severity
     evidence: AttackEvidence
     share: Share
+    """Share of the tuned model: of matching pairs, or of accepted pictures."""
     base: Share
+    """Share of the base model."""
     scrambled: Share | None
+    """Share of the scrambled LoRA, None if there is none."""
     tests: tuple[Comparison, ...]
-    """Against the base model, and against the scrambled LoRA if there is one."""
+    """Tests against the base model, and against the scrambled LoRA if there is one."""
     conformal: float | None = None
     """p-value among control LoRAs, None without calibration data."""
     doubt: Doubt | None = None
-    """Why it is inconclusive."""
+    """Reason why the claim is inconclusive."""
     by_likeness: bool = False
-    """Whether the severity rests on the likeness, not on pictures that are accepted."""
+    """True if the severity rests on the likeness, not on pictures that are accepted."""
 
     @property
     def control(self) -> float:
-        """The larger share of the controls."""
+        """Larger share of the controls, in 0..1."""
         return max(self.base.value, self.scrambled.value if self.scrambled else 0.0)
 
     @property
     def chance(self) -> float:
-        """The larger p-value of the tests: the tuned pictures have to lead both controls."""
+        """Larger p-value of the tests, as the tuned pictures have to lead both controls."""
         return max(test.p_value for test in self.tests)
 
 
 def agreement_claim(evidence: AttackEvidence, policy: Policy, attacks: int, null: Null | None) -> Claim:
-    """What one of `attacks` attacks says to LA-IDENTITY-001."""
+    """Judge one of `attacks` attacks by LA-IDENTITY-001, the agreement of reconstructions."""
     other = evidence.against_scrambled
     share, base = (agreement_share(faces, evidence.threshold) for faces in (evidence.tuned, evidence.base))
     scrambled = agreement_share(other.base, evidence.threshold) if other else None
@@ -79,7 +82,7 @@ def agreement_claim(evidence: AttackEvidence, policy: Policy, attacks: int, null
 
 
 def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) -> Claim | None:
-    """What one attack says to LA-IDENTITY-002; None without references."""
+    """Judge one attack by LA-IDENTITY-002, pictures accepted as the reference person; None without photos."""
     other = evidence.against_scrambled
     share = accepted_share(evidence.tuned, evidence.threshold)
     base = accepted_share(evidence.base, evidence.threshold)
@@ -112,7 +115,7 @@ def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) 
 
 
 def _alike(evidence: AttackEvidence, p: float | None, policy: Policy) -> Severity:
-    """What the likeness alone says; nothing without calibration data."""
+    """Return the severity by the likeness alone; none without calibration data."""
     if p is None or p > policy.medium_p:
         return Severity.NONE
     other = evidence.against_scrambled
@@ -122,11 +125,14 @@ def _alike(evidence: AttackEvidence, p: float | None, policy: Policy) -> Severit
 
 
 def _beyond(p: float | None, most: float) -> bool:
-    """Whether a conformal p-value is small enough; there is none without calibration data."""
+    """Tell whether a conformal p-value is at most `most`; True without calibration data."""
     return p is None or p <= most
 
 
 def strongest(claims: Sequence[Claim], policy: Policy) -> Claim | None:
-    """The claim that speaks for all: the worst, then the clearest. `none` needs enough faces to be said."""
+    """Return the claim that speaks for all: the worst, then the clearest; None if there is none.
+
+    A claim of `none` counts only with at least `policy.min_faces` faces.
+    """
     said = [c for c in claims if c.severity > Severity.NONE or c.evidence.tuned.found >= policy.min_faces]
     return max(said, key=lambda c: (c.severity, c.share.value - c.control, -c.chance), default=None)

@@ -1,6 +1,6 @@
-"""Near-copies in numbers, and what they say: whether a reference photo itself came back.
+"""Verdict on near-copies: a reference photo itself that came back.
 
-It is another question than who is on the pictures, and changes no answer to that one.
+The question is apart from who is on the pictures, and changes no answer about that.
 
 | severity | when |
 |---|---|
@@ -26,7 +26,10 @@ __all__ = ["judge_copies"]
 
 
 def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Finding, ...]:
-    """What the pictures of all attacks say; nothing without reference photos, or if none came back."""
+    """Judge the pictures of all attacks by LA-COPY-001: one finding, or none.
+
+    Without reference photos, or if no photo came back, the result is empty.
+    """
     asked = [(one, one.copies) for one in evidence if one.copies is not None]
     if not asked:
         return ()
@@ -88,9 +91,9 @@ def _severity(share: Share, policy: Policy) -> Severity:
 
 
 def _nearest(copies: Copies) -> tuple[float, float, float]:
-    """Of the picture and photo that come nearest to a copy: ratio, distance, and that of the control."""
+    """Return ratio, distance and control distance of the picture and photo that come nearest to a copy."""
     least = [min(column) for column in zip(*copies.controls, strict=True)]
-    # A control that is the photo itself leaves nothing to come nearer than.
+    # No picture can be nearer to a photo than a control that is the photo itself.
     return min(
         (distance / control if control else 1.0, distance, control)
         for row in copies.tuned

@@ -1,4 +1,4 @@
-"""From evidence to findings: the strongest claim to each question, in words and numbers."""
+"""Judgement: from evidence to findings, the strongest claim to each question in words and numbers."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -27,7 +27,7 @@ def judge(
 ) -> tuple[Finding, ...]:
     """Judge evidence of every kind: findings on identity, near-copies and likelihood, worst first.
 
-    Arguments as in `judge_identity`. Without any evidence, that on identity is inconclusive.
+    The arguments are those of `judge_identity`. Without any evidence the finding on identity is inconclusive.
     """
     pictured = [e for e in evidence if isinstance(e, AttackEvidence)]
     findings = [
@@ -46,9 +46,8 @@ def judge_identity(
 ) -> tuple[Finding, ...]:
     """Judge who is on the pictures, under the table in `Policy`: findings, worst first.
 
-    No evidence at all is an inconclusive finding.
-
-    `null` is calibration data, `planned` the number of attacks that were to run, None: those that did.
+    Without any evidence the finding is inconclusive. `null` holds the scores of control LoRAs; None: there
+    are no calibration data. `planned` is the number of attacks that were to run; None: as many as did.
     """
     attacks = planned or len(evidence)
     findings = [*_too_few_faces(evidence, policy)]

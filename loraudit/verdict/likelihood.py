@@ -1,4 +1,4 @@
-"""The likelihood test's numbers, and what they say of the reference photos."""
+"""Verdict on the likelihood test: knowledge of the reference photos."""
 
 from loraudit.evidence.likelihood import Likelihood
 from loraudit.findings.finding import Confidence, Finding, Severity
@@ -9,7 +9,10 @@ __all__ = ["judge_likelihood"]
 
 
 def judge_likelihood(found: Likelihood, policy: Policy) -> Finding:
-    """What the test says: never `high`, for one stranger in a hundred leads 99 decoys by luck."""
+    """Judge the test by LA-IDENTITY-004.
+
+    The severity is never `high`: one stranger in a hundred leads 99 decoys by luck.
+    """
     p = found.p_value
     level = Severity.MEDIUM if p <= policy.high_p else Severity.LOW if p <= policy.medium_p else Severity.NONE
     words = LIKELIHOOD.words[level]

@@ -1,4 +1,4 @@
-"""The rules: stable ids, and what each severity of each rule says in plain words."""
+"""The rules about weights: stable ids, and the words for each severity of each rule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,17 +21,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Words:
-    """How a finding of one severity is put."""
+    """Words of a finding of one severity."""
 
     title: str
     summary: str
-    """The sentence of the verdict."""
+    """Sentence of the verdict."""
     next_step: str = ""
-    """What to do instead of the rule's `next_step`, where that would not help."""
+    """Advice instead of the rule's `next_step`, where that would not help; otherwise empty."""
 
 
 class Doubt(Enum):
-    """What keeps a scan from telling: a control that comes as close, or a file that may be several."""
+    """Reason why a scan cannot tell: a control that comes as close, or a file that may be several merged."""
 
     BASE = "base model"
     SCRAMBLED = "scrambled LoRA"
@@ -41,25 +41,25 @@ class Doubt(Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """One question that a scan asks."""
+    """A question that a scan asks about the weights."""
 
     id: str
-    """Stable; never reused for another question."""
+    """Stable name, `LA-IDENTITY-001`; never reused for another question."""
     words: Mapping[Severity, Words]
     seen: str
-    """Goes on with "Attack X: k of n"."""
+    """Second half of a sentence that begins "Attack X: k of n"."""
     caveat: str
-    """What the number does not show."""
+    """Limit of the number; in `TOO_FEW_FACES` and `COPIES`, the reason why nothing can be told."""
     remedy: str
-    """What to do when something came back."""
+    """Advice when something came back."""
     next_step: str
-    """What to do when nothing did, or when the scan cannot tell."""
+    """Advice when nothing came back, or when the scan cannot tell."""
     doubts: Mapping[Doubt, Words] = field(default_factory=dict)
-    """How an inconclusive finding is put, by the control that keeps it from being more."""
+    """Words of an inconclusive finding, by the reason why the scan cannot tell."""
     without_photos: str = ""
-    """Added to what to do where there were no reference photos."""
+    """Further advice where there were no reference photos."""
     controls: str = ""
-    """Whose scores the calibration data hold."""
+    """LoRAs whose scores the calibration data hold."""
 
 
 AGREEMENT = Rule(
@@ -197,7 +197,7 @@ ALIKE = Words(
     "An adversary with this file and the public base model gets pictures that resemble the person in your "
     "photos more than those of other LoRAs do.",
 )
-"""Of `ACCEPTED`, where the likeness speaks and hardly a picture passes."""
+"""Words of `ACCEPTED` where the likeness speaks and hardly a picture passes."""
 
 COPIES = Rule(
     id="LA-COPY-001",

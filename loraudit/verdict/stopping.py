@@ -1,24 +1,25 @@
-"""When to stop: an attack whose outcome more pictures would hardly change, a scan that can find no more.
+"""Early stopping: of an attack whose outcome more pictures would hardly change, of a scan that finds no more.
 
 A question is settled early in one of two ways.
 
 - *Found*: the verdict stands at its highest level already, with the tests against both controls held to
-  `EARLY_ALPHA`; a boundary that strict leaves the error of the last look as it is (Haybittle 1971, British
-  Journal of Radiology 44; Peto and others 1976, British Journal of Cancer 34). And the chance that the full
-  number of pictures would bring it below that level is at most `ERROR`.
+  `EARLY_ALPHA`. A boundary that strict leaves the error of the last look as it is (Haybittle 1971, British
+  Journal of Radiology 44; Peto and others 1976, British Journal of Cancer 34). Moreover, the chance that the
+  full number of pictures would lower the level is at most `ERROR`.
 - *Futile*: nothing has been shown, and the chance that the full number would show anything is at most
   `ERROR`.
 
-The chances are predictive: of `K` pictures of one person among `n`, under Jeffreys' prior, so many more of
-the `most - n` still to come show that person too (a beta-binomial number). Futility asks for the fewest that
-any level could take: enough pairs for the lowest share, and enough for the tests with controls that match
-nothing.
+The chances are predictive. Of `n` pictures `K` show one person; how many of the `most - n` to come show that
+person too is a beta-binomial number under Jeffreys' prior. Futility asks for the fewest that any level could
+take. The fewest have to make enough pairs for the lowest share, and for the tests if no control matches.
 
-An attack of which too few pictures show a face is inconclusive; it is settled, too, once the chance of enough
-faces is at most `ERROR`, with photos only where there are calibration data of the likeness. Whom the photos
-show is settled by cosines: those of the pictures to come are predicted by Student's t from those seen. Futile
-is where they will hardly reach the face model's threshold often enough, nor their mean the likeness of a
-finding; found, where the mean will hardly fall to what LoRAs of other people reach.
+An attack of which too few pictures show a face is inconclusive. Such an attack is settled, too, once the
+chance of enough faces is at most `ERROR`; with photos, only where calibration data hold the likeness.
+
+The person in the photos is settled by cosines: Student's t predicts those of the pictures to come from those
+seen. A search is futile if the cosines will hardly pass the face model's threshold often enough, nor their
+mean reach the likeness of a finding. The person is found if the mean will hardly fall to that of LoRAs of
+other people.
 """
 
 import math
@@ -40,18 +41,22 @@ from loraudit.verdict.rules import Doubt
 __all__ = ["EARLY_ALPHA", "ERROR", "enough", "settled"]
 
 ERROR: Final = 0.05
-"""Chance that an attack stopped early would have ended otherwise."""
+"""Chance that an attack stopped early would have ended otherwise, at most."""
 EARLY_ALPHA: Final = 0.001
+"""Significance level at an early look."""
 _LEAST_SPREAD: Final = 1e-6
-"""Of cosines that are all the same."""
+"""Standard deviation of cosines that are all the same."""
 _EARLY_CONFIDENCE: Final = 1 - 2 * EARLY_ALPHA
-"""Of a two-sided interval whose lower end is held to `EARLY_ALPHA`."""
+"""Confidence of a two-sided interval whose lower end is held to `EARLY_ALPHA`."""
 
 
 def settled(
     evidence: AttackEvidence, most: int, planned: int, policy: Policy, null: Null | None = None
 ) -> bool:
-    """Whether more pictures, `most` at the end, would hardly change what one of `planned` attacks says."""
+    """Tell whether more pictures, `most` at the end, would hardly change the answer of one attack.
+
+    `planned` is the number of attacks that are to run, `null` the scores of control LoRAs, None without.
+    """
     accepted = accepted_claim(evidence, policy, null)
     if accepted is None:
         return _agreement_settled(evidence, most, planned, policy, null)
@@ -73,7 +78,7 @@ def _agreement_settled(
     if tuned.found < policy.min_faces:
         return _reach(tuned.found, tuned.pictures, most - tuned.pictures, policy.min_faces) <= ERROR
     if null is not None:
-        # What would be a level stays in doubt where the file looks like several LoRAs: settled when that is.
+        # Merged LoRAs turn a level into a doubt. The doubt is settled as soon as the level would be.
         null = replace(null, one_person=1.0)
     claim = agreement_claim(evidence, policy, planned, null)
     if claim.severity is Severity.NONE:
@@ -85,7 +90,7 @@ def _agreement_settled(
 
 
 def _fewest_high(most: int, policy: Policy, null: Null | None) -> int:
-    """Pictures of one person among `most` from which the level is high, as far as shares decide it."""
+    """Return how many pictures of one person among `most` make the level high, as far as shares decide."""
     for k in range(2, most + 1):
         share = _pairs(k) / _pairs(most)
         rare = null is None or conformal_p(share, null.agreement) <= policy.high_p
@@ -97,19 +102,19 @@ def _fewest_high(most: int, policy: Policy, null: Null | None) -> int:
 def enough(
     evidence: Sequence[AttackEvidence], planned: int, policy: Policy, null: Null | None = None
 ) -> bool:
-    """Whether the verdict stands at the level that no further attack of `planned` can raise."""
+    """Tell whether the verdict stands at the level that no further attack of `planned` can raise."""
     alone = evidence[0].tuned.to_reference is None
     if alone and any(agreement_claim(one, policy, planned, null).doubt is Doubt.MERGED for one in evidence):
-        # One face of several LoRAs merged is inconclusive, whatever else shows it.
+        # The face of several LoRAs merged is inconclusive, whatever other attack shows that face.
         return True
     top = Severity.HIGH if alone else Severity.CRITICAL
     return any(finding.severity >= top for finding in judge_identity(evidence, policy, null, planned))
 
 
 def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
-    """Whether faces will hardly be enough for more, with photos, than that there are too few."""
+    """Tell whether an attack, compared with photos, will hardly show faces enough for a finding on them."""
     if null is None or not null.likeness or not evidence.aims_at_face:
-        # One picture accepted later is a finding, and any face may be that.
+        # A single accepted picture is a finding, and any face to come may be accepted.
         return False
     tuned = evidence.tuned
     # A level takes a mean over all pictures that few others reach, and no face adds more than a cosine of 1.
@@ -118,7 +123,7 @@ def _faceless(evidence: AttackEvidence, most: int, policy: Policy, null: Null | 
 
 
 def _hardly_alike(evidence: AttackEvidence, most: int, policy: Policy, null: Null | None) -> bool:
-    """Whether too few pictures to come will pass as the person in the photos, nor resemble them more."""
+    """Tell whether the pictures to come will hardly pass as, nor resemble, the person in the photos."""
     from scipy import stats
 
     cosines = evidence.tuned.to_reference or ()
@@ -135,9 +140,9 @@ def _hardly_alike(evidence: AttackEvidence, most: int, policy: Policy, null: Nul
 
 
 def _mean_passes(seen: Sequence[float], bar: float, more: int) -> float:
-    """Chance that the mean of all is above `bar` once `more` of the same kind have joined those `seen`."""
+    """Return the chance that the mean is above `bar` once `more` like values have joined those `seen`."""
     n, mean, spread = len(seen), fmean(seen), max(stdev(seen), _LEAST_SPREAD)
-    # The mean of all is `mean` plus `more / (n + more)` of what the new ones differ by.
+    # The mean of all is `mean` plus `more / (n + more)` of the difference of the new values.
     differ = (bar - mean) * (n + more) / more
     return t_tail(differ / (spread * math.sqrt(1 / more + 1 / n)), n - 1)
 
@@ -160,7 +165,7 @@ def _more(claim: Claim, most: int, fewest: int) -> float:
     from scipy import stats
 
     n = claim.evidence.tuned.pictures
-    # As many pictures of one person as make up that many pairs; without a pair, none or one.
+    # The fewest pictures of one person that make up that many pairs; without a pair, none or one.
     one_person = next(k for k in range(1, n + 1) if _pairs(k) >= min(claim.share.k, _pairs(n)))
     possible = (0, 1) if one_person == 1 else (one_person,)
     weights = [float(stats.betabinom.pmf(k, n, 0.5, 0.5)) for k in possible]
@@ -169,10 +174,10 @@ def _more(claim: Claim, most: int, fewest: int) -> float:
 
 
 def _fewest(most: int, planned: int, policy: Policy, null: Null | None) -> int:
-    """Pictures of one person among `most` below which no level is reached, whatever the controls show."""
+    """Return how many pictures of one person among `most` any level takes, whatever the controls show."""
     lowest = policy.low_agreement
     if null is not None:
-        # The score that a share `low_p` of the controls reaches; less is no finding.
+        # A lower score than that of a share `low_p` of the controls is no finding.
         lowest = max(lowest, quantile(null.agreement, 1 - policy.low_p))
     times = planned if null is None else 1
     for k in range(2, most + 1):
