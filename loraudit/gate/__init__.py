@@ -1,7 +1,7 @@
-"""Which findings bear on the exit code: not those of an earlier report, not those that somebody allowed.
+"""Gate: findings of an earlier report, or allowed by somebody, do not count for the exit code.
 
-`baseline` reads an earlier report, `allow` a list of decisions. Neither changes what a report says of the
-file: a finding that does not count is marked as `known` or `allowed`, and every format shows it.
+`baseline` reads an earlier report, `allow` a list of decisions. A finding that does not count is marked as
+`known` or `allowed`. Every format still shows such a finding, and the verdict stays the same.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ class Gate:
 
     @property
     def expired(self) -> Sequence[str]:
-        """A line about each decision whose time is over."""
+        """Lines about the decisions whose time is over, one each."""
         return self._allow.expired if self._allow else ()
 
     def mark(self, report: Report, files: Sequence[Path]) -> Report:
-        """`report` with its findings marked; `files` are those of the target, if they are on this machine.
+        """Return `report` with its findings marked; `files` are those of the target on this machine, if any.
 
-        A finding of the baseline makes one finding known, so each report is marked once.
+        Each finding of the baseline makes only one finding known, so mark a report once.
         """
         findings = report.findings
         if self._baseline is not None:
@@ -44,9 +44,9 @@ class Gate:
 
 
 def read_gate(baseline: Path | None, allow: Path | None) -> Gate:
-    """The gate of an earlier JSON report and of a TOML file of decisions.
+    """Read the gate from an earlier JSON report and a TOML file of decisions.
 
-    Raises `LorauditError` if either cannot be read or used.
+    Raises `LorauditError` if a file cannot be read or used.
     """
     return Gate(
         None if baseline is None else read_baseline(baseline), None if allow is None else read_allow(allow)

@@ -1,4 +1,4 @@
-"""`--allow`: decisions that a finding about one file is acceptable, each with its reason.
+"""Decisions for `--allow`: a finding about one file is acceptable, each with a reason.
 
     [[allow]]
     sha256 = "f4ef7c6e..."      # of the file; or `tensors`, of its tensors' bytes
@@ -6,7 +6,7 @@
     reason = "The artist publishes under this name."
     expires = 2027-01-31        # may be left out: the last day that it holds, in UTC
 
-A decision is about bytes. When they change somebody has to look again.
+A decision is about bytes. When the bytes change, somebody has to look again.
 """
 
 import re
@@ -28,6 +28,7 @@ from loraudit.verdict.catalogue import catalogue
 __all__ = ["AllowList", "read_allow"]
 
 _MOST: Final = 1_000_000
+"""Size of the file at most, in bytes."""
 _KEYS: Final = ("sha256", "tensors", "rule", "reason", "expires")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -35,7 +36,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 @dataclass(frozen=True)
 class _Decision:
     kind: str
-    """What `digest` is of: `sha256` or `tensors`."""
+    """Kind of `digest`: `sha256` of the file, or `tensors`, of the bytes of its tensors."""
     digest: str
     rule: str
     allowed: Allowed
@@ -43,18 +44,18 @@ class _Decision:
 
 @dataclass(frozen=True)
 class AllowList:
-    """The decisions in force, and what is to be said of the others."""
+    """Decisions in force, and lines about the expired ones."""
 
     decisions: tuple[_Decision, ...]
     expired: tuple[str, ...]
-    """One line each."""
+    """Lines about the decisions whose time is over, one each."""
 
     def digests_of(
         self, target: Target, files: Sequence[Path], rules: Collection[str]
     ) -> Mapping[str, str | None]:
-        """The digests of `target` by kind, as far as decisions about `rules` ask for them.
+        """Return the digests of `target` by kind, as far as decisions about `rules` ask for them.
 
-        Of a target whose `files` are not here, or cannot be read, None: nothing is allowed about it.
+        A digest is None if the `files` of the target are not here or cannot be read: nothing is allowed then.
         """
         wanted = {decision.kind for decision in self.decisions if decision.rule in rules}
         digests = {"sha256": target.sha256}
@@ -65,7 +66,7 @@ class AllowList:
         return digests
 
     def decision(self, rule: str, digests: Mapping[str, str | None]) -> Allowed | None:
-        """The decision about `rule` for the file with `digests`."""
+        """Return the decision about `rule` for the file with `digests`; None without a decision."""
         for decision in self.decisions:
             if decision.rule == rule and decision.digest == digests.get(decision.kind):
                 return decision.allowed
@@ -73,7 +74,7 @@ class AllowList:
 
 
 def read_allow(path: Path, today: date | None = None) -> AllowList:
-    """The decisions in the TOML file at `path`, by the day `today`, None: that in UTC.
+    """Read the decisions in the TOML file at `path`, by the day `today`; None: today in UTC.
 
     Raises `LorauditError` at the first mistake.
     """
@@ -83,7 +84,7 @@ def read_allow(path: Path, today: date | None = None) -> AllowList:
         document = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise LorauditError(
-            f"the allow file {shown} is no TOML: {clean(str(error), 200)}", "correct it"
+            f"the allow file {shown} is not TOML: {clean(str(error), 200)}", "correct the file"
         ) from None
     entries = document.get("allow", [])
     if set(document) - {"allow"} or not isinstance(entries, list):
@@ -117,21 +118,21 @@ def _digest(digest: Callable[..., str], files: Sequence[Path]) -> str | None:
 
 
 def _decision(entry: Any, rules: Collection[str]) -> _Decision:  # noqa: ANN401
-    """One entry, about one of `rules`. Raises ValueError saying what is wrong with it."""
+    """Return the decision in `entry`, about one of `rules`. Raises ValueError that names the mistake."""
     if not isinstance(entry, dict):
-        raise ValueError("it is no table; write [[allow]] above it")
+        raise ValueError("not a table; write [[allow]] above the entry")
     if unknown := sorted(set(entry) - set(_KEYS)):
-        raise ValueError(f"unknown key {clean(unknown[0])!r}; there are {', '.join(_KEYS)}")
+        raise ValueError(f"unknown key {clean(unknown[0])!r}; the keys are {', '.join(_KEYS)}")
     kinds = [kind for kind in ("sha256", "tensors") if kind in entry]
     if len(kinds) != 1:
-        raise ValueError("it needs sha256, of the file, or tensors, of its tensors' bytes, and not both")
+        raise ValueError("needs either sha256, of the file, or tensors, of the bytes of its tensors")
     digest, rule, reason = (entry.get(key) for key in (kinds[0], "rule", "reason"))
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest.lower()):
         raise ValueError(f"{kinds[0]} is not 64 hex digits")
     if not isinstance(reason, str) or not reason.strip():
-        raise ValueError("it gives no reason, and there must be one")
+        raise ValueError("gives no reason; every decision needs one")
     if not isinstance(rule, str) or rule not in rules:
-        raise ValueError(f"no rule is called {clean(str(rule))!r}; loraudit rules lists them")
+        raise ValueError(f"no rule is called {clean(str(rule))!r}; list all rules with: loraudit rules")
     return _Decision(
         kinds[0], digest.lower(), rule, Allowed(clean(" ".join(reason.split()), 300), _until(entry))
     )
@@ -146,7 +147,7 @@ def _until(entry: Mapping[str, Any]) -> str | None:
             expires = date.fromisoformat(expires)
         except ValueError:
             expires = None
-    # A moment is a date too, but of which day depends on where one is.
+    # A date with a time is a date too, but its day depends on the time zone.
     if not isinstance(expires, date) or isinstance(expires, datetime):
         raise ValueError("expires is not a day such as 2027-01-31")
     return expires.isoformat()

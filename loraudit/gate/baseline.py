@@ -1,4 +1,4 @@
-"""`--baseline`: what an earlier report found is known, and only what is new counts."""
+"""Baseline for `--baseline`: findings of an earlier report are known, and only new findings count."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ _REPORT: Final = ReportV1.part(
     target=TargetV1.part("sha256"),
     findings=Many(FindingV1.part("severity", "fingerprint", "allowed")),
 )
-"""The members that a comparison needs."""
+"""Members of a report that a comparison needs."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A finding of the earlier report."""
+    """Finding of the earlier report."""
 
     severity: Severity
     sha256: str | None
@@ -34,7 +34,7 @@ class _Known:
 
 
 class Baseline:
-    """The findings of an earlier report, by fingerprint."""
+    """Findings of an earlier report, by fingerprint."""
 
     def __init__(self, known: dict[str, list[_Known]]) -> None:
         self._known = known
@@ -42,7 +42,7 @@ class Baseline:
     def knows(self, target: Target, finding: Finding) -> bool:
         """Return True if the earlier report holds `finding`, at least as severe; each finding serves once.
 
-        What comes from the weights must have come from the same bytes: other weights under the same name may
+        A finding from the weights must have come from the same bytes: other weights under the same name may
         hold another person.
         """
         earlier = self._known.get(fingerprint(target, finding), [])
@@ -55,9 +55,10 @@ class Baseline:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Return the findings in the JSON report at `path`, but for those that were allowed until some day.
+    """Return the findings in the JSON report at `path`, without those that were allowed.
 
-    Raises `LorauditError` if it is no such report.
+    An allowed finding is not known for ever, as a decision may expire. Raises `LorauditError` if the file is
+    no such report.
     """
     data = read_bounded(path, "the baseline", MOST_BYTES)
     shown = clean(str(path), 300)
@@ -72,7 +73,7 @@ def read_baseline(path: Path) -> Baseline:
                 continue
             if "fingerprint" not in finding:
                 raise LorauditError(
-                    f"the baseline {shown} is of an earlier loraudit, whose findings have no fingerprint",
+                    f"the baseline {shown} is by an earlier loraudit: its findings have no fingerprint",
                     HINT,
                 )
             one = _Known(finding["severity"], report["target"]["sha256"])

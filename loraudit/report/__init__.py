@@ -1,6 +1,6 @@
-"""Reports as text: a renderer takes reports and gives back a string.
+"""Formats of reports: a renderer takes reports and returns a string.
 
-It knows no streams and sees only findings. A format is loaded when it is asked for.
+A renderer knows no streams and sees only the record. A format is loaded when it is asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,10 @@ class Renderer(Protocol):
     def __call__(
         self, reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False
     ) -> str:
-        """Return the reports as text that ends in a newline. `reveal` shows private words of the file.
+        """Return the reports as text that ends in a newline.
 
-        `width` in columns and `color` are for formats that are read on a terminal.
+        `reveal` shows private words of the file. `width`, in columns, and `color` are for formats that are
+        read on a terminal; other formats ignore them.
         """
         ...
 
@@ -67,4 +68,4 @@ FORMATS: Mapping[str, Renderer] = {
     "markdown": _markdown,
     "html": _html,
 }
-"""Format name of `--format` to its renderer."""
+"""Name of a format, as `--format` takes it, => its renderer."""

@@ -1,8 +1,8 @@
-"""The report document, schemas `loraudit.report/1` and `loraudit.reports/1`, defined once.
+"""Report document, schemas `loraudit.report/1` and `loraudit.reports/1`, defined once.
 
-`json_v1` writes by this definition, `load` and the baseline of the gate read by it, and the JSON Schema comes
-from it. The names of members are those of the record's fields. The schema tells what a scan writes; reading
-also takes members of other names and, of members that are `late`, their absence in earlier reports.
+By this definition `json_v1` writes, `load` and the baseline of the gate read, and the JSON Schema is made. A
+member has the name of the record's field. The schema tells what a scan writes. Reading also accepts members
+of other names, and earlier reports without the members that are `late`.
 """
 
 import math
@@ -22,7 +22,7 @@ ONE: Final = "loraudit.report/1"
 SEVERAL: Final = "loraudit.reports/1"
 """Schema of the reports of several targets."""
 MOST_BYTES: Final = 100_000_000
-"""Size of a document at most; a report of 2,000 files has about 20 million."""
+"""Size of a document at most, in bytes; a report of 2,000 files has about 20 million."""
 
 _TEXT, _TEXT_OR_NULL, _TEXTS = Text(), Text(null=True), Many(Text())
 _SEVERITY: Final = Choice(Severity, name="severity")
@@ -113,7 +113,7 @@ FindingV1: Final = Object(
     },
     name="finding",
 )
-"""One answer to one question about the file."""
+"""An answer to one question about the file."""
 
 _SCORE: Final = Object(
     Score,
@@ -135,7 +135,7 @@ _ENCODER: Final = Object(
     EncoderUsed,
     {
         "name": Member(_TEXT),
-        # No scan has written null.
+        # No scan has ever written null here.
         "sha256": Member(_SHA256, never_null=True),
     },
     null=True,

@@ -1,6 +1,6 @@
-"""Places of the marks of a report's figures, in percent of the width: readable at any width.
+"""Geometry of a report's figures: places of marks in percent of the width, so that any width is readable.
 
-Geometry only; the template draws it.
+The template draws the figures.
 """
 
 import math
@@ -30,9 +30,9 @@ __all__ = [
 
 _BINS: Final = 25
 _TALLEST: Final = 64
-"""Pixels of the fullest bin."""
+"""Height of the fullest bin in pixels."""
 _BLOCKS: Final = 10
-"""Blocks that get a line of their own."""
+"""Number of blocks that get a line of their own."""
 _SHARE_OF: Final = {
     "accepted": "Pictures that pass as the person in your photos",
     "copies": "Pictures that nearly copy one of your photos",
@@ -46,53 +46,60 @@ _UNET_PARTS: Final = {"down_blocks": "down block", "mid_block": "middle block", 
 
 @dataclass(frozen=True)
 class Mark:
-    """One line: a share with its 95 % interval."""
+    """A line of a figure: a share with its 95 % interval. Places are in percent of the width."""
 
     label: str
     kind: str
-    """`here`, `base` or `scrambled`."""
+    """Kind of the pictures: `here` (with the file), `base` or `scrambled`."""
     value: str
+    """Share in words."""
     at: float
+    """Place of the share."""
     low: float
+    """Place of the lower end of the interval."""
     width: float
     """Width of the interval."""
 
 
 @dataclass(frozen=True)
 class ControlPlot:
-    """A share of this file beside those of the controls in the same scan."""
+    """Share of this file beside those of the controls in the same scan."""
 
     name: str
     """Name of the score."""
     title: str
     marks: tuple[Mark, ...]
     chance: float | None
-    """Place that the null exceeds in 5 % of cases."""
+    """Place that the null exceeds in at most 5 % of cases; None if not known."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin."""
+    """A bin of a histogram."""
 
     x: float
+    """Place of the left edge, in percent of the width."""
     width: float
+    """Width in percent."""
     height: float
     """Height in pixels."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """The score of this file among those of other LoRAs."""
+    """Score of this file among those of other LoRAs."""
 
     title: str
     told: str
-    """The histogram in words."""
+    """Description of the histogram in words."""
     here: float
+    """Place of this file, in percent of the width."""
     value: str
+    """Score of this file in words."""
     harmless: tuple[Bar, ...]
     leaking: tuple[Bar, ...]
     ticks: tuple[tuple[int, str], ...]
-    """Marks of the axis: percent of the width, and the label."""
+    """Marks of the axis: place in percent of the width, and label."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +108,17 @@ class BlockShare:
 
     name: str
     modules: int
+    """Number of modules of the block that the file changes."""
     norm: str
+    """Frobenius norm of the update of the block."""
     percent: float
     """Percent of the squared norm of the whole update."""
     share: str
+    """Percentage in words."""
 
 
 def control_plots(report: Report) -> list[ControlPlot]:
-    """Return the shares of the attack behind the verdict: accepted pictures, copies, agreeing pairs."""
+    """Return the plots of the attack behind the verdict: accepted pictures, copies, agreeing pairs."""
     attack = leading_attack(report.findings) or next(iter(report.settings.attacks), None)
     plots = []
     for name in ("accepted", "copies", "consistency"):
@@ -127,13 +137,13 @@ def control_plots(report: Report) -> list[ControlPlot]:
 
 
 def key_plot(report: Report, plots: Sequence[ControlPlot]) -> ControlPlot | None:
-    """Return the one of `plots` that the worst finding rests on; None if it rests on something else."""
+    """Return the one of `plots` that the worst finding rests on; None if there is none."""
     name = _RESTS_ON.get(report.findings[0].id) if report.findings else None
     return next((plot for plot in plots if plot.name == name), None)
 
 
 def histogram(distribution: Distribution) -> Histogram | None:
-    """Return the histogram of a distribution; None where there is nothing to draw."""
+    """Return the histogram of `distribution`; None where there is nothing to draw."""
     harmless, leaking = (
         [value for value in values if math.isfinite(value)]
         for values in (distribution.harmless, distribution.leaking)
@@ -163,7 +173,7 @@ def histogram(distribution: Distribution) -> Histogram | None:
 
 
 def block_shares(update: Sequence[ModuleNorm]) -> list[BlockShare]:
-    """Return the blocks that change most, the largest first, and all others together."""
+    """Return the blocks that change most, largest first, and in a last row all others together."""
     blocks: defaultdict[str, list[float]] = defaultdict(list)
     for module in update:
         if math.isfinite(module.frobenius):
@@ -206,11 +216,11 @@ def _reach(values: Sequence[float], here: float, which: str) -> str:
 def _bars(values: Sequence[float]) -> tuple[Bar, ...]:
     counts = [0] * _BINS
     for value in values:
-        # Rounded, so that a share read back from six digits falls where it was.
+        # Rounding puts a share that was read back from six digits into the bin it had before.
         counts[min(int(round(max(value, 0.0) * _BINS, 4)), _BINS - 1)] += 1
     fullest = max(counts, default=0)
     return tuple(
-        # A single LoRA is seen beside hundreds.
+        # Three pixels keep a single LoRA visible beside hundreds.
         Bar(round(100 * i / _BINS, 2), round(100 / _BINS, 2), max(3, round(_TALLEST * count / fullest)))
         for i, count in enumerate(counts)
         if count
@@ -218,7 +228,7 @@ def _bars(values: Sequence[float]) -> tuple[Bar, ...]:
 
 
 def _block(site: str) -> str:
-    """Return `U-Net, up block 1` of a site; of an unknown one, its first names as they are."""
+    """Return the block of a site, `U-Net, up block 1`; for an unknown site, the first names of its path."""
     component, *path = site.split(".")
     if component == "unet" and path and path[0] in _UNET_PARTS:
         number = f" {path[1]}" if path[0] != "mid_block" and len(path) > 1 else ""

@@ -1,8 +1,8 @@
-"""The report as one HTML file that needs nothing else: no script, no font, no address that is not in it.
+"""Report as one HTML file that needs nothing else: no script, no font, no address outside the file.
 
-Jinja2 escapes every value, and every text goes through `plain` before. A content security policy forbids
-all but the one style sheet, by its hash, and pictures inside the file, so that even a hole in that would run
-and fetch nothing.
+Jinja2 escapes every value, and every text goes through `clean` before. A content security policy allows only
+the style sheet, by its hash, and pictures inside the file. Markup that slipped through would run and fetch
+nothing.
 """
 
 import base64
@@ -35,9 +35,9 @@ from loraudit.text import clean
 __all__ = ["render"]
 
 _LONGEST: Final = 4000
-"""Characters of one text."""
+"""Characters of one text at most."""
 _TOLD: Final = {"attack", "k", "n", "base_k", "base_n", "low", "high", "texts"}
-"""Numbers that the sentence or another number of the finding has."""
+"""Numbers that the sentence of the finding, or another number, tells already."""
 _LABELS: Final = {
     "value": "share",
     "interval": "95 % range",
@@ -52,7 +52,7 @@ _LABELS: Final = {
     "attacks": "attacks planned",
     "policy": "policy version",
 }
-"""Labels of numbers, in the order shown; numbers that are not here come after."""
+"""Labels of numbers, in the order shown; other numbers come after."""
 _ROWS: Final = {
     "reference": ("Your reference photos", "never seen by the attack"),
     "tuned": ("With the file", "what came back"),
@@ -75,7 +75,7 @@ class _Row:
     label: str
     note: str
     of_file: bool
-    """True: made with the file."""
+    """True for pictures made with the file."""
     pictures: tuple[_Picture, ...]
 
 
@@ -86,7 +86,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
     page = _template().render(
         reports=reports,
         reveal=reveal,
-        # Both are loraudit's own.
+        # The style sheet and its digest are loraudit's own.
         style=Markup(style),  # noqa: S704
         digest=Markup(digest),  # noqa: S704
     )
@@ -126,17 +126,17 @@ def _text(name: str) -> str:
 
 
 def _shown(value: Any) -> Any:  # noqa: ANN401
-    """Return what Jinja2 is about to escape and print, text in plain characters only."""
+    """Return a value that Jinja2 is about to escape and print, text in displayable characters only."""
     return clean(value, _LONGEST) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _slug(rule: str) -> str:
-    """Return `la-identity-001` of a rule, whatever a report that was read back calls it."""
+    """Return the anchor of a rule, `la-identity-001`, safe even for ids of a report that was read back."""
     return re.sub(r"[^a-z0-9]+", "-", rule.lower())
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
-    """Return labels and values of the file, as far as it was read."""
+    """Return labels and values of the file, as far as the file was read."""
     target = report.target
     rows = [
         ("File", target.name),
@@ -151,7 +151,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 
 def _numbers(finding: Finding) -> list[tuple[str, str]]:
-    """Return labels and numbers that the sentence of a finding does not tell."""
+    """Return labels and numbers of a finding that its sentence does not tell."""
     told = {name: words.number(value) for name, value in finding.numbers.items() if name not in _TOLD}
     low, high = finding.numbers.get("low"), finding.numbers.get("high")
     if isinstance(low, int | float) and isinstance(high, int | float):
@@ -185,5 +185,5 @@ def _sheet_rows(sheet: Sheet) -> list[_Row]:
 
 
 def _data_uri(png: bytes) -> Markup:
-    # The letters of base64 need no escape, and `plain` would cut them.
+    # The letters of base64 need no escape, and `clean` would cut them.
     return Markup(f"data:image/png;base64,{base64.b64encode(png).decode()}")  # noqa: S704

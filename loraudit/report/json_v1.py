@@ -1,4 +1,4 @@
-"""The writer of reports as JSON, schemas `loraudit.report/1` and `loraudit.reports/1` (see `document`).
+"""Writer of reports as JSON, schemas `loraudit.report/1` and `loraudit.reports/1` (see `document`).
 
 Keys are sorted, characters outside ASCII are escaped, numbers have six significant digits, and a number that
 is not finite is null.
@@ -20,7 +20,7 @@ __all__ = ["render", "schema"]
 def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
     """Return one report as `loraudit.report/1`, any other number as `loraudit.reports/1`.
 
-    Private words of the file stay apart from the rest, so that they can still be hidden on reading back.
+    Private words of the file stay apart from the rest, so that a reader of the report can still hide them.
     """
     documents = [_document(report, reveal) for report in reports]
     document = documents[0] if len(documents) == 1 else {"schema": SEVERAL, "reports": documents}

@@ -1,8 +1,8 @@
-"""Kinds of single JSON values: each reads one, writes one and tells its JSON Schema.
+"""Kinds of single JSON values: a kind reads a value, writes a value and gives the JSON Schema.
 
 Reading trusts nobody: a value of another kind or out of range refuses the whole document, and every text is
-made harmless. Bounds called `most` here (sizes of numbers and of ids) hold on reading alone; the schema does
-not tell them.
+escaped for display. The bounds on the sizes of numbers and of ids hold on reading alone; the schema does not
+tell them.
 """
 
 import math
@@ -31,14 +31,14 @@ __all__ = [
 
 HINT: Final = "write one with: loraudit scan TARGET --format json -o FILE"
 _LARGEST: Final = 2**63
-"""The whole numbers and floats of a document are smaller."""
+"""Bound that the absolute values of all numbers of a document stay below."""
 
 
 class Kind(Protocol):
     """A kind of JSON value."""
 
     def read(self, value: Any, where: str) -> Any:  # noqa: ANN401
-        """Return the value of the record; raises `LorauditError` that names `where` if `value` is none."""
+        """Return the value of the record. Raises `LorauditError` that names `where` if `value` is refused."""
         ...
 
     def write(self, value: Any) -> Any:  # noqa: ANN401
@@ -56,13 +56,13 @@ class Text:
 
     null: bool = False
     pattern: str | None = None
-    """Regular expression of the whole string."""
+    """Regular expression that the whole string matches; None: any string."""
     most: int | None = None
-    """Characters."""
+    """Characters at most; None: any number."""
     due: str = "a text"
     """Name of the kind in errors."""
     form: str | None = None
-    """`format` of the schema, which nobody checks."""
+    """Format of the schema, which is not checked on reading."""
     name: str = ""
     """Name under `$defs`; empty: the schema stands where it is used."""
 
@@ -94,7 +94,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few strings, or of the values of an enumeration."""
+    """A string out of a few, or a value of an enumeration."""
 
     options: Sequence[str] | type[Enum]
     name: str = ""
@@ -153,7 +153,7 @@ class Count:
 
     null: bool = False
     told: bool = True
-    """False: the schema does not tell that it begins at 0."""
+    """False if the schema does not tell that the numbers begin at 0."""
 
     def read(self, value: Any, where: str) -> int | None:  # noqa: ANN401
         """Return the number."""
@@ -177,14 +177,16 @@ class Number:
     """A number of absolute value below 2**63, written with six significant digits; null if not finite."""
 
     least: float | None = None
+    """Smallest value; None: no bound."""
     most: float | None = None
+    """Largest value; None: no bound."""
     told: bool = True
-    """False: the schema does not tell `least` and `most`."""
+    """False if the schema does not tell `least` and `most`."""
     lacking: float | None = None
     """Value that null stands for in the record: None, or NaN where the record needs a float."""
 
     def read(self, value: Any, where: str) -> float | None:  # noqa: ANN401
-        """Return the number; whole ones stay so."""
+        """Return the number; a whole number stays an integer."""
         if value is None:
             return self.lacking
         # A whole number may be too large for a float.
@@ -221,12 +223,12 @@ class Scalar:
         return clean(value, None) if isinstance(value, str) else Number().write(value)
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema of all three."""
+        """Return the schema of a number, a string or null."""
         return {"type": ["number", "string", "null"]}
 
 
 def refuse(where: str, due: str) -> NoReturn:
-    """Raise the `LorauditError` that names the member `where` and what it should be."""
+    """Raise the `LorauditError` that names the member `where` and `due`, the value it should have."""
     raise LorauditError(f"the report is not as loraudit writes it: {where} is not {due}", HINT)
 
 
@@ -236,5 +238,5 @@ def reference(name: str) -> dict[str, Any]:
 
 
 def typed(name: str, null: bool) -> dict[str, Any]:
-    """Return the schema of the JSON type `name`, or of that and null."""
+    """Return the schema of the JSON type `name`, with `null` or null."""
     return {"type": [name, "null"] if null else name}

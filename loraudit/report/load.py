@@ -1,7 +1,7 @@
-"""The reader of JSON reports, to render them again or to compare with them: the opposite of `json_v1`.
+"""Reader of JSON reports, to render them again or to compare with them: the opposite of `json_v1`.
 
-Anybody may have written the file: every member has the type and the range of `document`, or the whole is
-refused, and every text is made harmless. Verdict, fingerprints and exit code are derived again.
+Anybody may have written the file. A member without the type and range of `document` refuses the whole, and
+every text is escaped for display. Verdict, fingerprints and exit code are derived again.
 """
 
 import json
@@ -19,7 +19,7 @@ __all__ = ["MOST_BYTES", "load_reports", "read_parts"]
 def load_reports(data: bytes) -> list[Report]:
     """Return the reports in a JSON document of schema `loraudit.report/1` or `loraudit.reports/1`.
 
-    Raises `LorauditError` if it is anything else.
+    Raises `LorauditError` for anything else.
     """
     return read_parts(data, ReportV1)
 
@@ -27,7 +27,7 @@ def load_reports(data: bytes) -> list[Report]:
 def read_parts(data: bytes, part: Object) -> list[Any]:
     """Return what `part`, `ReportV1` or some of its members, reads of every report in a JSON document.
 
-    Raises `LorauditError` if it is no document of these schemas, or if a member of `part` is refused.
+    Raises `LorauditError` for a document of another schema, or if a member of `part` is refused.
     """
     try:
         document = json.loads(data, parse_constant=_refuse_constant)

@@ -1,8 +1,8 @@
-"""The report as Markdown: for a pull request, the summary of a build, the card of a model.
+"""Report as Markdown: for a pull request, the summary of a build, the card of a model.
 
-GitHub's Markdown may hold HTML, links itself what looks like a link, and pictures load from anywhere. So of
-every text that is not ours no character is left that Markdown or HTML knows, and names and private words are
-`<code>`, where GitHub does not look for `@people` and `#issues` either.
+GitHub's Markdown may hold HTML, turns whatever looks like an address into a link, and loads pictures from
+anywhere. In every text that is not ours, all characters that mean something to Markdown or HTML are escaped.
+Names and private words are `<code>`, where GitHub does not look for `@people` and `#issues` either.
 """
 
 import re
@@ -17,7 +17,7 @@ from loraudit.text import clean
 __all__ = ["render"]
 
 _MOST_BYTES: Final = 900_000
-"""GitHub shows 1 MiB of a build's summary."""
+"""Size of the text at most: GitHub shows 1 MiB of a build's summary."""
 _TEXT_LIMIT, _NAME_LIMIT, _ROWS = 2000, 200, 100
 _BREAK: Final = "<!-- -->"
 _ESCAPED: Final = {char: f"\\{char}" for char in "\\`*_[]~$^!"} | {
@@ -26,7 +26,7 @@ _ESCAPED: Final = {char: f"\\{char}" for char in "\\`*_[]~$^!"} | {
     ">": "&gt;",
     "|": "&#124;",
     '"': "&quot;",
-    # GitHub looks for these in what a reader sees, where an escape is gone.
+    # GitHub looks for these characters in the rendered text, where an escape is gone.
     "@": f"@{_BREAK}",
     "#": f"#{_BREAK}",
     ":": f":{_BREAK}",
@@ -36,7 +36,10 @@ _SPECIAL: Final = re.compile(r"[\\`*_\[\]~$^!&<>|\"@#]|:(?=//|[\w+-]+:)|www\.", 
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
-    """Return a section for each report; of several, a table above. Reports beyond 900 kB are only counted."""
+    """Return a section for each report; with several reports, a table of verdicts comes first.
+
+    Reports beyond 900 kB are only counted.
+    """
     parts = [] if len(reports) == 1 else [_summary(reports)]
     room = _MOST_BYTES - sum(len(part.encode()) for part in parts)
     for at, report in enumerate(reports):
@@ -105,23 +108,20 @@ def _finding(finding: Finding, reveal: bool) -> str:
 
 
 def _scores(scores: Sequence[Score]) -> str:
-    controls = {(score.name, score.attack, score.against): score for score in scores if score.is_control}
-    shown = [score for score in scores if not score.is_control]
-    rows = []
-    for score in shown[:_ROWS]:
-        base, other = (controls.get(score.of_control(name)) for name in ("base", "scrambled"))
-        rows.append(
-            (
-                _prose(score.attack, _NAME_LIMIT),
-                _prose(f"{score.name} ({score.against})", _NAME_LIMIT),
-                words.measured(score),
-                words.interval(score.low, score.high),
-                str(score.n),
-                words.measured(base),
-                words.measured(other),
-                _prose(words.p_value(score.p_value)),
-            )
+    shown = words.paired(scores)
+    rows = [
+        (
+            _prose(score.attack, _NAME_LIMIT),
+            _prose(f"{score.name} ({score.against})", _NAME_LIMIT),
+            words.measured(score),
+            words.interval(score.low, score.high),
+            str(score.n),
+            words.measured(base),
+            words.measured(scrambled),
+            _prose(words.p_value(score.p_value)),
         )
+        for score, base, scrambled in shown[:_ROWS]
+    ]
     headings = ("Attack", "Score (to what)", "Value", "95 % range", "n", "Base model", "Scrambled", "p")
     return _table(headings, rows, numbers_from=2) + _more(len(shown))
 
@@ -163,5 +163,5 @@ def _code(text: str, limit: int = _NAME_LIMIT) -> str:
 
 
 def _prose(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """Return `text` so that a viewer of Markdown shows it and obeys nothing in it."""
+    """Return `text` escaped, so that a viewer of Markdown shows every character and obeys none."""
     return _SPECIAL.sub(lambda found: _ESCAPED[found[0].lower()], clean(text, limit))

@@ -1,10 +1,10 @@
-"""The report as SARIF 2.1.0, for GitHub code scanning and other services that collect alerts.
+"""Report as SARIF 2.1.0, for GitHub code scanning and other services that collect alerts.
 
-GitHub takes the severity of an alert from its rule and not from the result: a rule is as severe here as its
-worst finding in this report, and a rule without any as the gravest that it can have. What is allowed or known
-stays in as a suppressed or unchanged result. A finding of severity `none` is no alert and is left out.
-Text of rules is ours and may hold Markdown; all else is in messages, where brackets are escaped, as they make
-links. (https://docs.oasis-open.org/sarif/sarif/v2.1.0/)
+GitHub takes the severity of an alert from its rule and not from the result. A rule is therefore as severe as
+its worst finding in this report, and a rule without findings as its gravest level. A finding that is allowed
+or known stays in, as a suppressed or unchanged result. A finding of severity `none` is no alert and is left
+out. Text of rules is ours and may hold Markdown. All other text is in messages, where brackets are escaped,
+as brackets make links. (https://docs.oasis-open.org/sarif/sarif/v2.1.0/)
 """
 
 import json
@@ -36,14 +36,14 @@ _SHORT_LIMIT: Final = 1000
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
-    """All reports as one run."""
+    """Return all reports as one SARIF run; `reveal` shows private words of the file."""
     alerts = [
         (report.target, finding)
         for report in reports
         for finding in report.findings
         if finding.severity is not Severity.NONE
     ]
-    # A report that was read back may know rules that this version does not.
+    # A report that was read back may name rules that this version lacks.
     rules = {rule.id: rule for rule in catalogue()}
     ids = [*rules, *dict.fromkeys(finding.id for _, finding in alerts if finding.id not in rules)]
     told = {rule: [finding for _, finding in alerts if finding.id == rule] for rule in ids}
@@ -53,7 +53,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
     }
     if versions := {report.version for report in reports}:
         driver["version"] = clean(max(versions), None)
-    # A file may be scanned twice, but not be told of twice.
+    # SARIF wants each artifact once, even if a file was scanned twice.
     artifacts = {json.dumps(one): one for one in (_artifact(report.target) for report in reports)}
     run = {
         "tool": {"driver": driver},
@@ -108,7 +108,7 @@ def _markdown(rule: Explained) -> str:
 
 
 def _camel(rule: str) -> str:
-    """`LA-IDENTITY-001` as `Identity001`."""
+    """Return the name of a rule in camel case: `Identity001` for `LA-IDENTITY-001`."""
     return "".join(part.capitalize() for part in clean(rule, 60).removeprefix("LA-").split("-"))
 
 
@@ -122,7 +122,7 @@ def _result(target: Target, finding: Finding, rule: int, reveal: bool) -> dict[s
         "level": _LEVELS[finding.severity][0],
         "message": {"text": _message(" ".join(sentences))},
         "locations": [_location(target)],
-        # GitHub reads the first alone, and would make one of the file's bytes.
+        # GitHub reads the first alone; without it GitHub would use the file's bytes.
         "partialFingerprints": {"primaryLocationLineHash": f"{mark}:1", "loraudit/v1": mark},
         "properties": {"severity": finding.severity.value, "confidence": finding.confidence.value},
     }
@@ -146,7 +146,7 @@ def _notifications(report: Report) -> list[dict[str, Any]]:
 
 
 def _location(target: Target) -> dict[str, Any]:
-    # The file is no text; GitHub wants a line all the same.
+    # GitHub wants a line, even of a file that is no text.
     region = {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1}
     return {"physicalLocation": {"artifactLocation": {"uri": _uri(target)}, "region": region}}
 
@@ -163,7 +163,7 @@ def _artifact(target: Target) -> dict[str, Any]:
 
 
 def _uri(target: Target) -> str:
-    """Return a relative reference below the folder that was scanned from; never one that leads out of it."""
+    """Return a relative reference below the folder that the scan was started in, never out of the folder."""
     parts = [part for part in clean(target.path or target.name, 500).split("/") if part.strip(".")]
     return quote("/".join(parts) or "unnamed", safe="/")
 

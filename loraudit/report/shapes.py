@@ -17,9 +17,11 @@ class Many:
     kind: Kind
     null: bool = False
     least: int = 0
+    """Number of values at least."""
     exactly: int | None = None
+    """Number of values; None: any from `least` on."""
     due: str = "a list"
-    """Name of a list that is `exactly` so long, in errors."""
+    """Name of a list of the right length, in errors."""
 
     def read(self, value: Any, where: str) -> tuple[Any, ...] | None:  # noqa: ANN401
         """Return the values."""
@@ -50,7 +52,7 @@ class Named:
     kind: Kind
 
     def read(self, value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
-        """Return the values by name, both harmless."""
+        """Return the values by name, names escaped for display."""
         if not isinstance(value, dict):
             refuse(where, "an object")
         return {clean(name, None): self.kind.read(inner, _at(where, name)) for name, inner in value.items()}
@@ -72,13 +74,17 @@ class Member:
     says: str = ""
     """Description in the schema."""
     late: bool = False
-    """True: earlier reports lack it; the default of the record holds."""
+    """True if earlier reports lack the member, so that the default of the record holds."""
     source: Literal["record", "derived", "added"] = "record"
-    """`record`: a field of the record. `derived`: a property of it, not read back. `added`: by the writer."""
+    """Source of the value on writing.
+
+    `record` is a field of the record, `derived` a property of the record, not read back. The writer sets the
+    members that are `added`.
+    """
     left_out: bool = False
-    """True: not written where the record has None."""
+    """True if the member is not written where the record has None."""
     never_null: bool = False
-    """True: reading refuses null, though the schema allows it."""
+    """True if reading refuses null, though the schema allows null."""
 
     def schema(self) -> dict[str, Any]:
         """Return the schema of the value with its description."""
@@ -87,7 +93,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Object:
-    """An object with named members, and the record that it becomes; reading ignores all other members."""
+    """An object with named members, and the record made from them; reading ignores all other members."""
 
     build: Callable[..., Any]
     """Class of the record, called with the members that were read."""
@@ -115,7 +121,7 @@ class Object:
         return self.build(**found)
 
     def write(self, record: Any) -> dict[str, Any] | None:  # noqa: ANN401
-        """Return the members as JSON, but for those that are added."""
+        """Return the members as JSON, except those that are `added`."""
         if record is None:
             return None
         members = self.members.items()

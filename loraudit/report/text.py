@@ -1,4 +1,4 @@
-"""The report as a person reads it in a terminal, laid out with Rich.
+"""Report for a person at a terminal, laid out with Rich.
 
 Rich never parses any text here: everything is a `Text`, and markup, emoji and highlighting are off.
 """
@@ -39,7 +39,7 @@ _TOLD_BY_DETAIL = (
 )  # fmt: skip
 _NAME_LIMIT, _QUOTED_LIMIT = 200, 2000
 _WHOLE = 20
-"""Reports that are printed whole; of more, nobody reads thousands of lines."""
+"""Largest number of reports that are printed whole; nobody reads thousands of lines."""
 _MAIN = {
     ("faces", "face detector"): "",
     ("consistency", "each other"): "pairs of one face",
@@ -49,17 +49,17 @@ _MAIN = {
     ("clip-i", "reference"): "",
     ("clip-i", "each other"): "",
 }
-"""The scores that are shown, and what their names do not tell."""
+"""Name and object of the scores that are shown => explanation of the name, empty if not needed."""
 _SCORES_HEADING = "Scores (control)"
 _MOST_COLUMNS, _FEWEST_COLUMNS = 5, 2
 _COLUMN, _WIDEST_COLUMN = 12, 14
-"""Characters of a column of scores, with the space before it."""
+"""Characters of a column of scores at least and at most, with the space before the column."""
 
 
 def render(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
     """Return the reports one after the other, and a summary if there are several; the summary alone if many.
 
-    `width` in columns, at least 60. With `color` the text holds ANSI codes; without, it is plain.
+    `width` is in columns, at least 60. With `color` the text holds ANSI codes, otherwise none.
     """
     console = Console(
         file=StringIO(),
@@ -148,7 +148,7 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
     shown = [kind for kind in _MAIN if kind in kinds]
     if ("clip-i", "reference") in shown:
         shown = [kind for kind in shown if kind != ("clip-i", "each other")]
-    # Rather fewer columns than a broken name.
+    # Fewer columns are better than a broken name.
     names = (_SCORES_HEADING, *(clean(score.attack, _NAME_LIMIT) for score, _, _ in rows))
     room = width - max(map(len, names))
     shown = shown[: min(_MOST_COLUMNS, max(_FEWEST_COLUMNS, room // _COLUMN))]
@@ -166,7 +166,7 @@ def _scores(scores: Sequence[Score], width: int) -> RenderableType:
 
 
 def _cell(score: Score, controls: Sequence[Score | None]) -> str:
-    """Return the value, and the highest of the controls."""
+    """Return the value, and in brackets the highest of the controls."""
     if score.value is None:
         return "-"
     values = [control.value for control in controls if control is not None and control.value is not None]
@@ -174,7 +174,7 @@ def _cell(score: Score, controls: Sequence[Score | None]) -> str:
 
 
 def _about(report: Report) -> Iterator[tuple[str, Text]]:
-    """Yield what was scanned, how, and what was not."""
+    """Yield labels and texts: the file, the settings, the parts that were not looked at."""
     target = report.target
     told = [
         clean(target.name, _NAME_LIMIT),
@@ -213,7 +213,7 @@ def _summary(reports: Sequence[Report]) -> RenderableType:
     table.add_column("file", ratio=1, overflow="fold")
     if many:
         table.add_column("rules", ratio=1)
-    # Of many the worst come last, above the prompt.
+    # The worst of many reports come last, right above the shell's prompt.
     ordered = sorted(reports, key=lambda report: report.verdict.level) if many else reports
     for report in ordered:
         style = _STYLE[report.verdict.level]
@@ -224,7 +224,7 @@ def _summary(reports: Sequence[Report]) -> RenderableType:
 
 
 def _rules(report: Report) -> str:
-    """Return the rules behind the verdict, or what was not looked at."""
+    """Return the rules behind the verdict, or the reasons for gaps."""
     level = report.verdict.level
     rules = [
         finding.id.removeprefix("LA-") + (f" ({finding.mark})" if finding.mark else "")

@@ -1,4 +1,4 @@
-"""Words and numbers as every format for people puts them."""
+"""Words and numbers that all formats for people share."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ _ORDER = (
 
 
 def caveat(report: Report) -> str:
-    """Return what a report never shows, however clean it is."""
+    """Return the sentence on the limits of a report, however clean the report is."""
     return LOWER_BOUND if report.settings.depth == "attack" and report.scanned else WORDS_ONLY
 
 
@@ -83,7 +83,7 @@ def paired(scores: Sequence[Score]) -> list[tuple[Score, Score | None, Score | N
 
 
 def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]:
-    """Return labels and values of all settings that are known, hashes cut to `digits`."""
+    """Return labels and values of all settings that are known, hashes cut to `digits` digits."""
     encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
     rows = [
         ("Depth", settings.depth),
@@ -120,12 +120,12 @@ def number(value: float | int | str | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """Return a share or a cosine with three decimals."""
+    """Return a share or a cosine with three decimals; `-` if not known."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def measured(score: Score | None) -> str:
-    """Return the value of a score with three decimals; a place among people is a whole number."""
+    """Return the value of a score with three decimals; a rank, the place among people, as a whole number."""
     value = None if score is None else score.value
     if score is None or value is None or not score.name.startswith("rank") or not math.isfinite(value):
         return decimal(value)
@@ -133,7 +133,7 @@ def measured(score: Score | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share or a cosine with two decimals."""
+    """Return a share or a cosine with two decimals; `-` if not known."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
@@ -143,14 +143,14 @@ def p_value(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return the ends of an interval."""
+    """Return the ends of an interval with two decimals; `-` if not known."""
     if low is None or high is None or not math.isfinite(low + high):
         return "-"
     return f"{low:.2f} to {high:.2f}"
 
 
 def size(size_bytes: int | None) -> str:
-    """Return the size of a file in decimal units; empty if not known."""
+    """Return the size of a file in decimal units, `1.5 MB`; empty if not known."""
     if size_bytes is None:
         return ""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
