@@ -1,8 +1,8 @@
-"""Reference photos in, reconstructions out: an album on disk, a contact sheet, a sheet for the report.
+"""Pictures of an audit: an album on disk, a contact sheet, a sheet for the report.
 
-What an album writes shows a person's face: folders are for the owner alone (0700), files too (0600), and PNGs
-carry no metadata. Names are made of the attack and the seed, never of words of the audited file. A report's
-sheet is pixelated unless faces were asked for: its pictures hold no more than their few squares.
+An album shows a person's face: folders are for the owner alone (0700), files too (0600), and PNGs carry no
+metadata. File names are made of the attack and the seed, never of words of the audited file. A report's sheet
+is pixelated unless faces were asked for: the pictures hold no more than their few squares.
 """
 
 import io
@@ -20,39 +20,45 @@ from loraudit.findings.exhibits import Sheet, SheetRow
 from loraudit.text import clean
 
 __all__ = ["Album", "Gallery", "Row", "contact_sheet"]
+
 _CELL: Final = 192
-"""Side of a picture on the sheet: three times 64."""
+"""Side of a picture on the contact sheet in pixels: three times 64."""
 _GAP: Final = 6
+"""Pixels between two pictures."""
 _CAPTION: Final = 30
+"""Height of a caption in pixels."""
 _FEWEST_COLUMNS: Final = 5
+"""Columns that the photos in the first row may take, even if all other rows are shorter."""
 _REPORTED: Final = 8
-"""Pictures of a row of a report."""
+"""Pictures in a row of a report at most."""
 _THUMBNAIL: Final = 256
-"""Pixels of their side, at most."""
+"""Side of a report's picture in pixels, at most."""
 _SQUARES: Final = 5
-"""Squares along the side of a pixelated picture. With 8, one picture lets `tiny-face` tell a synthetic
-person among 100 in 55 % of cases; with 5, in 4 %."""
+"""Squares along the side of a pixelated picture.
+
+With 8, one picture lets `tiny-face` tell a synthetic person among 100 in 55 % of cases; with 5, in 4 %.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One line of the contact sheet."""
+    """A line of the contact sheet."""
 
     caption: str
     pictures: Sequence[Tensor]
-    """`[3, H, W]` in 0..1 each, of any size."""
+    """Pictures `[3, H, W]` in 0..1, of any size."""
 
 
 @dataclass(frozen=True, eq=False)
 class Album:
-    """A folder of the pictures of one audit."""
+    """Folder of the pictures of one audit."""
 
     folder: Path
     _rows: list[Row] = field(default_factory=list)
 
     @classmethod
     def create(cls, folder: Path) -> "Album":
-        """Open a new or empty folder. Raises `LorauditError` if it has files in it, or cannot be made."""
+        """Open a new or empty folder. Raises `LorauditError` if the folder has files, or cannot be made."""
         shown = clean(str(folder), 300)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,12 +74,14 @@ class Album:
         return cls(folder)
 
     def within(self, name: str) -> "Album":
-        """Open an album in a new folder inside. Raises as `create` does."""
+        """Open an album in a new folder `name` inside. Raises as `create` does."""
         return Album.create(self.folder / name)
 
     def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor, scrambled: Tensor) -> None:
-        """Write the pictures `[K, 3, H, W]` of one attack: `attack-seed.png`, and with `-base` and
-        `-scrambled` those of the controls.
+        """Write the pictures `[K, 3, H, W]` in 0..1 of one attack to `attack-seed.png`.
+
+        Names of the controls' pictures end in `-base` and `-scrambled`. Raises `LorauditError` if a picture
+        cannot be written.
         """
         name = attack.replace(":", "-")
         for end, pictures in (("", tuned), ("-base", base), ("-scrambled", scrambled)):
@@ -86,7 +94,7 @@ class Album:
     def finish(self, photos: Sequence[Tensor], decides: str | None = None) -> None:
         """Write `sheet.png`: the reference photos, if there are any, above the rows of every attack.
 
-        The row of the attack `decides` says so.
+        The row of the attack named `decides` is marked.
         """
         above = [Row("your reference photos", photos)] if photos else []
         rows = [
@@ -98,22 +106,22 @@ class Album:
 
 
 class Gallery:
-    """The pictures of one scan for its report, encoded as they come."""
+    """Pictures of one scan for its report, encoded as they come."""
 
     def __init__(self, photos: Sequence[Tensor], clear: bool) -> None:
-        """`photos` are those of the reference; faces can be made out only if `clear`."""
+        """Encode the reference `photos` `[3, H, W]` in 0..1; faces can be made out only if `clear`."""
         self._clear = clear
         self._photos = self._row("reference", photos)
         self._rows: dict[str, tuple[tuple[int, ...], tuple[SheetRow, ...]]] = {}
 
     def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor, scrambled: Tensor) -> None:
-        """Keep the first pictures `[K, 3, H, W]` of one attack."""
+        """Keep the first pictures `[K, 3, H, W]` in 0..1 of one attack and of its controls."""
         kinds = (("tuned", tuned), ("base", base), ("scrambled", scrambled))
         rows = tuple(self._row(kind, list(pictures)) for kind, pictures in kinds)
         self._rows[attack] = (tuple(seeds[:_REPORTED]), rows)
 
     def sheet(self, attack: str | None) -> Sheet | None:
-        """Return the pictures of `attack`, or of the first one, below the photos; None if no attack ran."""
+        """Return the pictures of `attack`, or of the first attack, below the photos; None if none ran."""
         name = attack if attack in self._rows else next(iter(self._rows), None)
         if name is None:
             return None
@@ -132,9 +140,9 @@ class Gallery:
 
 
 def contact_sheet(rows: Sequence[Row]) -> Image.Image:
-    """Captioned rows of pictures, each fitted to the same square.
+    """Return captioned rows of pictures, each fitted to the same square; there is at least one row.
 
-    As wide as the longest row, but a first row that is longer than all others (reference photos) is cut.
+    The sheet is as wide as the longest row, but a first row longer than all others (reference photos) is cut.
     """
     longest = max((len(row.pictures) for row in rows[1:]), default=len(rows[0].pictures))
     columns = max(longest, min(len(rows[0].pictures), _FEWEST_COLUMNS), 1)

@@ -4,8 +4,8 @@
                 --scorers--> evidence --judge--> findings, and with them the report
 
 Every attack sees the LoRA and the public base only; the owner's reference photos meet the pictures
-afterwards. The controls are the base model and a scrambled copy of the LoRA under the same embeddings, seeds
-and settings, and LoRAs that hold nobody, where calibration data of them are at hand.
+afterwards. Two controls run under the same embeddings, seeds and settings: the base model, and a scrambled
+copy of the LoRA. Where calibration data are at hand, LoRAs that hold nobody are a third control.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def audit_lora(
 ) -> Report:
     """Attack `lora` with all that `setup` holds, as far as `plan` goes, and report what came back.
 
-    Without scorers the pictures are made but not judged. `keep` receives the pictures, `on_step` the number
-    of pictures done, of how many (0 as long as nobody knows) and what runs. Raises `NotScannable` if the
-    LoRA does not fit the base.
+    Without scorers the pictures are made but not judged. `keep` receives the pictures. `on_step` receives the
+    number of pictures done, their total (0 if not known yet) and the name of what runs. Raises `NotScannable`
+    if the LoRA does not fit the base.
     """
     base, scorers, policy = setup.base, setup.scorers, Policy()
 

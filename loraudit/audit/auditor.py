@@ -1,4 +1,4 @@
-"""The auditor: one LoRA after the other to reports, on a base that stays loaded for the next one."""
+"""Auditor: from LoRAs to reports, one after the other, on a base that stays loaded for the next LoRA."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ __all__ = ["Auditor"]
 
 
 class Auditor:
-    """A program's way to audit LoRAs: what was asked for, and the base of the one before."""
+    """A program's way to audit LoRAs; keeps the request, and the base of the LoRA before."""
 
     def __init__(
         self,
@@ -32,8 +32,9 @@ class Auditor:
     ) -> None:
         """Read the reference photos and make the folder for pictures.
 
-        `say` hears what is going on, `on_step` how many pictures are done, of how many, and what runs. Raises
-        `LorauditError` if a photo cannot be read or the folder cannot be made.
+        `say` receives lines on what is going on. `on_step` receives the number of pictures done, their total
+        (0 if not known yet) and the name of what runs. Raises `LorauditError` if a photo cannot be read, or
+        if the folder cannot be made.
         """
         self._request, self._say, self._on_step = request, say, on_step
         self._photos = [] if request.reference is None else read_photos(request.reference)
@@ -41,16 +42,17 @@ class Auditor:
         self._ready: tuple[tuple[str, str | None], Setup] | None = None
 
     def audit(self, lora: LoRA, within: str | None = None) -> Report:
-        """Audit `lora`; its pictures go into the album, or into a new folder `within` it.
+        """Audit `lora`; pictures go into the album, or into a new folder `within` the album.
 
-        Raises `NotScannable` if no base is known or the LoRA does not fit it, `Incomplete` if memory does not
-        suffice, `LorauditError` if there is no such base, encoder or device, or no face in the photos.
+        Raises `NotScannable` if no base is known or the LoRA does not fit the base. Raises `Incomplete` if
+        memory does not suffice. Raises `LorauditError` if there is no such base, encoder or device, or no
+        face in the photos.
         """
         request = self._request
         name = request.base or lora.base
         if name is None:
             raise NotScannable(
-                f"{lora.file.name} fits several bases of {lora.family} alike", "name its own with --base"
+                f"{lora.file.name} fits several bases of {lora.family} alike", "name the base with --base"
             )
         self._say(f"{lora.file.name}: a {lora.family} LoRA, scanned on the base {clean(name, 300)}")
         album = self._album.within(within) if self._album and within else self._album
@@ -74,9 +76,10 @@ class Auditor:
         return replace(report, sheet=gallery.sheet(leading_attack(report.findings)))
 
     def _setup(self, name: str, family: str | None) -> Setup:
-        """Return the base `name` set up for LoRAs of the base `family`, the one before if it fits."""
+        """Return the base `name` set up for LoRAs of the base `family`, kept from the last LoRA if equal."""
         if self._ready is None or self._ready[0] != (name, family):
-            self._ready = None  # two bases at once may not fit into memory
+            # Two bases at once may not fit into memory.
+            self._ready = None
             self._ready = (
                 (name, family), set_up(self._request, name, family or name, self._photos, self._say)
             )  # fmt: skip

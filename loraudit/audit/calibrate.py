@@ -1,8 +1,8 @@
-"""Making calibration data: control LoRAs under the very attacks of a scan.
+"""Calibration: measurement of control LoRAs under the very attacks of a scan.
 
-A control's pictures come from the tuned model alone: its own controls say nothing about a scan. LoRAs of one
-person each are measured three times: alone, against photos of that person, and against those of another.
-`measure` is one LoRA, `calibrate` all of them.
+A control's pictures come from the tuned model alone: controls of a control say nothing about a scan. LoRAs of
+one person each are measured three times: alone, against photos of that person, and against photos of another.
+`measure` measures one LoRA, `calibrate` all LoRAs, `calibrate_folders` all LoRAs in folders.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ from loraudit.text import clean
 __all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure", "versions"]
 
 _MATCH: Final = "identity"
-"""Stands for a kind in `done.jsonl`."""
+"""Name of a person's LoRAs in `done.jsonl`, where controls have their kind."""
 _LORA: Final = "lora.safetensors"
-"""Of an identity."""
+"""File name of a person's LoRA."""
 _DONE: Final = "done.jsonl"
 _PACKAGES: Final = ("loraudit", "torch", "diffusers", "transformers")
+"""Packages that decide what a picture looks like."""
 
 
 def calibrate(
@@ -57,10 +58,10 @@ def calibrate(
     face_sha256: str,
     name: str = "calibration",
 ) -> Calibration:
-    """The calibration data of control `loras`, each with its kind (one of `KINDS`).
+    """Measure control `loras`, each with its kind (from `KINDS`), and return the calibration data.
 
-    `identities` are LoRAs of one person each with photos `[3, H, W]` of that person, and of *another*.
-    `Terms` hold one LoRA. Every attack has to run on every LoRA: raises `LorauditError` where one cannot.
+    `identities` are LoRAs of one person each, with photos `[3, H, W]` in 0..1 of that person, and of
+    *another*. `Terms` hold one LoRA. Raises `LorauditError` where an attack cannot run on a LoRA.
     """
     alone = Scorers(face)
     controls = [(kind, measure(base, attacks, plan, (alone,), lora)) for kind, lora in loras]
@@ -83,11 +84,14 @@ def calibrate_folders(
 ) -> Calibration:
     """Measure `controls/<kind>/*` and `identities/<name>`, write `calibration.json` into `out`.
 
-    Of identities without photos only the weights are read, to tell merged LoRAs by: one of each recipe, as
-    `loraudit.evidence.merging` needs them. Where there are none, the weights of the others serve.
-    `settings.json` is written first, one line of `done.jsonl` as each LoRA is done; a later call goes on from
-    there. Raises `LorauditError` if `out` holds another calibration, a folder is none of `KINDS`, or an
-    identity has no LoRA.
+    Of identities without photos only the weights are read, to tell merged LoRAs by: one LoRA of each recipe
+    (`loraudit.evidence.merging`). If all identities have photos, their weights serve.
+
+    `settings.json` is written first, and a line of `done.jsonl` as each LoRA is done. A later call with the
+    same settings goes on from there. `on_step` receives the number of LoRAs done, and their total.
+
+    Raises `LorauditError` if `out` holds another calibration, a folder is none of `KINDS`, or an identity has
+    no LoRA. Raises ValueError if `setup` has no face model.
     """
     scorers = setup.scorers
     if scorers is None:
@@ -113,7 +117,7 @@ def calibrate_folders(
         lora, judges = path, [Scorers(scorers.face)]
         if kind == _MATCH:
             lora = path / _LORA
-            # The next person's photos are a stranger's.
+            # The next person is a stranger to this LoRA.
             for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
                 judges.append(_against(judges[0], read_photos(folder)))
         done[key] = measure(setup.base, setup.attacks, plan, judges, load_lora(str(lora)))
@@ -140,7 +144,7 @@ def _calibration(
     people: Sequence[tuple[Shares, ...]],
     spreads: Sequence[Spread],
 ) -> Calibration:
-    """`people` have the scores alone, against their own photos and against another's."""
+    """Return calibration data; `people` have scores alone, against their own and against another's photos."""
     return Calibration(
         name,
         conditions,
@@ -182,7 +186,7 @@ def _holds_photos(identity: Path) -> bool:
 
 
 def _resumed(run: Run, settings: str) -> dict[str, tuple[Shares, ...]]:
-    """Begin the run, or take it up: the scores of what is done already."""
+    """Begin or resume the run; return the scores of the LoRAs that are done already, by their key."""
     run.begin(
         "settings.json", settings, lambda old: "" if old == settings else "a calibration with other settings"
     )
@@ -197,11 +201,10 @@ def _resumed(run: Run, settings: str) -> dict[str, tuple[Shares, ...]]:
 def measure(
     base: Base, attacks: Sequence[Attack], plan: Plan, judges: Sequence[Scorers], lora: LoRA | Terms
 ) -> tuple[Shares, ...]:
-    """Of every attack, by each of `judges`, the share of matching pairs at each look; by one with references,
-    the likeness, also of aims that are made for nothing else.
+    """Score every attack with each of `judges`, at each look: the share of matching pairs.
 
-    Attacks by the LoRA's own words are left out: they stand for a name like any other. Raises as
-    `Attack.aims`.
+    A judge with references scores the likeness instead, also of aims made for the photos only. Attacks by the
+    LoRA's own words are left out: such words stand for a name like any other. Raises as `Attack.aims`.
     """
     if not isinstance(lora, LoRA):
         lora = _as_lora(lora, base)
@@ -225,7 +228,7 @@ def measure(
 
 
 def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256: str) -> Conditions:
-    """The conditions of a calibration with these attacks."""
+    """Return the conditions of a calibration with `attacks`; `face_sha256` is that of the face model."""
     encoders = {}
     for attack in attacks:
         encoder = attack.encoder if isinstance(attack, SearchAttack) else attack
@@ -235,7 +238,7 @@ def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that decide what a picture looks like."""
+    """Return the versions of the packages that decide what a picture looks like, by package."""
     return {package: version(package) for package in _PACKAGES}
 
 

@@ -1,4 +1,4 @@
-"""What `loraudit scan` was asked for, apart from its targets."""
+"""Request: everything that `loraudit scan` was asked for, apart from its targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,38 +10,39 @@ from loraudit.attacks.table import names_at
 __all__ = ["BUDGETS", "DEPTHS", "Request"]
 
 BUDGETS: Final[Mapping[str, int]] = {"quick": 8, "standard": 16, "deep": 32}
-"""Names of `--budget`, with the pictures that an attack makes at most."""
+"""Name of a `--budget` => number of pictures that an attack makes at most."""
 
 DEPTHS: Final = ("metadata", "weights", "attack")
-"""Names of `--depth`, each a step further than the one before."""
+"""Names of `--depth`, each a step further than the name before."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for."""
+    """Request of a scan."""
 
     depth: str = "attack"
-    """One of `DEPTHS`."""
+    """Depth of the scan, from `DEPTHS`."""
     base: str | None = None
-    """A name or a folder; None: the base that the LoRA was made for."""
+    """Name or folder of the base model; None: the base that the LoRA was made for."""
     attacks: tuple[str, ...] = field(default_factory=lambda: names_at("standard"))
-    """Names of the table of attacks (`loraudit.attacks.table`)."""
+    """Names from the table of attacks (`loraudit.attacks.table`)."""
     named: bool = False
-    """Whether the attacks were asked for one by one: then one that cannot run is missing from the audit."""
+    """True if the attacks were asked for one by one, so that an attack that cannot run is a gap."""
     encoder: str | None = None
-    """A name or a folder; None: the one that ships for the base."""
+    """Name or folder of the encoder; None: the encoder that ships for the base."""
     reference: Path | None = None
-    """A folder with photos of the person."""
+    """Folder with photos of the person; None: no photos."""
     samples: int = BUDGETS["standard"]
     """Pictures per attack at most, by the tuned model and by each control."""
     steps: int | None = None
-    """None: what the base needs."""
+    """Sampling steps per picture; None: as many as the base needs."""
     seed: int = 0
-    """Of the first picture; the others follow."""
+    """Seed of the first picture; the seeds of the others follow."""
     device: str | None = None
-    """`cpu` or `cuda`; None: cuda where there is one."""
+    """Device `cpu` or `cuda`; None: `cuda` where there is a GPU."""
     offline: bool = False
+    """True if nothing may be downloaded."""
     save_images: Path | None = None
-    """A new or empty folder; with several targets, one folder in it for each."""
+    """New or empty folder for pictures, with several targets for a folder each; None: no pictures kept."""
     sheet: Literal["pixelated", "clear"] | None = None
-    """Whether reports hold pictures, and whether faces can be made out; None: no pictures."""
+    """Pictures in reports, with faces pixelated or clear; None: no pictures."""

@@ -1,10 +1,10 @@
-"""`loraudit scan`: every target to a report; one that cannot be scanned, or only in part, says so.
+"""Scan of targets: a report for each, even if a target cannot be scanned, or only in part.
 
     target --metadata--> findings --weights--> LoRA --attack--> more findings, scores
 
-What the file says is part of every report, whether or not its weights can be attacked. Importing this loads
-neither numpy nor torch: a scan of the metadata needs none, and an installation without them can say what it
-lacks.
+The findings in the metadata are part of every report, even if the weights cannot be attacked. Importing this
+module loads neither numpy nor torch. A scan of the metadata needs neither, and an installation without them
+can name the missing packages.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from loraudit.audit.request import Request
 from loraudit.audit.target import target_of, unread_gaps, update_of
+from loraudit.audit.words import Words, read_words, without_collections
 from loraudit.errors import INSTALL, Incomplete, LorauditError, NotScannable, missing
 from loraudit.findings.conditions import Settings
 from loraudit.findings.exits import Exit
@@ -30,9 +31,8 @@ from loraudit.version import __version__
 if TYPE_CHECKING:
     from loraudit.audit.auditor import Auditor
     from loraudit.lora import LoRA
-from loraudit.audit.words import Words, read_words, without_collections
 
-__all__ = ["Scanned", "made_now", "scan"]
+__all__ = ["Scanned", "made_now", "read_weights", "scan"]
 
 _T = TypeVar("_T")
 _LAST_SECOND: Final = 253_402_300_799
@@ -41,13 +41,13 @@ _LAST_SECOND: Final = 253_402_300_799
 
 @dataclass(frozen=True)
 class Scanned:
-    """One target, done."""
+    """A target that is done."""
 
     report: Report
     error: LorauditError | None = None
-    """Why it could not be scanned at all."""
+    """Reason why the target could not be scanned at all; None: it was."""
     files: tuple[Path, ...] = ()
-    """The files of weights on this machine; none of a file on the Hub of which only the header was read."""
+    """Files of weights on this machine; empty for a file on the Hub of which only the header was read."""
 
 
 def scan(
@@ -58,12 +58,12 @@ def scan(
 ) -> list[Scanned]:
     """Audit every target, in order, and every LoRA in those that are folders.
 
-    `say` hears what is going on; `on_step` how many pictures of one LoRA are done of how many, or, where
-    there are none, how many of several LoRAs, and what runs now.
+    `say` receives lines on what is going on. `on_step` receives the number of pictures of one LoRA that are
+    done, their total and the name of what runs. At depths without pictures the numbers are those of LoRAs.
 
-    Raises `LorauditError` if the request itself cannot be met: no such base or encoder, no device, no
-    reference photos, a folder for pictures that is not empty, a single target that does not exist; or if
-    `SOURCE_DATE_EPOCH` is set and no number of seconds.
+    Raises `LorauditError` if the request itself cannot be met. Reasons are a missing base, encoder, device,
+    reference photo or single target, and a folder for pictures that is not empty. Raises `LorauditError` also
+    if `SOURCE_DATE_EPOCH` is set and no number of seconds.
     """
     _given_time()
     made: list[Made] = []
@@ -123,8 +123,8 @@ def scan(
 def made_now(started: float) -> Made:
     """Return the time of a scan that began at `started`, by `time.perf_counter()`, and ends now.
 
-    Where `SOURCE_DATE_EPOCH` is set, it is the date, and there is no duration: equal input gives equal bytes.
-    Raises `LorauditError` if it is no number of seconds.
+    Where `SOURCE_DATE_EPOCH` is set, that is the date, without a duration: equal input gives equal bytes.
+    Raises `LorauditError` if the variable is no number of seconds.
     """
     given = _given_time()
     seconds = round(time.perf_counter() - started, 1)
@@ -144,7 +144,7 @@ def _given_time() -> int | None:
 
 
 def _timed(items: Iterable[_T], made: list[Made]) -> Iterator[_T]:
-    """Yield the items; `made` gets the time of each once the next is asked for."""
+    """Yield the items; the time of each is appended to `made` once the next item is asked for."""
     for item in items:
         started = time.perf_counter()
         yield item
@@ -154,7 +154,10 @@ def _timed(items: Iterable[_T], made: list[Made]) -> Iterator[_T]:
 def _items(
     target: str, qualified: bool, say: Callable[[str], None]
 ) -> list[tuple[str, str | Source | LorauditError]]:
-    """What `target` stands for, by name: itself, or the LoRAs in a folder, `qualified` by its name."""
+    """Return names and targets that `target` stands for: itself, or the LoRAs in a folder.
+
+    With `qualified`, the names of LoRAs in a folder begin with the name of the folder.
+    """
     path = Path(target)
     name = clean(path.name or target)
     if not path.is_dir():
@@ -173,7 +176,10 @@ def _items(
 
 
 def read_weights(words: Words) -> LoRA:
-    """Read the matrices; the words told beside the file go with it, for the attack that tries them."""
+    """Read the matrices of a target; trigger words told beside the file go along, for the attack by them.
+
+    Raises `LorauditError` if the weights cannot be read or are not those of a LoRA.
+    """
     from loraudit.lora import load_lora
 
     lora = load_lora(words.source)
@@ -181,7 +187,7 @@ def read_weights(words: Words) -> LoRA:
 
 
 def _below_here(found: str | Source | LorauditError) -> str | None:
-    """The path of what was found, from the working folder, if it is in there: no other path is told."""
+    """Return the path of a file below the working folder; None for files elsewhere or on the Hub."""
     if isinstance(found, LorauditError) or (isinstance(found, Source) and found.origin is not None):
         return None
     path = Path(found) if isinstance(found, str) else found.path
@@ -195,7 +201,7 @@ def _below_here(found: str | Source | LorauditError) -> str | None:
 
 
 def _failed(words: Words | None, name: Target, error: LorauditError) -> Scanned:
-    """Not attacked at all; what it says still counts."""
+    """Return the report of a target that was not attacked at all; findings in the metadata still count."""
     why, failed = gap("target", error).why, error.exit_code == Exit.ERROR
     if words is None:
         return Scanned(unscannable(__version__, name, why, failed=failed), error)
@@ -208,7 +214,7 @@ def _words_only(words: Words) -> Scanned:
 
 
 def _unattacked(lora: LoRA, words: Words, depth: str, gaps: Sequence[Gap]) -> Scanned:
-    """Read, but not attacked, be it that this was not asked for or that it cannot be."""
+    """Return the report of a LoRA that was read but not attacked, on request or for the reasons in `gaps`."""
     report = Report(
         __version__,
         target_of(lora),

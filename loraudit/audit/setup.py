@@ -1,7 +1,7 @@
-"""A base set up for auditing: its attacks, the models that look at pictures, what control LoRAs score on it.
+"""Setup of an audit: a base, its attacks, the models that look at pictures, and the calibration data.
 
-Each part is opened by its own room; here they are chosen. A part that is not at hand is a gap in the report;
-one that was asked for wrongly is an error.
+Each part is opened by its own room and chosen here. A part that is not at hand is a gap in the report; a part
+that was asked for wrongly is an error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["Setup", "set_up", "set_up_to_calibrate"]
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A base with all that audits one LoRA after the other on it."""
+    """A base with everything needed to audit one LoRA after the other."""
 
     base: Base
     attacks: tuple[Attack, ...] = ()
@@ -52,14 +52,15 @@ class Setup:
     tests: tuple[PhotoTest, ...] = ()
     """Comparisons of the reference photos without a picture."""
     calibration: Calibration | None = None
-    """Scores of control LoRAs on this base; None where nothing was measured."""
+    """Scores of control LoRAs on this base; None if nothing was measured."""
     gaps: tuple[Gap, ...] = ()
     """Parts that could not be set up."""
 
     def aims(self, lora: LoRA, on_step: Callable[[int, int, str], None]) -> tuple[list[Aim], list[Gap]]:
-        """Aim with every attack; one that cannot read this LoRA is a gap.
+        """Aim with every attack; an attack that cannot read this LoRA is a gap.
 
-        `on_step` hears which attack it is. Raises `NotScannable` if the LoRA does not fit the base.
+        `on_step` receives zeros and the name of the attack that looks. Raises `NotScannable` if the LoRA does
+        not fit the base.
         """
         found: list[Aim] = []
         missed: list[Gap] = []
@@ -74,7 +75,7 @@ class Setup:
         return found, missed
 
     def null(self, lora: LoRA, aims: Sequence[Aim], plan: Plan) -> tuple[Null | None, CalibrationUsed | None]:
-        """Return what control LoRAs score at these aims, if there are data and they fit this audit."""
+        """Return the null at these aims, None unless data fit this audit, and the data used, if any."""
         if self.calibration is None or self.scorers is None:
             return None, None
         # The aims of one attack have one encoder.
@@ -93,14 +94,15 @@ def set_up(
 ) -> Setup:
     """Set up the base `name` for LoRAs of the base `family`, with reference `photos` `[3, H, W]` in 0..1.
 
-    `say` hears what is left out that nobody asked for. Raises `LorauditError` if there is no such base,
-    encoder or device, or no face in the photos, `Incomplete` if memory does not suffice.
+    `say` receives a line about each attack that is left out and that nobody asked for. Raises
+    `LorauditError` if there is no such base, encoder or device, or no face in the photos. Raises `Incomplete`
+    if memory does not suffice.
     """
     base = load_base(name, pick_device(request.device), request.offline)
     encoders = Encoders(base, family, request.encoder)
     decoys = None if base.card.decoys is None else read_decoys(models_dir() / base.card.decoys)
     asked = encoders.asked_attack()
-    # Whoever names an encoder wants it to run.
+    # Naming an encoder asks for the attack that needs an encoder.
     names = {*request.attacks, *([] if request.named or asked is None else [asked.name])}
     kit = Kit(base, encoders, photos, decoys, likeness=bool(photos))
     found: list[Attack | PhotoTest] = []
@@ -118,7 +120,7 @@ def set_up(
             if expected:
                 gaps.append(left_out)
             else:
-                # Nothing of the kind ships for this base: nothing that was asked for is missing.
+                # Nobody asked for this attack, so the audit is complete without.
                 say(f"left out: {left_out.what}: {left_out.why}")
     scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
     if scorers is not None and photos:
@@ -139,7 +141,7 @@ def set_up(
 def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:
     """Set up the base `name` and a plan to measure control LoRAs with.
 
-    Raises `LorauditError` where an attack asked for, or the face model, is not at hand.
+    Raises `LorauditError` if an attack that was asked for, or the face model, is not at hand.
     """
     base = load_base(name, pick_device(request.device), request.offline)
     kit = Kit(base, Encoders(base, name, request.encoder), likeness=True)

@@ -1,4 +1,4 @@
-"""What a report says of the file itself, whether it was attacked or not."""
+"""Facts about the audited file in every report: its name, its modules, what was not read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["target_of", "unread_gaps", "update_of"]
 
 
 def target_of(lora: LoRA) -> Target:
-    """The file, as a report names it."""
+    """Return the facts about the file of `lora`, as a report gives them."""
     return Target(
         name=lora.file.name,
         sha256=lora.file.sha256,
@@ -29,14 +29,17 @@ def target_of(lora: LoRA) -> Target:
 
 
 def update_of(lora: LoRA) -> tuple[ModuleNorm, ...]:
-    """How much it changes each module."""
+    """Return the Frobenius norm of the change to each module."""
     from loraudit.findings.exhibits import ModuleNorm
 
     return tuple(ModuleNorm(site, factors.frobenius()) for site, factors in lora.factors.items())
 
 
 def unread_gaps(lora: LoRA) -> list[Gap]:
-    """What the file holds besides what was read: an attack on half a file proves nothing about the rest."""
+    """Return a gap if the file holds keys that were not read, otherwise none.
+
+    An attack on half a file proves nothing about the rest.
+    """
     if not lora.unread:
         return []
     first, count = lora.unread[0], len(lora.unread)

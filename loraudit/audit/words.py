@@ -1,4 +1,4 @@
-"""What a target's files say, before its weights are read: all that a scan without numpy can tell."""
+"""Words of a target: the metadata of its files, read before the weights and without numpy."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["Words", "read_words", "without_collections"]
 
 @dataclass(frozen=True)
 class Words:
-    """One target as far as its metadata."""
+    """A target as far as its metadata."""
 
     source: Source
     target: Target
     findings: tuple[Finding, ...]
     triggers: tuple[str, ...]
-    """Words that call the subject up, told beside the header."""
+    """Words that call up the subject, told beside the header."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -40,7 +40,7 @@ class Words:
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Suspend the search for cycles, which takes a quarter of parsing: it makes thousands of objects."""
+    """Suspend garbage collection, which takes a quarter of the time of parsing thousands of objects."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -51,7 +51,7 @@ def without_collections() -> Iterator[None]:
 
 
 def read_words(target: str | Source | LorauditError, request: Request) -> Words:
-    """Read what a target's files say. Raises `LorauditError` if it cannot be read, or is one itself."""
+    """Read the metadata of a target. Raises `LorauditError` if that fails, or if `target` is an error."""
     if isinstance(target, LorauditError):
         raise target
     if isinstance(target, Source):
