@@ -115,7 +115,8 @@ def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "attacks", "most", "why"),
     [
-        ({}, ("paper", "prompts:trigger-2"), 16, None),
+        ({}, ("paper", "prompts:any-name"), 16, None),
+        ({}, ("paper", "prompts:trigger-2"), 16, "no scores of the attack prompts:trigger-2"),
         ({"base": "sd14"}, ("paper",), 16, "of the base tiny"),
         ({"steps": 20}, ("paper",), 16, "with 25 steps"),
         ({"guidance": 7.5}, ("paper",), 16, "guidance 3"),
@@ -130,6 +131,29 @@ def test_it_is_used_where_it_fits_alone(changes, attacks, most, why) -> None:
     assert (null is None) == (why is not None)
     assert (why or "") in (used.unused or "")
     assert used.controls == 99
+
+
+def test_words_of_the_file_are_any_name_among_controls() -> None:
+    from loraudit.attacks.plan import Plan
+    from loraudit.attacks.prompts import PromptsAttack
+    from loraudit.audit.setup import Setup
+    from loraudit.base.model import Sampling
+    from loraudit.scores.scorers import Scorers
+    from tests.audits import ColourFace, random_lora
+    from tests.tiny import tiny_base
+
+    base, lora = tiny_base(), random_lora(metadata={"instance_prompt": "zwx", "trained_words": "zwy"})
+    conditions = dataclasses.replace(HERE, base=base.name, encoders={})
+    scorers = Scorers(ColourFace(), face_sha256=HERE.face)
+    setup = Setup(base, scorers=scorers, calibration=dataclasses.replace(MADE, conditions=conditions))
+    plan = Plan(tuple(range(16)), Sampling(HERE.steps, HERE.guidance))
+    aims = [aim for aim in PromptsAttack().aims(lora, base) if aim.attack.startswith("prompts:trigger")]
+    assert [aim.attack for aim in aims] == ["prompts:trigger", "prompts:trigger-2"]
+    null, used = setup.null(lora, aims, plan)
+    assert null is not None and used is not None and used.unused is None
+    null, used = setup.null(lora, [dataclasses.replace(aim, calibrated_as=None) for aim in aims], plan)
+    assert null is None and used is not None
+    assert used.unused == "it has no scores of the attack prompts:trigger"
 
 
 def test_few_controls_are_not_used_and_the_null_is_the_maximum() -> None:
