@@ -133,7 +133,7 @@ def test_a_photo_that_comes_back_is_a_finding_of_its_own() -> None:
 
 @pytest.mark.parametrize("attack", ["a", "a:usual"])
 @pytest.mark.parametrize(
-    ("base", "p", "unused"), [("fake", 0.01, None), ("other", None, "it is of the base other")]
+    ("base", "p", "unused"), [("fake", 0.01, None), ("other", None, "measured on the base other")]
 )
 def test_calibration_is_used_where_it_fits(base, p, unused, attack) -> None:
     conditions = Conditions(base, 20, 3.0, {"a": "0" * 64}, "f" * 64)

@@ -117,7 +117,7 @@ def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
     [
         ({}, ("paper", "prompts:any-name"), 16, None),
         ({}, ("paper", "prompts:trigger-2"), 16, "no scores of the attack prompts:trigger-2"),
-        ({"base": "sd14"}, ("paper",), 16, "of the base tiny"),
+        ({"base": "sd14"}, ("paper",), 16, "on the base tiny"),
         ({"steps": 20}, ("paper",), 16, "with 25 steps"),
         ({"guidance": 7.5}, ("paper",), 16, "guidance 3"),
         ({"face": "0"}, ("paper",), 16, "another face model"),
@@ -153,7 +153,7 @@ def test_words_of_the_file_are_any_name_among_controls() -> None:
     assert null is not None and used is not None and used.unused is None
     null, used = setup.null(lora, [dataclasses.replace(aim, calibrated_as=None) for aim in aims], plan)
     assert null is None and used is not None
-    assert used.unused == "it has no scores of the attack prompts:trigger"
+    assert used.unused == "no scores of the attack prompts:trigger"
 
 
 def test_few_controls_are_not_used_and_the_null_is_the_maximum() -> None:

@@ -32,7 +32,7 @@ _CODE: Final = re.compile(
 _PREFACE: Final = """\
 # Rules
 
-<!-- Made by `loraudit rules --format markdown`; the words are in loraudit/verdict/catalogue.py. -->
+<!-- Made by `loraudit rules --format markdown`; the words are in loraudit/verdict and loraudit/metadata. -->
 
 Each finding of `loraudit scan` has a stable id. Metadata findings come from what the file says, at every
 `--depth`. Findings of identities and copies come from attacks on its weights. The severity of the worst

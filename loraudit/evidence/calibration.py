@@ -129,24 +129,24 @@ class Calibration:
     ) -> str | None:
         mine = self.conditions
         if conditions.base != mine.base:
-            return f"it is of the base {mine.base}"
+            return f"measured on the base {mine.base}"
         if (conditions.steps, conditions.guidance) != (mine.steps, mine.guidance):
-            return f"it was measured with {mine.steps} steps, guidance {mine.guidance:g}"
+            return f"measured with {mine.steps} steps, guidance {mine.guidance:g}"
         if conditions.face != mine.face:
-            return "it was measured with another face model"
+            return "measured with another face model"
         for attack, sha256 in conditions.encoders.items():
             if mine.encoders.get(attack) != sha256:
-                return f"it was measured with another encoder for the attack {attack}"
+                return f"measured with another encoder for the attack {attack}"
         known = set(self.controls[0].scores) if self.controls else set[str]()
         missing = set(attacks) - known
         if len(self.matches) >= FEWEST:
             missing |= set(likeness_only) - set(self.matches[0])
         if missing:
-            return f"it has no scores of the attack {min(missing)}"
+            return f"no scores of the attack {min(missing)}"
         if len(self.controls) < FEWEST:
-            return f"it takes {FEWEST} control LoRAs or more"
+            return f"a scan needs {FEWEST} control LoRAs or more"
         if most < self.looks[0]:
-            return f"it takes {self.looks[0]} pictures or more"
+            return f"a scan needs {self.looks[0]} pictures or more"
         return None
 
     def _null(

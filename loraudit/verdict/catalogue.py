@@ -34,8 +34,8 @@ class Explained:
 _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     "LA-NAME-001": (
         "Folder names such as '10_jane doe person', which kohya copies into ss_dataset_dirs, "
-        "ss_tag_frequency and ss_datasets, OneTrainer's concepts in ot_config, and the names of bundled "
-        "embeddings; names of people that photo programs write into a picture beside the file, often with "
+        "ss_tag_frequency and ss_datasets. OneTrainer's concepts in ot_config, and the names of bundled "
+        "embeddings. Names of people that photo programs write into a picture beside the file, often with "
         "the place of the face. Words of trainers, numbers and well-known placeholders (sks, ohwx) are no "
         "names.",
         {
@@ -61,10 +61,10 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-CAPTION-002": (
         "modelspec.trigger_phrase, usage_hint, tags, description and comment, trained_words, "
-        "ss_training_comment, ssmd_keywords, instance_prompt and widget prompts of the README, a folder's "
-        "own words where a picture had no caption, and what pictures beside the file say: prompts of "
-        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions, keywords. What programs and cameras "
-        "write into every picture does not count. The attack tries these words too.",
+        "ss_training_comment, ssmd_keywords. In the README, instance_prompt and widget prompts. A folder's "
+        "own words where a picture had no caption. In pictures beside the file, prompts of AUTOMATIC1111 "
+        "and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and cameras write into "
+        "every picture do not count. The attack tries these words too.",
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-001": (
@@ -73,7 +73,7 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.HIGH: ""},
     ),
     "LA-IMAGE-002": (
-        "Pictures in the folder, or, of a single file, its previews. What they say in words has rules of its "
+        "Pictures in the folder, or the previews of a single file. Words in the pictures have rules of their "
         "own.",
         {Severity.LOW: ""},
     ),
@@ -91,10 +91,10 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         },
     ),
     "LA-CONTACT-001": (
-        "E-mail addresses, telephone numbers and profiles on social networks in any text; the author or "
-        "source that a trainer was told; the artist or owner of the camera in a picture beside the file. A "
-        "telephone number is one with +, a country code and separators, or one that a word such as 'tel:' "
-        "announces; other digits are seeds, hashes and dates.",
+        "E-mail addresses, telephone numbers and profiles on social networks in any text. The author or "
+        "source that a trainer was told. The artist or owner of the camera in a picture beside the file. "
+        "Telephone numbers have +, a country code and separators, or a word such as 'tel:' before them. "
+        "Other digits are seeds, hashes and dates.",
         {Severity.MEDIUM: "an address, number or profile", Severity.LOW: "an author, source or owner"},
     ),
     "LA-SECRET-001": (
@@ -120,14 +120,14 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.LOW: ""},
     ),
     "LA-HIDDEN-001": (
-        "A metadata key or tensor named twice (loaders take the last), fields of a tensor that mean "
-        "nothing, white space around the header, a key named twice in nested JSON, a block of 1,024 "
-        "characters or more that spells nothing. The other rules read this text too.",
+        "A metadata key or tensor named twice (loaders take the last), or a key named twice in nested JSON. "
+        "Fields of a tensor that mean nothing, white space around the header, a block of 1,024 characters or "
+        "more that spells nothing. The other rules read this text too.",
         {Severity.MEDIUM: ""},
     ),
     "LA-HIDDEN-002": (
-        "JSON that is broken, nested without end or too long; texts of a picture that break off or are "
-        "longer than a megabyte; more than 1,000 pictures.",
+        "JSON that is broken, nested without end or too long. Texts of a picture that break off or are "
+        "longer than a megabyte. More than 1,000 pictures.",
         {Severity.INCONCLUSIVE: ""},
     ),
 }
@@ -146,15 +146,15 @@ def catalogue() -> tuple[Explained, ...]:
 def _weights(policy: Policy) -> Iterator[Explained]:
     conformal = (
         f"also needs p <= {policy.high_p:g} among control LoRAs, medium p <= {policy.medium_p:g} and low "
-        f"p <= {policy.low_p:g}, where calibration data fit the scan."
+        f"p <= {policy.low_p:g}."
     )
     yield _identity(
         AGREEMENT,
         "Do reconstructions of different seeds agree on one person, more than those of the base model and "
         "of a scrambled copy of the LoRA do? No reference photos are needed. The number is the share of "
-        f"pairs of pictures that show one face; chance must explain it with p <= {policy.alpha:g} at most, "
-        "corrected for the number of attacks where there are no calibration data. The level high "
-        f"{conformal}",
+        f"pairs of pictures that show one face. A level needs p <= {policy.alpha:g} for such a share by "
+        "chance, corrected for the number of attacks without calibration data. Where calibration data fit "
+        f"the scan, high {conformal}",
         {
             Severity.HIGH: f"a share of {policy.high_agreement:.2f} or more, and a 95 % interval above both "
             "controls",
@@ -169,9 +169,9 @@ def _weights(policy: Policy) -> Iterator[Explained]:
     )
     yield _identity(
         ACCEPTED,
-        "With --reference: how many reconstructions pass as the person in the photos, at the face model's "
-        f"stated rate of false accepts, against those of the controls? p is that of "
-        f"their mean cosine to the photos. A level of high or critical {conformal}",
+        "With --reference: how many reconstructions pass as the person in the photos, against those of the "
+        "controls? The face model decides at a stated rate of false accepts. Where calibration data fit the "
+        f"scan, high or critical {conformal} That p is of the mean cosine of the pictures to the photos.",
         {
             Severity.CRITICAL: f"two pictures or more, and a 95 % interval that begins at "
             f"{policy.critical_low:.2f} or above, and above both controls",
@@ -191,7 +191,7 @@ def _weights(policy: Policy) -> Iterator[Explained]:
         LIKELIHOOD,
         "With --reference, where photos of other people are at hand to compare with: does the file make the "
         "owner's photos more probable than theirs? The number is the fall of the denoising loss that the "
-        "file brings about, the p-value the place of the owner's photos among those of the others.",
+        "file brings about. The p-value is the place of the owner's photos among those of the others.",
         {
             Severity.MEDIUM: f"p <= {policy.high_p:g}",
             Severity.LOW: f"p <= {policy.medium_p:g}",
@@ -202,10 +202,11 @@ def _weights(policy: Policy) -> Iterator[Explained]:
     yield _identity(
         COPIES,
         "With --reference: is a picture not only of the person, but one of the photos? The number is the "
-        "share of pictures that are nearer to a photo, tile by tile, than every picture of the base model "
-        "and of a scrambled copy of the LoRA is, by the margin that the finding states. Another photo of the "
-        "same person does not count. Copies that are mirrored, cut otherwise or shifted are missed. Where no "
-        "photo came back there is no finding; the score copies has the number.",
+        "share of pictures that are nearer to a photo by a margin, tile by tile, than every control picture. "
+        "The finding states the margin. Control pictures are of the base model and of a scrambled copy of "
+        "the LoRA. Another photo of the same person does not count. Copies that are mirrored, cut otherwise "
+        "or shifted are missed. Where no photo came back there is no finding; the score copies has the "
+        "number.",
         {
             Severity.CRITICAL: f"two pictures or more, and a 95 % interval that begins at "
             f"{policy.critical_low:.2f} or above",
@@ -218,7 +219,7 @@ def _weights(policy: Policy) -> Iterator[Explained]:
     yield Explained(
         TOO_FEW_FACES.id,
         TOO_FEW_FACES.words[Severity.INCONCLUSIVE].title,
-        f"Whether the face model finds a face in at least {policy.min_faces} of an attack's pictures.",
+        f"Does the face model find a face in at least {policy.min_faces} of an attack's pictures?",
         {Severity.INCONCLUSIVE: ""},
         TOO_FEW_FACES.caveat,
         TOO_FEW_FACES.next_step,

@@ -94,8 +94,8 @@ AGREEMENT = Rule(
         ),
         Doubt.SCRAMBLED: Words(
             "The controls disagree: a scrambled copy of the LoRA agrees with itself about as much",
-            "Reconstructions agree more than the base model's, but not clearly more than those of a "
-            "scrambled copy of the LoRA, which holds nobody: this scan cannot tell.",
+            "Reconstructions agree more than the base model's, but not clearly more than a scrambled copy's, "
+            "which holds nobody: this scan cannot tell.",
         ),
         Doubt.CONTROLS: Words(
             "Reconstructions agree, but those of LoRAs that hold no single person do as well",
@@ -105,8 +105,8 @@ AGREEMENT = Rule(
         Doubt.MERGED: Words(
             "One face comes back, but the file looks like several LoRAs merged",
             "One face comes back, but the file changes the model in more directions than LoRAs of one person "
-            "do: it may be a blend of several.",
-            "Scan it with --reference PHOTOS, or its parts before they are merged: a deeper scan is no help.",
+            "do: perhaps a blend of several.",
+            "Scan the file with --reference PHOTOS, or its parts before the merge: a deeper scan is no help.",
         ),
     },
     controls="control LoRAs that hold no single person",
@@ -186,8 +186,8 @@ LIKELIHOOD = Rule(
     seen="other people, by the loss of denoising them with and without it. No picture was generated.",
     caveat="Relatives and look-alikes profit as well.",
     remedy=(
-        "Treat the file as one of that person, whether or not a reconstruction shows them: somebody with a "
-        "photo can confirm who it was trained on."
+        "Treat the file as one of that person, even if no reconstruction shows them: somebody with a photo "
+        "can confirm who is in the file."
     ),
     next_step="Before you rely on this, give more reference photos, in other light and poses.",
 )
@@ -242,7 +242,7 @@ TOO_FEW_FACES = Rule(
     caveat="A picture without a face says nothing about the person in the file.",
     remedy="",
     next_step=(
-        "Scan again with more pictures (--budget deep) or steps (--steps), look at them with --save-images "
-        "DIR, and check that the base model is the one the file was trained on (--base)."
+        "Scan again with more pictures (--budget deep) or steps (--steps), and look at the pictures with "
+        "--save-images DIR. Check that the file was trained on this base model (--base)."
     ),
 )
