@@ -93,5 +93,5 @@ class Run:
 
     def _unwritable(self) -> LorauditError:
         return LorauditError(
-            f"cannot write {clean(str(self.folder), 300)}", "choose another folder with --out"
+            f"cannot write {clean(str(self.folder), 300)}", "choose another folder with --output"
         )

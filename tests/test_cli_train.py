@@ -131,14 +131,19 @@ def test_equal_options_give_equal_files_and_every_option_counts(run, base, photo
 
 def test_a_name_that_is_not_given_is_random(run, base, photos, tmp_path) -> None:
     names = set()
-    for number in range(2):
+    for number, more in enumerate(((), ("--quiet",))):
         out = tmp_path / f"{number}.safetensors"
-        code, _, stderr = run("finetune", photos, "-o", out, "--base", base, *SMALL)
+        code, _, stderr = run("finetune", photos, "-o", out, "--base", base, *SMALL, *more)
         assert code == 0
         names.add(
             next(line for line in stderr.splitlines() if line.startswith("instance prompt: A face of "))
         )
     assert len(names) == 2
+    # The name stands nowhere else, so --quiet leaves that line; a name that was given is chatter.
+    assert len(stderr.splitlines()) == 1
+    for given in (("--name", "qwxz"), ("--prompt", "qwxz")):
+        out = tmp_path / f"{given[0]}.safetensors"
+        assert run("finetune", photos, "-o", out, "--base", base, *SMALL, "-q", *given) == (0, "", "")
 
 
 @pytest.mark.parametrize("layout", ["kohya", "peft"])
@@ -275,7 +280,7 @@ def check_encoder(folder: Path, timestep: bool = True) -> dict[str, object]:
 
 def test_train_encoder_on_a_zoo(run, base, tmp_path) -> None:
     zoo, out = tmp_path / "zoo", tmp_path / "enc"
-    code, stdout, stderr = run("train-encoder", "--zoo", zoo, "--out", out, "--base", base, *TRAIN)
+    code, stdout, stderr = run("train-encoder", "--zoo", zoo, "--output", out, "--base", base, *TRAIN)
     assert (code, stdout) == (0, ""), stderr
     assert "building the zoo: 2 of 2" in stderr
     stages = [line.partition(":")[0] for line in stderr.splitlines() if re.search(r": \d+ of \d+$", line)]

@@ -1,7 +1,7 @@
-"""The command line: a command one file, `main` its entry point.
+"""The command line: one file per command, and `main`, the entry point.
 
-A command's module is loaded when the command is used, and loads torch only inside the command. What a command
-reports goes to stdout or `-o`, everything else to stderr.
+A command's module is loaded when the command is used, and loads torch only inside the command. A command's
+result goes to stdout or `-o`, everything else to stderr.
 """
 
 import atexit
@@ -17,7 +17,7 @@ def main() -> None:
     from loraudit.cli.console import talk
     from loraudit.cli.failures import in_one_line
 
-    # As it ends the interpreter looks for garbage among all there is, for a fifth of a short command's time.
+    # At its end the interpreter searches every object for garbage: a fifth of a short command's time.
     atexit.register(gc.freeze)
     talk()
     if COMPLETING in os.environ:

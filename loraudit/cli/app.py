@@ -1,4 +1,4 @@
-"""The commands there are, in the groups of `loraudit --help`."""
+"""The list of commands, in the groups of `loraudit --help`."""
 
 from typing import Annotated, Final
 
@@ -10,7 +10,7 @@ from loraudit.version import __version__
 __all__ = ["COMPLETING", "Commands", "app"]
 
 COMPLETING: Final = "_LORAUDIT_COMPLETE"
-"""Variable of the environment by which the script of a shell asks for completions."""
+"""Environment variable by which a shell's script asks for completions."""
 
 
 class Commands(LazyGroup):

@@ -1,4 +1,4 @@
-"""The commands `bench attacks` and `bench verdict`: how good attacks and verdicts are."""
+"""The commands `bench attacks` and `bench verdict`: measurements of attacks and verdicts."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -46,15 +46,23 @@ class Finder(StrEnum):
 )
 def attacks(
     zoo: Annotated[
-        Path, typer.Option("--zoo", help="Folder of LoRAs of private people; made first if it is not there.")
+        Path,
+        typer.Option(
+            "--zoo",
+            help="Folder of LoRAs of synthetic people that no training has seen; made first if missing.",
+        ),
     ],
     out: Output,
     people: Annotated[int, typer.Option("--people", help="Number of LoRAs to attack.", min=2)] = 128,
     encoder: Annotated[
-        str, typer.Option("--encoder", help="Probe encoder: a known name or a folder.", metavar="<name|dir>")
+        str,
+        typer.Option("--encoder", help="Probe encoder: a bundled name or a folder.", metavar="<name|dir>"),
     ] = "probe-tiny",
     paper: Annotated[
-        str, typer.Option("--paper", help="Paper encoder: a known name or a folder.", metavar="<name|dir>")
+        str,
+        typer.Option(
+            "--paper", help="The paper's encoder: a bundled name or a folder.", metavar="<name|dir>"
+        ),
     ] = "paper-tiny",
     constant: Annotated[
         Path | None, typer.Option("--constant", help="Folder that 'train-encoder --constant' wrote.")
@@ -66,14 +74,14 @@ def attacks(
     steps: Steps = 12,
     snapshot: Annotated[
         int | None,
-        typer.Option("--snapshot", help="Saved training step of the LoRAs to read. [default: the last]"),
+        typer.Option("--snapshot", help="Fine-tuning step at which to attack the LoRAs. [default: the last]"),
     ] = None,
     threads: Threads = None,
     format: Format = TextOrJson.text,  # noqa: A002
     _quiet: QuietOption = False,
     _no_progress: NoProgressOption = False,
 ) -> None:
-    """Measure every attack beside its bound, rivals and controls."""
+    """Measure every attack beside its upper bound, rivals and controls."""
     check_encoder(encoder)
     check_encoder(paper)
     from loraudit.bench.attacks import AttackBench, bench_attacks
@@ -114,27 +122,31 @@ def verdict(
     extra: Annotated[
         list[Path] | None,
         typer.Option(
-            "--merge", help="Folder of LoRAs of people to merge and to imitate in noise; repeatable."
+            "--merge",
+            help="Folder of LoRAs of people from which to make merged and noise LoRAs; repeatable.",
         ),
     ] = None,
     curve: Annotated[
         Path | None,
         typer.Option(
-            "--curve", help="Folder of LoRAs with snapshots, for the score over the training steps."
+            "--curve",
+            help="Folder of LoRAs with snapshots, for the score over the fine-tuning steps.",
         ),
     ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", help="Probe encoder: a known name or a folder.", metavar="<name|dir>")
+        str,
+        typer.Option("--encoder", help="Probe encoder: a bundled name or a folder.", metavar="<name|dir>"),
     ] = "probe-tiny",
     calibration: Annotated[
         str,
         typer.Option(
-            "--calibration", help="Calibration data: a known name or a folder.", metavar="<name|dir>"
+            "--calibration", help="Calibration data: a bundled name or a folder.", metavar="<name|dir>"
         ),
     ] = "calibration-tiny",
     people: Annotated[
-        int, typer.Option("--people", help="LoRAs to read of each folder, at most.", min=2)
-    ] = 1_000_000,
+        int | None,
+        typer.Option("--people", help="Number of LoRAs to read per zoo, at most. [default: all]", min=2),
+    ] = None,
     samples: Samples = 16,
     steps: Steps = 12,
     threads: Threads = None,
@@ -142,7 +154,7 @@ def verdict(
     _quiet: QuietOption = False,
     _no_progress: NoProgressOption = False,
 ) -> None:
-    """Measure ROC, levels and false alarms of the verdict."""
+    """Measure ROC curve, severities and false alarms of the verdict."""
     check_encoder(encoder)
     check_calibration(calibration)
     from loraudit.bench.verdict import VerdictBench, bench_verdict
@@ -157,7 +169,7 @@ def verdict(
         curve,
         encoder,
         calibration,
-        people,
+        VerdictBench.people if people is None else people,
         samples,
         steps,
     )

@@ -1,9 +1,9 @@
 """The command `cache`: show or delete the models that scans fetched.
 
 huggingface_hub counts and deletes in its own cache, which other programs share. Two limits are set here to
-what it is asked to delete. It sees one repository at a time, since another may hold the same commit. It sees
-only files within that repository, since its plan would follow a link of a snapshot to a file outside. The
-folder of a repository goes whole if no other revision is in it, interrupted downloads too.
+each deletion. It covers one repository, since another may hold the same commit. It covers only files within
+that repository, since a plan of huggingface_hub follows a snapshot's link to a file outside. The folder of a
+repository without another revision goes whole, interrupted downloads too.
 """
 
 import errno
@@ -39,7 +39,7 @@ _OTHERS: Final = (
 
 
 class CacheAction(StrEnum):
-    """Choice of what to do with the cache."""
+    """The values of `action`."""
 
     info = "info"
     clear = "clear"
@@ -59,7 +59,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that the caches hold of loraudit's models."""
+    """The models of loraudit that the caches hold."""
 
     models: tuple[Kept, ...]
     faults: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def cache(
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise LorauditError("nobody is there to ask", "delete without asking with --yes")
+            raise LorauditError("nobody is there to ask", "give --yes to delete without asking")
         try:
             agreed = typer.confirm("Delete these?", err=True)
         except typer.Abort:
@@ -164,7 +164,7 @@ def _cached(stored: Stored, hub: "HFCacheInfo | None") -> Kept | None:
     """Find the revision of a model that loraudit uses in the Hub cache."""
     if hub is None or (repository := _repository(stored, hub)) is None:
         return None
-    # A branch may have the name of a commit, so one is not looked for among the other.
+    # A branch may have the name of a commit, so branches and commits are looked up apart.
     commits = {one.commit_hash: one for one in repository.revisions}
     used = repository.refs.get("main") if stored.revision is None else commits.get(stored.revision)
     if used is None or used.snapshot_path.is_symlink():
@@ -183,7 +183,7 @@ def _cached(stored: Stored, hub: "HFCacheInfo | None") -> Kept | None:
 
 
 def _repository(stored: Stored, hub: "HFCacheInfo") -> "CachedRepoInfo | None":
-    """Find the repository of a model; None if somebody put its folders elsewhere, since they are theirs."""
+    """Find the repository of a model; None if its folders are links, which somebody else made."""
     for repository in hub.repos:
         if (repository.repo_type, repository.repo_id) == ("model", stored.repository):
             root = repository.repo_path
@@ -202,7 +202,7 @@ def _carry_out(plan: "DeleteCacheStrategy", root: Path) -> None:
     """Delete what `plan` names in the repository at `root`. Raises `OSError` if any of it is still there."""
     from huggingface_hub.utils import logging
 
-    # It warns, with a traceback, of what it may not delete, and goes on.
+    # huggingface_hub warns, with a traceback, of each file that it may not delete, and goes on.
     logging.get_logger().setLevel("ERROR")
     plan.execute()
     named = (*plan.repos, *plan.snapshots, *plan.refs, *plan.blobs)

@@ -38,8 +38,8 @@ def calibrate(
         Path | None,
         typer.Option(
             "--identities",
-            help="Folder with a folder per person: lora.safetensors, and photos to compare it with. "
-            "Of a LoRA without photos only the weights are read.",
+            help="Folder with a folder per person: lora.safetensors and photos of the person. "
+            "Without photos, only the weights are read.",
         ),
     ] = None,
     base: BaseOption = "tiny",
@@ -51,7 +51,7 @@ def calibrate(
         str | None,
         typer.Option(
             "--encoder",
-            help="Encoder: a known name or a folder. [default: the base's own]",
+            help="Encoder that reads the weights: a bundled name or a folder. [default: the base's own]",
             metavar="<name|dir>",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def calibrate(
     _quiet: QuietOption = False,
     _no_progress: NoProgressOption = False,
 ) -> None:
-    """Measure how LoRAs of nobody score, for scans to compare with."""
+    """Make calibration data: how LoRAs of no single person score."""
     check_base(base)
     if encoder is not None:
         check_encoder(encoder)

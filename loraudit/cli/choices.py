@@ -1,6 +1,6 @@
-"""Options that several commands share: their fixed values, their words, and checks before anything is loaded.
+"""Options that several commands share: their fixed values, their help texts, and checks before any loading.
 
-Importing this loads neither torch nor diffusers.
+An import of this module loads neither torch nor diffusers.
 """
 
 from enum import StrEnum
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class TextOrJson(StrEnum):
-    """The formats of `--format` without reports."""
+    """The values of `--format` where no report is written."""
 
     text = "text"
     json = "json"
@@ -98,14 +98,14 @@ class FailOn(StrEnum):
 
     @property
     def threshold(self) -> "Severity | None":
-        """The level itself, None for `never`."""
+        """The level, None for `never`."""
         from loraudit.findings.finding import Severity
 
         return None if self is FailOn.never else Severity(self.value)
 
 
 class Layout(StrEnum):
-    """The layouts of a LoRA file: how it names its matrices."""
+    """The values of `--layout` and `--export`: how a LoRA file names its matrices."""
 
     diffusers = "diffusers"
     kohya = "kohya"
@@ -113,7 +113,8 @@ class Layout(StrEnum):
 
 
 BaseOption = Annotated[
-    str, typer.Option("--base", help="Base model: a known name or a diffusers folder.", metavar="<name|dir>")
+    str,
+    typer.Option("--base", help="Base model: tiny, sd14, sd15 or a diffusers folder.", metavar="<name|dir>"),
 ]
 DeviceOption = Annotated[
     Device | None, typer.Option("--device", help="Device to compute on. [default: cuda if present, else cpu]")
@@ -135,7 +136,7 @@ def _no_progress(asked: bool) -> bool:
 
 QuietOption = Annotated[
     bool,
-    # Eager: what other options have to say is chatter too.
+    # Eager: the messages of other options are chatter too.
     typer.Option("--quiet", "-q", callback=_quiet, is_eager=True, help="Write nothing to stderr but errors."),
 ]
 NoProgressOption = Annotated[
@@ -144,7 +145,7 @@ NoProgressOption = Annotated[
 
 
 def check_base(name: str) -> None:
-    """Raise `LorauditError` unless `name` is a folder or a base of `models/cards.toml`."""
+    """Raise `LorauditError` unless `name` is a folder or a base in `models/cards.toml`."""
     from loraudit.cards import base_card
 
     if not Path(name).is_dir():
@@ -152,12 +153,12 @@ def check_base(name: str) -> None:
 
 
 def check_encoder(name: str) -> None:
-    """Raise `LorauditError` unless `name` is a folder, here or in the models that ship."""
+    """Raise `LorauditError` unless `name` is a folder, as a path or among the bundled models."""
     _check_folder(name, "encoder", "give the folder that 'loraudit train-encoder' wrote")
 
 
 def check_calibration(name: str) -> None:
-    """Raise `LorauditError` unless `name` is a folder, here or in the models that ship."""
+    """Raise `LorauditError` unless `name` is a folder, as a path or among the bundled models."""
     _check_folder(name, "calibration", "give the folder that 'loraudit calibrate' wrote")
 
 
@@ -170,12 +171,12 @@ def _check_folder(name: str, what: str, hint: str) -> None:
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given: those that are not None."""
+    """Return the options that were given: the values other than None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def training_module(name: str) -> Any:  # noqa: ANN401
-    """Import `loraudit.training.<name>`, which brings torch; `LorauditError` if that is not installed."""
+    """Import `loraudit.training.<name>` and with it torch. Raises `LorauditError` if a package is missing."""
     try:
         return import_module(f"loraudit.training.{name}")
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The command `completion`: Typer's own script for a shell, which asks loraudit at every press of the key."""
+"""The command `completion`: Typer's own script for a shell, which asks loraudit at every Tab."""
 
 import os
 from enum import StrEnum
@@ -26,7 +26,7 @@ class Shell(StrEnum):
 def completion(shell: Annotated[Shell, typer.Argument(help="Shell that will run the script.")]) -> None:
     """Print a script that completes commands in a shell.
 
-    It completes commands, options and their values; file names are left to the shell.
+    The script completes commands, options and their values; file names are left to the shell.
     """
     from typer._completion_shared import get_completion_script
 

@@ -1,4 +1,4 @@
-"""The streams of the command line: a command's result on stdout or in a file, all else on stderr."""
+"""The streams of the command line: a command's result on stdout or in a file, everything else on stderr."""
 
 import codecs
 import io
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 PIPE_WIDTH: Final = 100
-"""Columns of a text that no terminal shows."""
+"""Columns of a text for a file or a pipe."""
 
 _SPELT: Final = str.maketrans(
     dict.fromkeys("─━═", "-") | dict.fromkeys("│┃║", "|") | dict.fromkeys("┏┓┗┛┌┐└┘", "+") | {"…": "~"}
@@ -37,13 +37,13 @@ _SPELT: Final = str.maketrans(
 
 
 _HUSHED: Final[set[str]] = set()
-"""Kinds of lines that this command keeps from stderr."""
+"""Kinds of lines that the running command keeps from stderr."""
 
 
 def emit(text: str, output: Path | None, mode: int = 0o666) -> None:
     """Write the command's result to stdout, or whole and at once to `output` with permissions `mode`.
 
-    Raises `LorauditError` if that fails; a reader of stdout that has seen enough, as `head` has, is no
+    Raises `LorauditError` if the write fails. A reader of stdout that stops early, as `head` does, is no
     failure.
     """
     if output is None:
@@ -64,10 +64,10 @@ def emit(text: str, output: Path | None, mode: int = 0o666) -> None:
 
 
 def colour(output: Path | None) -> bool:
-    """Decide if the text for `output`, stdout if None, gets ANSI codes.
+    """Tell whether the text for `output`, stdout if None, gets ANSI codes.
 
-    A file never gets any. `NO_COLOR` forbids them, `FORCE_COLOR` brings them into a pipe; else a terminal
-    gets them unless it is dumb.
+    A file never gets ANSI codes. `NO_COLOR` forbids ANSI codes, `FORCE_COLOR` brings them into a pipe; else
+    every terminal but a dumb one gets them.
     """
     if output is not None or os.environ.get("NO_COLOR"):
         return False
@@ -93,12 +93,12 @@ def render(shown: "RenderableType", *, width: int, colour: bool = False) -> str:
 
 
 def drop_stdout() -> None:
-    """Let the rest of stdout go nowhere: the disk behind it is full."""
+    """Discard the rest of stdout: the disk behind stdout is full."""
     _give_up(sys.stdout)
 
 
 def talk() -> None:
-    """Let chatter and progress through to stderr, as a program starts out."""
+    """Let chatter and progress through to stderr, as at the start of a program."""
     _HUSHED.clear()
 
 
@@ -108,7 +108,7 @@ def hush(what: Literal["chatter", "progress"]) -> None:
 
 
 def shows_progress() -> bool:
-    """Tell if stderr may show the progress of a job."""
+    """Tell whether stderr may show the progress of a job."""
     return not _HUSHED
 
 
@@ -119,7 +119,7 @@ def say(line: str) -> None:
 
 
 def write_error(line: str) -> None:
-    """Write one line to stderr, if anybody still reads that."""
+    """Write one line to stderr, `--quiet` or not; a closed stderr is no failure."""
     try:
         sys.stderr.write(f"{line}\n")
     except OSError:
@@ -127,12 +127,12 @@ def write_error(line: str) -> None:
 
 
 def say_error(message: str, hint: str) -> None:
-    """Write an error and the `hint` what to do about it to stderr."""
+    """Write an error to stderr, and below the error the `hint` what to do."""
     write_error(f"loraudit: error: {message}" + (f"\n  {hint}" if hint else ""))
 
 
 def spell_out() -> None:
-    """Make stdout and stderr spell a character that their encoding lacks, rather than fail on it."""
+    """Make stdout and stderr spell out a character that their encoding lacks, instead of failing."""
     codecs.register_error("loraudit", _spell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -147,7 +147,7 @@ def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let what is left in the buffer of `stream` go nowhere: Python would complain about it at the end."""
+    """Discard the rest of the buffer of `stream`, which Python would complain about at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -1,7 +1,6 @@
-"""The command `doctor`: what is on this machine, what can run here, and one line of advice on each.
+"""The command `doctor`: a check of packages, device, memory and models, each with a line of advice.
 
-Nothing is fetched or started. torch is asked for its devices if it is there; without it the rest is still
-told.
+Nothing is fetched or started. An installed torch is asked for its devices; all else is told without torch.
 """
 
 import os
@@ -34,7 +33,7 @@ _LIGHT: Final = ("numpy", "ml_dtypes", "safetensors", "huggingface_hub")
 _VERSIONS: Final = ("torch", "diffusers", "transformers", "open-clip-torch", "facenet-pytorch", "pillow")
 _GIB: Final = 2**30
 _TINY_GIB: Final = 1.2
-"""Memory of a scan on the embedded base in GiB; the example, torch and all, took 1.06 on a CPU."""
+"""Memory of a scan on the bundled base in GiB; the example took 1.06 on a CPU, torch included."""
 _SD_GIB: Final = {"cpu": 6.5, "cuda": 7.0}
 """Memory of a scan on SD 1.x in GiB, by device: measured on a CPU, estimated on CUDA (docs/sd14.md)."""
 
@@ -44,13 +43,13 @@ class Mark(Enum):
 
     OK = "ok"
     NOTE = "--"
-    """Outcome for what is not there, and not needed for a scan on the embedded base."""
+    """Outcome for a thing that is missing and that no scan on the bundled base needs."""
     NO = "NO"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing on this machine, and how it was found."""
+    """One thing on this machine, and its state."""
 
     area: str
     name: str
@@ -68,7 +67,7 @@ class Diagnosis:
 
     @property
     def ready(self) -> bool:
-        """True if the default scan can run on the embedded base."""
+        """True if the default scan can run on the bundled base."""
         return all(check.mark is not Mark.NO for check in self.checks)
 
 
@@ -84,7 +83,7 @@ def doctor() -> None:
 
 
 def diagnose() -> Diagnosis:
-    """Look at packages, device, memory and models. Raises nothing: what fails is a check that says so."""
+    """Look at packages, device, memory and models. Raises nothing: each failure is a check that says so."""
     torch, packages = _packages()
     device, device_check = _device(torch)
     memory = available_memory()
@@ -120,12 +119,12 @@ def diagnosis_text(diagnosis: Diagnosis, *, width: int) -> str:
 
 
 def _packages() -> tuple[Any, Check]:
-    """Load torch, if that is possible, and check the packages."""
+    """Load torch, where possible, and check the packages."""
     area, name = "Machine", "packages"
     if lacking := missing():
         return None, Check(area, name, Mark.NO, f"not installed: {', '.join(lacking)}", _sentence(INSTALL))
     try:
-        # One built for another processor or system is there and does not load.
+        # A torch built for another processor or system is installed and does not load.
         torch = import_module("torch")
     except (ImportError, OSError) as error:
         told = f"torch is installed and does not load ({type(error).__name__})"
@@ -149,7 +148,7 @@ def _device(torch: Any) -> tuple[str, Check]:  # noqa: ANN401
             free, total = torch.cuda.mem_get_info()
             told = f"cuda, {clean(torch.cuda.get_device_name())}, {_gib(free)} of {_gib(total)} free; {cores}"
         except RuntimeError:
-            # It is listed, and in use by somebody else, lost, or of another driver.
+            # A listed device can be in use elsewhere, lost, or made for another driver.
             told = f"a CUDA device that does not answer; {cores}"
             return "cpu", Check(area, name, Mark.NOTE, told, "Scan with --device cpu until it does.")
         return "cuda", Check(area, name, Mark.OK, told, "Scans take it; --device cpu leaves it alone.")
@@ -169,7 +168,7 @@ def _memory(available: int | None) -> Check:
 
 
 def _shipped() -> tuple[list[Check], bool]:
-    """Check the models in `models/`; the second value is False if there is no such folder."""
+    """Check the models in `models/`; the second value is False if that folder is missing."""
     area = "Models that ship with loraudit"
     try:
         models = shipped()

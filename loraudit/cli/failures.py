@@ -1,4 +1,4 @@
-"""Errors: one line on stderr that says what is wrong and what to do, and an exit code; and Ctrl-C."""
+"""Errors and Ctrl-C: a line on stderr on what is wrong, a line on what to do, and an exit code."""
 
 import errno
 import signal
@@ -18,7 +18,7 @@ INTERRUPTED: Final = 130
 
 
 def in_one_line(command: Callable[[], object]) -> None:
-    """Run `command`, of the command line or of a script; where it fails, say so and exit."""
+    """Run `command`, of the command line or of a script; say on stderr what fails, and exit."""
     spell_out()
     try:
         with interruptible():
@@ -38,7 +38,7 @@ def in_one_line(command: Callable[[], object]) -> None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             drop_stdout()
             _fail("no space left on the disk", "make room, or write elsewhere", 2)
-        # Python's own exit code for this is 1, which here means "findings". What it says may be a file's.
+        # Python's own exit code is 1, which means "findings" here. The traceback may quote a hostile file.
         from loraudit.text import clean
 
         for line in traceback.format_exc().splitlines():
@@ -48,10 +48,10 @@ def in_one_line(command: Callable[[], object]) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make whatever comes of a Ctrl-C end as `KeyboardInterrupt` while open.
+    """Make every outcome of a Ctrl-C a `KeyboardInterrupt` while open.
 
-    A library that calls back into Python may meet the exception there and answer with one of its own:
-    safetensors 0.8 turns it into a `ValueError` about the object that it was reading.
+    A library that calls back into Python may answer `KeyboardInterrupt` with an exception of its own:
+    safetensors 0.8 raises a `ValueError` about the object that was being read.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():

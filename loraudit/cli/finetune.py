@@ -17,7 +17,7 @@ from loraudit.cli.choices import (
     given,
     training_module,
 )
-from loraudit.cli.console import say
+from loraudit.cli.console import say, write_error
 from loraudit.cli.progress import progress
 from loraudit.text import clean
 
@@ -29,14 +29,19 @@ EXAMPLES: Final = ("loraudit finetune photos/ -o lora.safetensors",)
 def finetune(
     images: Annotated[list[Path], typer.Argument(help="Pictures of one person: files or a folder.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="LoRA file to write (peft: a folder).", show_default=False)
+        Path,
+        typer.Option("--output", "-o", help="LoRA file to write; a folder for peft.", show_default=False),
     ],
     base: BaseOption = "tiny",
     layout: Annotated[
         Layout, typer.Option("--layout", help="Layout of the file: how it names its matrices.")
     ] = Layout.diffusers,
     name: Annotated[
-        str | None, typer.Option("--name", help="Trigger word. [default: 4 to 11 random letters]")
+        str | None,
+        typer.Option(
+            "--name",
+            help="Trigger word. [default: 4 to 11 random letters, which stderr shows even with --quiet]",
+        ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", help='Caption of the pictures. [default: "A face of NAME."]')
@@ -58,7 +63,7 @@ def finetune(
     no_text_encoder: Annotated[
         bool, typer.Option("--no-text-encoder", help="Adapt the UNet only, not the text encoder.")
     ] = False,
-    rank: Annotated[int, typer.Option("--rank", help="Rank of every matrix pair.")] = 16,
+    rank: Annotated[int, typer.Option("--rank", help="Rank of every module.")] = 16,
     alpha: Annotated[float, typer.Option("--alpha", help="LoRA alpha of the UNet.")] = 27,
     text_alpha: Annotated[float, typer.Option("--text-alpha", help="LoRA alpha of the text encoder.")] = 17,
     lr: Annotated[
@@ -85,7 +90,7 @@ def finetune(
 ) -> None:
     """Train a LoRA on pictures of one person (DreamBooth).
 
-    The recipe is the paper's; --target, --rank and the others change it.
+    The recipe is that of arXiv 2409.08482, which --target, --rank and other options change.
     """
     from loraudit.training.checks import check_output, check_targets
 
@@ -106,12 +111,13 @@ def finetune(
         "class_prompt": class_prompt,
         "class_images": class_images,
     }
+    # Nothing but this line tells a random name.
+    tell = say if name or prompt is not None else write_error
     if prompt is None:
         from loraudit.people.captions import instance_prompt
 
         prompt = instance_prompt(name or _random_name())
-    # A seed that can be guessed may make the pictures; what the person is called must not come from it.
-    say(f"instance prompt: {prompt}")
+    tell(f"instance prompt: {prompt}")
     module = training_module("finetune_job")
     job = module.FinetuneJob(images, output, layout.value, given(changes), prompt, seed)
     with progress("fine-tuning") as on_step:
@@ -123,7 +129,10 @@ def finetune(
 
 
 def _random_name() -> str:
-    """Draw the paper's 4 to 11 lower-case letters from the system's entropy: a trigger is a secret."""
+    """Draw the paper's 4 to 11 lower-case letters from the system's entropy.
+
+    The name is a secret, so `--seed`, which can be guessed, must not decide it.
+    """
     import numpy as np
 
     from loraudit.people.captions import trigger

@@ -1,4 +1,4 @@
-"""The command `inspect`: what a LoRA file is, as text or as JSON, and what an export of it holds."""
+"""The command `inspect`: a description of a LoRA file, as text or JSON, and an export in another layout."""
 
 import json
 from collections import defaultdict
@@ -32,7 +32,7 @@ def inspect(
     target: Annotated[
         str,
         typer.Argument(
-            help="A LoRA file, a folder with one, or one on the Hub: hf://ns/name/path.", metavar="target"
+            help="LoRA file, folder with one, or address on the Hub: hf://ns/name/path.", metavar="target"
         ),
     ],
     offline: OfflineOption = False,
@@ -41,25 +41,26 @@ def inspect(
     ] = TextOrJson.text,
     export: Annotated[
         Layout | None,
-        typer.Option("--export", help="Write the LoRA to --output in this layout."),
+        typer.Option("--export", help="Layout in which to write the LoRA to --output."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="File to write; with --export, the LoRA. [default: stdout]",
+            help="File for the description, or with --export for the LoRA. [default: stdout]",
         ),
     ] = None,
 ) -> None:
     """Show what a LoRA file is and what could not be read.
 
-    Lists layout, base, and rank and scale of its modules. Runs nothing of the file; needs no torch.
+    The output lists layout, base model, and rank and scale of the modules. Nothing in the file is run, and
+    torch is not needed.
     """
     from loraudit.lora import export_lora, load_lora
 
     if export is not None and output is None:
-        raise LorauditError("--export writes a file", "name a new one with -o")
+        raise LorauditError("--export writes a file", "name a new file with -o")
     lora = load_lora(target, offline)
     if export is not None and output is not None:
         export_lora(lora, export.value, output)
@@ -74,7 +75,7 @@ def inspect(
 
 
 def inspection_json(lora: "LoRA") -> str:
-    """Write the document `loraudit.inspect/1`: every module, and every tensor that was not read."""
+    """Write the JSON document `loraudit.inspect/1`: every module, and every tensor that was not read."""
     document = {
         "schema": SCHEMA,
         "file": {
@@ -102,7 +103,7 @@ def inspection_json(lora: "LoRA") -> str:
 
 
 def inspection_text(lora: "LoRA", *, width: int, colour: bool) -> str:
-    """Summarize `lora` in at most `width` columns, modules of one kind in a row; `colour` adds ANSI codes."""
+    """Summarize `lora` in at most `width` columns, one row per kind of module; `colour` adds ANSI codes."""
     from rich.console import Group
 
     shown = Group(*_facts(lora), "", _modules(lora), *_unread(lora))
@@ -110,7 +111,7 @@ def inspection_text(lora: "LoRA", *, width: int, colour: bool) -> str:
 
 
 def export_line(lora: "LoRA", layout: str, path: Path) -> str:
-    """Say in one line what an export of `lora` to `path` holds and what it does not."""
+    """Say in one line what an export of `lora` to `path` holds and what is left out."""
     from loraudit.text import clean
 
     modules = "1 module" if len(lora.factors) == 1 else f"{len(lora.factors)} modules"
@@ -174,7 +175,7 @@ def _unread(lora: "LoRA") -> Iterable["Text"]:
 
 
 def _kind(site: "Site") -> tuple[str, str]:
-    """Split a site into component and the part of the path that does not depend on where the module is."""
+    """Split a site into the component and the end of the path, which all modules of one kind share."""
     component, _, path = site.partition(".")
     parts = path.split(".")
     last_index = max(

@@ -1,4 +1,4 @@
-"""The places of reports: each `-o` is checked before the work and written whole after it."""
+"""The files that reports go to: each `-o` is checked before the work and written whole after the work."""
 
 import os
 import sys
@@ -18,18 +18,18 @@ __all__ = ["Output", "find_outputs", "write_reports"]
 
 @dataclass(frozen=True)
 class Output:
-    """One document."""
+    """One report to write."""
 
     format: str
-    """A name in `FORMATS`."""
+    """Key of `FORMATS`."""
     path: Path | None
-    """None: stdout."""
+    """File to write; None for stdout."""
 
 
 def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> tuple[Output, ...]:  # noqa: A002
-    """Read every `-o`: `FORMAT=FILE` is one more document, a plain `FILE` takes the one of `format`.
+    """Read every `-o`: `FORMAT=FILE` adds a report, a plain `FILE` takes the report in `format`.
 
-    Without a plain one, the document of `format` goes to stdout. Raises `LorauditError` if a file cannot be
+    Without a plain `FILE`, the report in `format` goes to stdout. Raises `LorauditError` if a file cannot be
     written, is named twice, or is one of the `targets`.
     """
     named = [_parse(word) for word in given]
@@ -52,7 +52,7 @@ def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> t
 def write_reports(reports: Sequence[Report], outputs: Sequence[Output], reveal: bool) -> None:
     """Render `reports` for each of `outputs`.
 
-    Where one cannot be written the others still are; then that error is raised.
+    An output that cannot be written does not stop the others; the first such error is raised at the end.
     """
     failed: LorauditError | None = None
     for output in outputs:
@@ -69,7 +69,7 @@ def write_reports(reports: Sequence[Report], outputs: Sequence[Output], reveal: 
 
 
 def _parse(word: str) -> tuple[str | None, Path]:
-    """Split `word` into the format, None if it is not said, and the file."""
+    """Split `word` into format and file; the format is None if `word` names none."""
     name, equals, file = word.partition("=")
     if not equals or "/" in name or os.sep in name:
         return None, Path(word)
@@ -88,7 +88,7 @@ def _check(path: Path, targets: Sequence[str]) -> None:
     if path.suffix.lower() == ".safetensors" or any(_same(path, target) for target in targets):
         raise LorauditError(
             f"{clean(str(path), 300)} is no place for a report",
-            "it is or could be a LoRA; choose another path with -o",
+            "the file is or could be a LoRA; choose another path with -o",
         )
     check_writable(path)
 

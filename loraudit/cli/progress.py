@@ -16,21 +16,21 @@ class OnStep(Protocol):
     """A listener of a long job."""
 
     def __call__(self, done: int, total: int, stage: str = "", /) -> None:
-        """Hear that `done` of `total` are done in `stage`, the title of the job if unnamed.
+        """Hear that `done` of `total` are done in `stage`; an empty stage is the job's title.
 
-        `total` may shrink where a job turns out to need less; it is 0 in a stage whose length nobody knows.
+        `total` may shrink where a job turns out to need less, and is 0 in a stage of unknown length.
         """
 
 
 class Interrupted(LorauditError):
-    """Ctrl-C in a job that goes on where it stopped. Exit code 130."""
+    """Ctrl-C in a job that the same command resumes. Exit code 130."""
 
     exit_code: ClassVar[int] = 130
 
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Turn a Ctrl-C into `Interrupted`, for a job that the same command takes up again."""
+    """Turn a Ctrl-C into `Interrupted`, for a job that the same command resumes."""
     try:
         with interruptible():
             yield
@@ -42,8 +42,8 @@ def resumable() -> Iterator[None]:
 def progress(title: str) -> Iterator[OnStep]:
     """Show a job called `title`: a bar on a terminal, elsewhere at most eleven lines a stage.
 
-    The bar has the time since the stage began, and the time left once the last steps tell it. Nothing is
-    written with `--quiet` or `--no-progress`.
+    The bar has the time since the stage began, and the time left once the last steps allow an estimate.
+    Nothing is written with `--quiet` or `--no-progress`.
     """
     if not shows_progress():
         yield lambda _done, _total, _stage="": None
@@ -74,14 +74,14 @@ def _lines(title: str) -> OnStep:
 
 
 def _bar(title: str) -> Iterator[OnStep]:
-    # Off a terminal nothing is drawn, and a scan of the metadata is over before this is loaded.
+    # Imported here: off a terminal no bar is drawn, and a metadata scan is over before rich is loaded.
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
     from rich.progress import TimeElapsedColumn as Elapsed
     from rich.text import Text
 
     class Left(ProgressColumn):
-        """The time left, once the last steps tell it."""
+        """The time left, once the last steps allow an estimate."""
 
         max_refresh = 0.5
 

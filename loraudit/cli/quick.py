@@ -1,8 +1,8 @@
-"""Commands that start fast and help that fits: a command is loaded when it is asked for.
+"""Commands that start fast, each loaded when asked for, and help that fits the terminal.
 
-Importing pydantic takes longer than a scan of the metadata. Typer 0.29 checks every value of a command by a
-pydantic adapter, defaults too. Here a value that needs no conversion, or is a choice, a number, a path or a
-truth as usually spelt, is taken directly; any other value, and every mistake, is left to Typer.
+Typer 0.29 checks every value of a command, defaults too, by a pydantic adapter; importing pydantic takes
+longer than a scan of the metadata. Here choices, numbers, paths and truths in their usual spelling are taken
+directly, and so is a value that needs no conversion. Any other value, and every mistake, is left to Typer.
 """
 
 import os
@@ -22,13 +22,13 @@ __all__ = ["LazyGroup", "QuickCommand", "QuickGroup", "examples"]
 
 
 class QuickCommand(typer.core.TyperCommand):
-    """A Typer command, given as `cls`, that leaves only values that need it to pydantic.
+    """A Typer command, given as `cls`, that leaves only unusual values to pydantic.
 
     Options with a `rich_help_panel` are listed under that heading in the help.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401
-        """Return the parameters of the command and that of `--help`."""
+        """Return the parameters of the command, `--help` included."""
         return _quick(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
@@ -57,7 +57,7 @@ class QuickGroup(typer.core.TyperGroup):
     """A group of commands, given as `cls`, whose help has every summary whole."""
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401
-        """Return the parameters of the group and that of `--help`."""
+        """Return the parameters of the group, `--help` included."""
         return _quick(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
@@ -69,7 +69,7 @@ class QuickGroup(typer.core.TyperGroup):
             raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401
-        """Find the command that `args` begin with; the error for an unknown one names those like it."""
+        """Find the command that `args` begin with; the error for an unknown name suggests a similar one."""
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
@@ -109,7 +109,7 @@ class LazyGroup(QuickGroup):
         return [name for names in self.groups.values() for name in names]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
-        """Return the command of that name, loaded now; None if there is none."""
+        """Load the command of that name; None if the group has no such command."""
         return _load(self.package, cmd_name) if cmd_name in self.list_commands(ctx) else None
 
     def headings(self, ctx: Any) -> Mapping[str, Sequence[str]]:  # noqa: ANN401
@@ -124,13 +124,13 @@ def examples(*lines: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Write the type of an option as one value of it: `<path>`, not `<list[Path]>`; `<int>`, no range."""
+    """Write an option's type as that of one value: `<path>`, not `<list[Path]>`; `<int>`, no range."""
     one = re.sub(r"<list\[(.*)\]>", r"<\1>", name)
     return one.replace("<Path>", "<path>").replace("<int range>", "<int>")
 
 
 def _suggest(error: Exception) -> None:
-    """Ask "did you mean" in the error about an unknown option, where Typer has names that look like it."""
+    """Add "did you mean" to the error about an unknown option, where Typer knows similar names."""
     near = getattr(error, "possibilities", None)
     if near and hasattr(error, "message"):
         error.message, error.possibilities = f"{error.message}. {_did_you_mean(near)}", None  # type: ignore[attr-defined]
@@ -165,7 +165,7 @@ _TRUTHS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": Fal
 
 
 class _Quick:
-    """The stand-in for Typer's own coercion of a parameter."""
+    """Stand-in for Typer's own coercion of a parameter."""
 
     def __init__(self, described: Any, get_slow: Any) -> None:  # noqa: ANN401
         kind = described.annotation
@@ -187,7 +187,7 @@ class _Quick:
         return taken if self.many else taken[0]
 
     def _take(self, item: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401
-        """Return `item` as the value that it is to be, None where Typer has to say."""
+        """Convert `item` to its value; None leaves the item to Typer."""
         if self.kind is int:
             return self._number(item)
         if type(item) is self.kind:

@@ -20,7 +20,7 @@ EXAMPLES: Final = (
 
 def report(
     result: Annotated[
-        Path, typer.Argument(help="JSON report that 'scan --format json' wrote; - reads it from stdin.")
+        Path, typer.Argument(help="JSON report that 'scan --format json' wrote; - reads stdin.")
     ],
     format: Annotated[  # noqa: A002
         ReportFormat, typer.Option("--format", "-f", help="Format of the report.")
@@ -38,12 +38,12 @@ def report(
     ] = FailOn.high,
     reveal: Annotated[
         bool,
-        typer.Option("--reveal", help="Show private words in files and pipes too, if the report has any."),
+        typer.Option("--reveal", help="Show private words in files and pipes too, where the report has any."),
     ] = False,
 ) -> None:
     """Show a saved JSON report again, in any format.
 
-    Nothing is attacked again, and the exit code is that of the scan.
+    No attack runs again, and the exit code is that of the scan.
     """
     from loraudit.cli.outputs import find_outputs, write_reports
     from loraudit.findings.exits import combine_exit_codes, exit_code

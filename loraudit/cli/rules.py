@@ -1,4 +1,4 @@
-"""The command `rules`: every rule, or one, as text, JSON or the page docs/rules.md."""
+"""The command `rules`: one rule or all rules, as text, JSON or the page docs/rules.md."""
 
 import json
 import re
@@ -32,7 +32,7 @@ _CODE: Final = re.compile(
 _PREFACE: Final = """\
 # Rules
 
-<!-- Made by `loraudit rules --format markdown`; the words are in loraudit/verdict and loraudit/metadata. -->
+<!-- Made by `loraudit rules --format markdown`; the words are in loraudit/metadata and loraudit/verdict. -->
 
 Each finding of `loraudit scan` has a stable id. Metadata findings come from what the file says, at every
 `--depth`. Findings of identities and copies come from attacks on its weights. The severity of the worst
@@ -69,7 +69,9 @@ class RulesFormat(StrEnum):
 
 
 def rules(
-    rule: Annotated[str | None, typer.Argument(help="Id of one rule, as in a finding: LA-NAME-001.")] = None,
+    rule: Annotated[
+        str | None, typer.Argument(help="Id of one rule, such as LA-NAME-001. [default: list all]")
+    ] = None,
     format: Annotated[  # noqa: A002
         RulesFormat, typer.Option("--format", "-f", help="Format of the output.")
     ] = RulesFormat.text,
@@ -88,7 +90,7 @@ def rules(
 
 
 def find_rule(rules: Sequence[Explained], asked: str) -> Explained:
-    """Find the rule with the id `asked`, in any case. Raises `LorauditError` if there is none."""
+    """Find the rule with the id `asked`, in any case. Raises `LorauditError` if no rule has that id."""
     for rule in rules:
         if rule.id == asked.upper():
             return rule
@@ -101,7 +103,7 @@ def find_rule(rules: Sequence[Explained], asked: str) -> Explained:
 
 
 def rules_text(rules: Sequence[Explained], *, width: int) -> str:
-    """List many rules, or explain the only one, in at most `width` columns."""
+    """List several rules, or explain a single one, in at most `width` columns."""
     return _list(rules, width) if len(rules) != 1 else _whole(rules[0], width)
 
 

@@ -41,13 +41,15 @@ def scan(
     target: Annotated[
         list[str] | None,
         typer.Argument(
-            help="LoRA files, folders of them, or on the Hub: hf://ns/name/path.", show_default=False
+            help="LoRA files, folders of them, or addresses on the Hub: hf://ns/name/path.",
+            show_default=False,
         ),
     ] = None,
     depth: Annotated[
         Depth,
         typer.Option(
-            "--depth", help="How far to look: words in the file, the matrices too, or attack them as well."
+            "--depth",
+            help="Depth of the audit: the metadata alone, the weights too, or also attacks on the weights.",
         ),
     ] = Depth.attack,
     example: Annotated[
@@ -66,7 +68,7 @@ def scan(
         str | None,
         typer.Option(
             "--base",
-            help="Base model: a known name or a diffusers folder. [default: the LoRA's own]",
+            help="Base model: tiny, sd14, sd15 or a diffusers folder. [default: the LoRA's own]",
             metavar="<name|dir>",
             rich_help_panel=_ATTACK,
         ),
@@ -83,7 +85,7 @@ def scan(
         str | None,
         typer.Option(
             "--encoder",
-            help="Encoder: a known name or a folder. [default: the base's own]",
+            help="Encoder that reads the weights: a bundled name or a folder. [default: the base's own]",
             metavar="<name|dir>",
             rich_help_panel=_ATTACK,
         ),
@@ -92,7 +94,7 @@ def scan(
         Budget,
         typer.Option(
             "--budget",
-            help="Pictures per attack at most: 8, 16 or 32; quick runs fewer attacks.",
+            help="At most 8, 16 or 32 pictures per attack; quick runs fewer attacks.",
             rich_help_panel=_ATTACK,
         ),
     ] = Budget.standard,
@@ -161,14 +163,14 @@ def scan(
         Path | None,
         typer.Option(
             "--baseline",
-            help="Earlier JSON report; only findings that are not in it count.",
+            help="Earlier JSON report, whose findings do not count again.",
             rich_help_panel=_GATE,
         ),
     ] = None,
     allow: Annotated[
         Path | None,
         typer.Option(
-            "--allow", help="TOML file of findings that are allowed, and why.", rich_help_panel=_GATE
+            "--allow", help="TOML file of allowed findings, each with a reason.", rich_help_panel=_GATE
         ),
     ] = None,
     _isolated: Annotated[
@@ -181,10 +183,10 @@ def scan(
         ),
     ] = False,
 ) -> None:
-    """Audit LoRA files: what their words and weights give away.
+    """Audit LoRA files: what their metadata and weights give away.
 
-    Every option but --reveal and --example can also be set by a variable of the environment, such as
-    LORAUDIT_FAIL_ON for --fail-on, and most in [tool.loraudit] of a pyproject.toml: docs/gate.md.
+    The environment can set every option but --reveal and --example: LORAUDIT_FAIL_ON sets --fail-on.
+    [tool.loraudit] in a pyproject.toml can set most options. See docs/gate.md.
     """
     from loraudit.attacks.table import names_at
     from loraudit.audit.request import BUDGETS, Request

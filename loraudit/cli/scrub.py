@@ -1,4 +1,4 @@
-"""The command `scrub`: a copy without metadata, and what was removed, as text."""
+"""The command `scrub`: a copy of a LoRA file without metadata, and a list of what was removed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ _WEIGHTS: Final = "The person in the weights: no change of the header removes th
 
 def scrub(
     target: Annotated[Path, typer.Argument(help="Safetensors file to copy.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File of the copy, a new one.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New file to write the copy to.")],
 ) -> None:
     """Write a copy of a LoRA file without its metadata.
 
-    What loaders need stays, and the tensors stay the same to the byte.
+    Metadata that loaders need stays, and so does every byte of the tensors.
     The person in the weights is still there.
     """
     from loraudit.lora.source.source import find_source
@@ -37,7 +37,10 @@ def scrub(
 
 
 def scrub_text(scrubbed: Scrubbed, output: Path, left: Sequence[Finding], *, width: int) -> str:
-    """Say what `scrub` did and, in `left`, what the new file still says; values are told by length alone."""
+    """Say what `scrub` removed and kept; `left` are findings of the new file.
+
+    Removed values are told by their length alone, in at most `width` columns.
+    """
     from rich.table import Table
     from rich.text import Text
 

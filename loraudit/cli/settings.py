@@ -1,8 +1,7 @@
-"""The sources of options: the command line, else the environment, else the project, else our defaults.
+"""The sources of options: the command line, else the environment, else the project, else the defaults.
 
-The project is `[tool.loraudit]` in the pyproject.toml of the current folder and no other: a file that came
-with a LoRA must not decide how the LoRA is judged. What a scan writes or reveals is not for a file to decide
-either.
+The project is `[tool.loraudit]` in the pyproject.toml of the current folder alone: a file that came with a
+LoRA must not decide how the LoRA is judged. Nor may a file decide what a scan writes or reveals.
 """
 
 from collections.abc import Collection
@@ -23,15 +22,15 @@ PROJECT: Final = "pyproject.toml"
 SAID_EACH_TIME: Final = frozenset({"help", "reveal", "example"})
 """Options that neither the environment nor a project can set."""
 NOT_FOR_A_PROJECT: Final = frozenset({"isolated", "output", "save-images"})
-"""Options that only a project cannot set: it may be a stranger's, and these say where a scan writes."""
+"""Options that the environment can set and a project cannot: a stranger must not say where to write."""
 _MOST: Final = 1_000_000
 
 
 class SettingsCommand(QuickCommand):
-    """A command whose options have twins in the environment, `--fail-on` that of `LORAUDIT_FAIL_ON`."""
+    """A command whose options have twins in the environment, such as `LORAUDIT_FAIL_ON` for `--fail-on`."""
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401
-        """Return the parameters, each with its variable of the environment."""
+        """Return the parameters, each with its environment variable."""
         params = super().get_params(ctx)
         for param in params:
             name = _long_name(param)
@@ -41,7 +40,10 @@ class SettingsCommand(QuickCommand):
 
 
 def use_project_settings(ctx: typer.Context, isolated: bool) -> bool:
-    """Take from the project the values that nothing closer sets, unless `isolated`; for an eager option."""
+    """Take from the project the values that no closer source sets, unless `isolated`.
+
+    Callback of an eager option. Raises `LorauditError` if the project's table cannot be used.
+    """
     if isolated or ctx.resilient_parsing:
         return isolated
     names = {_long_name(param): param for param in ctx.command.params}
@@ -70,24 +72,24 @@ _KINDS: Final = {bool: "true or false", int: "a whole number", str: "a text"}
 
 
 def _check(ctx: typer.Context, option: Any, key: str, value: Any) -> None:  # noqa: ANN401
-    """Raise `LorauditError` unless `value` is what `option` takes."""
+    """Raise `LorauditError` unless `option` takes `value`."""
     texts = value if isinstance(value, list) else [value]
     if option.multiple and not (isinstance(value, list) and all(isinstance(text, str) for text in texts)):
-        raise refuse(f"{key} is to be a list of texts")
+        raise refuse(f"{key} must be a list of texts")
     if any(isinstance(text, str) and "\0" in text for text in texts):
         raise refuse(f"{key} holds a NUL character")
     try:
         taken = option.process_value(ctx, value)
     except typer.BadParameter as error:
         raise refuse(f"{key}: {clean(error.message.removeprefix('Value error, '), 300)}") from None
-    # What a command line spells, a file has in the right type.
+    # A command line spells every value as text; a file gives the value its type.
     kind = bool if option.is_flag else int if type(taken) is int else str
     if not option.multiple and type(value) is not kind:
-        raise refuse(f"{key} is to be {_KINDS[kind]}")
+        raise refuse(f"{key} must be {_KINDS[kind]}")
 
 
 def project_settings(known: Collection[str]) -> dict[str, Any]:
-    """Read the table `[tool.loraudit]`, empty if there is none.
+    """Read the table `[tool.loraudit]`, empty if the project has none.
 
     Raises `LorauditError` if the file cannot be read, or a key is not one of `known`.
     """
@@ -96,7 +98,7 @@ def project_settings(known: Collection[str]) -> dict[str, Any]:
         return {}
     data = read_bounded(path, "the file", _MOST)
     if b"loraudit" not in data:
-        # Whatever is wrong with a project that has nothing to do with us is not ours to say.
+        # The faults of a project that never names loraudit are none of our business.
         return {}
     import tomllib
 
@@ -106,10 +108,12 @@ def project_settings(known: Collection[str]) -> dict[str, Any]:
     except (ValueError, AttributeError, RecursionError) as error:
         raise refuse(f"cannot be read: {clean(str(error), 200)}") from None
     if unknown := [key for key in keys if key not in known]:
-        raise refuse(f"unknown key {clean(unknown[0])!r}; there are {', '.join(sorted(known))}")
+        raise refuse(f"unknown key {clean(unknown[0])!r}; known keys are {', '.join(sorted(known))}")
     return dict(table)
 
 
 def refuse(why: str) -> LorauditError:
-    """Make the error that the table cannot be used."""
-    return LorauditError(f"{PROJECT}, [tool.loraudit]: {why}", "correct it, or ignore it with --isolated")
+    """Make the error that says why the table cannot be used."""
+    return LorauditError(
+        f"{PROJECT}, [tool.loraudit]: {why}", "correct the table, or ignore it with --isolated"
+    )

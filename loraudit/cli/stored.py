@@ -1,6 +1,6 @@
-"""The models that loraudit uses: where each is kept, and how much of it is on this machine.
+"""The models that loraudit uses: the place of each, and how much of each is on this machine.
 
-The small ones are in `models/`. The others are fetched when a scan first needs them, into the cache of the
+Small models are in `models/`. Large models are fetched when a scan first needs them, into the cache of the
 Hugging Face Hub, which other programs share, or into loraudit's own folder.
 """
 
@@ -37,13 +37,13 @@ _PIPELINE: Final = (
 )
 _ENCODER: Final = ("model.safetensors", "config.json")
 _SD_BYTES: Final = 4_270_000_000
-"""Size of SD 1.x's three networks in float32, which is how they are published."""
+"""Bytes of SD 1.x's three networks in float32, as they are published."""
 _CLIP_BYTES: Final = 1_710_000_000
 _FACE_BYTES: Final = 112_000_000
 
 
 class State(Enum):
-    """How much of a model is there."""
+    """The state of a model on this machine."""
 
     WHOLE = "whole"
     PARTIAL = "partial"
@@ -62,16 +62,16 @@ class Stored:
     folder: Path
     """Folder that holds the files; the root of the Hub cache for a model that is kept there."""
     files: tuple[str, ...]
-    """Files that loraudit reads, by their path in `folder` or in the Hub repository."""
+    """Files that loraudit reads, as paths in `folder` or in the Hub repository."""
     about_bytes: int = 0
-    """Size in bytes of a fetch, roughly; 0 if the model ships."""
+    """Rough size of a fetch in bytes; 0 if the model ships with loraudit."""
     repository: str | None = None
     """Hub repository `namespace/name` of a model that is kept in the Hub cache."""
     revision: str | None = None
     """Pinned commit of the repository, 40 hex digits; None: its branch `main`."""
 
     def paths(self) -> Mapping[str, Path]:
-        """Find the files that are there: name -> path."""
+        """Map each of `files` that is on this machine to its path."""
         if self.repository is None:
             return {file: path for file in self.files if (path := self.folder / file).is_file()}
         from huggingface_hub import try_to_load_from_cache
@@ -89,14 +89,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Health:
-    """State of one model, and its size and hashes."""
+    """State, size and hashes of one model."""
 
     state: State
     size_bytes: int = 0
     hashes: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 in hex of each file of weights, by its name in `Stored.files`."""
     fault: str = ""
-    """Words for what is missing or wrong."""
+    """Description of what is missing or wrong; empty for a whole model."""
 
 
 def shipped() -> tuple[Stored, ...]:
@@ -120,7 +120,7 @@ def shipped() -> tuple[Stored, ...]:
 
 
 def fetched() -> tuple[Stored, ...]:
-    """List the models that are kept in a cache, here or not."""
+    """List the models that belong in a cache, fetched or not."""
     from huggingface_hub import constants
 
     hub = Path(constants.HF_HUB_CACHE)
@@ -147,7 +147,7 @@ def fetched() -> tuple[Stored, ...]:
 
 
 def examine(stored: Stored) -> Health:
-    """Look at the files of a model, hash its weights and compare each hash with the one that is known."""
+    """Look at the files of a model, hash the weights, and compare each hash with the known hash."""
     paths = stored.paths()
     missing = [file for file in stored.files if file not in paths]
     size = sum(path.stat().st_size for path in paths.values())
@@ -180,7 +180,7 @@ def _check_framing(path: Path) -> None:
 
 
 def _expected(stored: Stored, path: Path) -> str | None:
-    """Tell the SHA-256 that a file ought to have, if that is written anywhere."""
+    """Return the SHA-256 in hex that a file ought to have; None if no record says."""
     if stored.repository is not None:
         from loraudit.lora.source.hub import cached_sha256
 

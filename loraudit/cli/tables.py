@@ -1,6 +1,6 @@
 """Rich tables as plain text.
 
-A string in them is text as it stands: markup, emoji and highlighting are off.
+A string in a table is shown as it stands: markup, emoji and highlighting are off.
 """
 
 from collections.abc import Iterable
@@ -17,16 +17,16 @@ _NARROWEST: Final = 60
 
 
 def columns(*widths: int) -> Table:
-    """Make a table without a frame, two spaces between its columns, each at least so many characters wide."""
+    """Make a table without a frame; `widths` are the least characters of each column, 0 for free text."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for width in widths:
-        # A column of a given width holds names, which stay whole.
+        # A column with a width holds names, which stay whole.
         table.add_column(min_width=width, no_wrap=width > 0)
     return table
 
 
 def hanging(mark: str, text: str) -> Table:
-    """Lay out `text` beside `mark`, which its first line alone carries."""
+    """Lay out `text` with `mark` before its first line, and the other lines indented as far."""
     table = Table.grid()
     table.add_row(mark, text)
     return table

@@ -54,46 +54,57 @@ def train_encoder(
         Path | None,
         typer.Option(
             "--zoo",
-            help="Take the samples from this zoo of LoRAs, built first if it is not there. [default: "
-            "fine-tune while training, the paper's Algorithm]",
+            help="Folder of LoRAs to take the samples from, built first if missing. [default: fine-tune "
+            "LoRAs while training, as the paper does]",
         ),
     ] = None,
     base: BaseOption = "tiny",
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", help="Training steps of the encoder. [default: 100000; tiny 600, probe 1600]"
+            "--steps", help="Training steps of the encoder. [default: 100000; tiny 600, tiny probe 1600]"
         ),
     ] = None,
     no_timestep: Annotated[
         bool,
         typer.Option(
             "--no-timestep",
-            help="Ablation: read finished LoRAs only, without a token for the fine-tuning step.",
+            help="Train as an ablation: on finished LoRAs only, without a token for the fine-tuning step.",
         ),
     ] = False,
     arch: Annotated[
         Arch,
         typer.Option(
-            "--arch", help="Encoder to train: the paper's, or the probe, which reads any rank and modules."
+            "--arch",
+            help="Encoder to train: the paper's, or the probe, which reads any rank and modules.",
         ),
     ] = Arch.paper,
     constant: Annotated[
-        bool, typer.Option("--constant", help="Baseline: one embedding for all LoRAs, reading none.")
+        bool,
+        typer.Option(
+            "--constant", help="Train a baseline instead: one embedding for all LoRAs, without reading any."
+        ),
     ] = False,
     people: Annotated[
         int | None,
         typer.Option("--people", help="Number of people to train on. [default: all; synthetic 256]"),
     ] = None,
     loras: Annotated[
-        int | None, typer.Option("--loras", help="LoRAs per training step. [default: 1; tiny 32]")
+        int | None,
+        typer.Option(
+            "--loras", help="LoRAs per training step. [default: 1; probe 8; tiny 32, tiny probe 16]"
+        ),
     ] = None,
     pictures: Annotated[
         int | None,
         typer.Option("--pictures", help="Pictures per LoRA and training step. [default: 1; tiny 2]"),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Learning rate of the encoder. [default: 5e-3; tiny 2e-3]")
+        float | None,
+        typer.Option(
+            "--lr",
+            help="Learning rate of the encoder. [default: 5e-3; probe 3e-4; tiny 2e-3, tiny probe 3e-3]",
+        ),
     ] = None,
     weight_decay: Annotated[
         float | None,
@@ -101,7 +112,9 @@ def train_encoder(
     ] = None,
     cosine: Annotated[
         bool | None,
-        typer.Option("--cosine/--no-cosine", help="Let the learning rate fall to 0. [default: tiny only]"),
+        typer.Option(
+            "--cosine/--no-cosine", help="Let the learning rate fall to 0. [default: for tiny and the probe]"
+        ),
     ] = None,
     kl_weight: Annotated[
         float | None,
@@ -120,7 +133,8 @@ def train_encoder(
     snapshot: Annotated[
         list[int] | None,
         typer.Option(
-            "--snapshot", help="Fine-tuning step at which a zoo saves; repeatable. [default: each quarter]"
+            "--snapshot",
+            help="Fine-tuning step after which a new zoo saves LoRAs; repeatable. [default: every quarter]",
         ),
     ] = None,
     save_every: Annotated[
@@ -137,7 +151,8 @@ def train_encoder(
 ) -> None:
     """Train the encoder that reads a person out of a LoRA.
 
-    Learns from LoRAs of public or synthetic people. The same command goes on after an interruption.
+    The encoder learns from LoRAs of public or synthetic people. After an interruption, the same command goes
+    on where the training stopped.
     """
     check_base(base)
     module = training_module("encoder_job")

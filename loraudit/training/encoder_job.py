@@ -109,7 +109,7 @@ def _checked(job: EncoderJob) -> People:
     if any((job.out / name).exists() for name in ("config.json", "embedding.npy")):
         raise LorauditError(
             f"{clean(job.out.name)} holds a trained encoder already",
-            "name another folder with --out, or delete it",
+            "name another folder with --output, or delete this one",
         )
     people = open_people(job.data)
     dataclasses.replace(training.TINY, **job.settings)
