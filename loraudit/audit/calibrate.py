@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -35,16 +34,15 @@ from loraudit.runs import Run
 from loraudit.scores import FaceScorer
 from loraudit.scores.scorers import Scorers, look_at
 from loraudit.text import clean
+from loraudit.version import versions
 
-__all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure", "versions"]
+__all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure"]
 
 _MATCH: Final = "identity"
 """Name of a person's LoRAs in `done.jsonl`, where controls have their kind."""
 _LORA: Final = "lora.safetensors"
 """File name of a person's LoRA."""
 _DONE: Final = "done.jsonl"
-_PACKAGES: Final = ("loraudit", "torch", "diffusers", "transformers")
-"""Packages that decide what a picture looks like."""
 
 
 def calibrate(
@@ -235,11 +233,6 @@ def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256
         if isinstance(encoder, EncoderAttack):
             encoders[attack.name] = encoder.checkpoint.sha256
     return Conditions(base.name, plan.sampling.steps, plan.sampling.guidance, encoders, face_sha256)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide what a picture looks like, by package."""
-    return {package: version(package) for package in _PACKAGES}
 
 
 def _pictures(tuned: Base, base: Base, aim: Aim, plan: Plan) -> Tensor:

@@ -22,6 +22,7 @@ from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
 from loraudit.training.defaults import base_recipe, prior_latents, quarters
 from loraudit.training.zoo import Plan, Zoo, build_zoo, is_finished, open_zoo, read_plan
+from loraudit.version import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -38,6 +38,7 @@ from loraudit.runs import Run
 from loraudit.scores.face import load_tiny_face
 from loraudit.text import clean
 from loraudit.training.zoo import Zoo, open_zoo
+from loraudit.version import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import sys
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loraudit.runs import Run
+from loraudit.version import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Training", "load_checkpoint", "versions"]
+__all__ = ["Training", "load_checkpoint"]
 
 _PACKAGES = (
     "torch",
@@ -32,14 +32,6 @@ _PACKAGES = (
 )
 _METRICS = "metrics.jsonl"
 _CHECKPOINT = "checkpoint.pt"
-
-
-def versions() -> dict[str, str]:
-    """Name the versions that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        found[package] = importlib.metadata.version(package)
-    return found
 
 
 @dataclass
@@ -62,7 +54,7 @@ class Training:
         record = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "config": dict(self.config),
-            "versions": versions(),
+            "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
         }
         # The checkpoint tells whether it belongs to this training: the command may be another.
         text = json.dumps(record, indent=2, default=str) + "\n"
