@@ -2,14 +2,12 @@
 
 import torch
 
+from loraudit.training.encoder_settings import Settings
 from loraudit.training.finetune import Recipe, Subject
 from loraudit.training.samples import LiveSource, ZooSource
-from loraudit.training.train_encoder import (
-    Settings,
-    new_constant,
-    new_encoder,
-)
-from loraudit.training.zoo import Plan, build_zoo
+from loraudit.training.train_encoder import new_constant, new_encoder
+from loraudit.training.zoo import build_zoo
+from loraudit.training.zoo_plan import Plan
 from tests.tiny import tiny_base
 
 RECIPE = Recipe(rank=2, lr=2e-2, steps=4, class_images=2)

@@ -394,7 +394,7 @@ def test_no_zoo_is_built_in_a_folder_of_other_things(run, base, tmp_path) -> Non
     (full / "mine.txt").write_text("mine")
     words = ("--base", base, *TRAIN)
     code, stdout, stderr = run("train-encoder", "--zoo", full, "--out", tmp_path / "a", *words)
-    assert (code, stdout) == (2, "") and "full holds no zoo, but other things" in stderr
+    assert (code, stdout) == (2, "") and "full holds other files and no zoo" in stderr
     assert [path.name for path in full.iterdir()] == ["mine.txt"] and not (tmp_path / "a").exists()
     assert run("train-encoder", "--zoo", empty, "--out", tmp_path / "b", *words)[0] == 0
     assert open_zoo(empty).plan.snapshots == (1, 2)

@@ -18,7 +18,8 @@ from loraudit.lora import export_lora, load_lora
 from loraudit.training.finetune import TINY
 from loraudit.training.reader import fit_reader
 from loraudit.training.train_encoder import new_encoder, new_probe
-from loraudit.training.zoo import Plan, Zoo, members_of
+from loraudit.training.zoo import Zoo
+from loraudit.training.zoo_plan import Plan, members_of
 from tests.tiny import tiny_base
 
 ATTENTION = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

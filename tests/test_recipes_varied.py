@@ -9,7 +9,8 @@ import pytest
 from loraudit.errors import LorauditError
 from loraudit.people.things import subjects
 from loraudit.training.finetune import Recipe
-from loraudit.training.zoo import Plan, build_zoo, open_varied
+from loraudit.training.zoo import build_zoo, open_varied
+from loraudit.training.zoo_plan import Plan
 from models.recipes.varied import (
     ANY,
     HELD_OUT,

@@ -52,7 +52,8 @@ def test_the_experiment_runs_and_refuses_folders_of_other_people(tmp_path, monke
     from loraudit.base.load import load_base
     from loraudit.errors import LorauditError
     from loraudit.training.finetune import Recipe
-    from loraudit.training.zoo import Plan, build_zoo
+    from loraudit.training.zoo import build_zoo
+    from loraudit.training.zoo_plan import Plan
 
     monkeypatch.setattr(unseen_recipes, "SAMPLING", replace(unseen_recipes.SAMPLING, steps=1))
     base = load_base("tiny")

@@ -6,9 +6,7 @@ import pytest
 
 from loraudit.encoder import frozen_transformer, load_encoder
 from loraudit.training.encoder_card import finish, shown_command
-from loraudit.training.train_encoder import (
-    train_encoder,
-)
+from loraudit.training.train_encoder import train_encoder
 from tests.encoder_training import SETTINGS, equal, model_of, source_of, zoo_in
 from tests.tiny import LENGTH, WIDTH, tiny_base
 

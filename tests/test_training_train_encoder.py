@@ -15,13 +15,9 @@ from loraudit.encoder import PaperEncoder, frozen_transformer
 from loraudit.encoder.constant import ConstantEmbedding
 from loraudit.errors import LorauditError
 from loraudit.people.sources import require_public
+from loraudit.training.encoder_settings import PAPER, Settings
 from loraudit.training.samples import ZooSource
-from loraudit.training.train_encoder import (
-    PAPER,
-    Settings,
-    new_constant,
-    train_encoder,
-)
+from loraudit.training.train_encoder import new_constant, train_encoder
 from loraudit.training.zoo import open_zoo
 from tests.encoder_training import SETTINGS, equal, model_of, source_of, zoo_in
 from tests.tiny import tiny_base

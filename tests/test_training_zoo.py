@@ -11,7 +11,8 @@ from loraudit.errors import LorauditError
 from loraudit.lora import Factors, LoRA, LoRAFile
 from loraudit.people.sources import Synthetic
 from loraudit.training.finetune import Recipe, finetune
-from loraudit.training.zoo import Plan, build_zoo, fingerprint, members_of, open_zoo, person, take
+from loraudit.training.zoo import build_zoo, fingerprint, open_zoo, person, take
+from loraudit.training.zoo_plan import Plan, members_of
 from models.recipes.zoo import main as build_main
 from tests.tiny import save_pipeline, tiny_base, tiny_pipeline
 

@@ -7,7 +7,8 @@ from loraudit.base.model import Base
 from loraudit.people.identity import SPLITS
 from loraudit.people.things import Crowds
 from loraudit.training.finetune import TINY, TINY_PRIOR, class_latents
-from loraudit.training.zoo import Plan, build_zoo
+from loraudit.training.zoo import build_zoo
+from loraudit.training.zoo_plan import Plan
 
 
 def make_zoos(base: Base, folder: Path) -> Path:

@@ -27,7 +27,8 @@ from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.findings.finding import Severity
 from loraudit.people.sources import REFERENCES, portraits
 from loraudit.scores.copies import CopyScorer
-from loraudit.training.zoo import Member, Zoo, open_zoo
+from loraudit.training.zoo import Zoo, open_zoo
+from loraudit.training.zoo_plan import Member
 from loraudit.verdict.copies import judge_copies
 from loraudit.verdict.policy import Policy
 

@@ -1,4 +1,4 @@
-"""`loraudit bench attacks`: the table of every attack and control, from a zoo of private people."""
+"""`loraudit bench attacks`: the table of every attack and control, from a zoo of held-out people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from loraudit.people.things import subjects
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
 from loraudit.training.defaults import base_recipe, prior_latents, quarters
-from loraudit.training.zoo import Plan, Zoo, build_zoo, is_finished, open_zoo, read_plan
+from loraudit.training.zoo import Zoo, build_zoo, is_finished, open_zoo
+from loraudit.training.zoo_plan import Plan, read_plan
 from loraudit.version import versions
 
 if TYPE_CHECKING:
@@ -45,25 +46,25 @@ _COLOURS: Final = {
 
 @dataclass(frozen=True)
 class AttackBench:
-    """What is asked for."""
+    """Request of `bench attacks`."""
 
     zoo: Path
-    """Built first, of `people` private people by the paper's recipe, if it is not there."""
+    """Folder of the zoo; if missing, built first of `people` private people by the base's recipe."""
     out: Path
     people: int = 128
     encoder: str = "probe-tiny"
     paper: str = "paper-tiny"
     constant: Path | None = None
-    """A folder of `train-encoder --constant`."""
+    """Folder that `train-encoder --constant` wrote."""
     finders: tuple[str, ...] = ()
-    """`matching`: attacks that take their time for each LoRA."""
+    """Names of slow attacks, which take one LoRA at a time: `matching`."""
     samples: int = 8
     steps: int = 12
     guidance: float = 3.0
     snapshot: int | None = None
-    """A saved step of the zoo, the last by default."""
+    """Saved step of the zoo; None for the last."""
     gallery: int = GALLERY
-    """People among whom rank-1 is looked for."""
+    """People in the gallery of rank-1."""
 
 
 def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep = unheard) -> list[Row]:
@@ -80,7 +81,7 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep 
     frozen, length = frozen_transformer(base.text_encoder), base.embedding_shape[0]
     encoders: dict[str, Encoder] = {}
     shas: dict[str, str] = {}
-    # The last one is whose embedding the ablations and controls take.
+    # The ablations and controls take the embedding of the last encoder.
     for name, where in (("paper encoder", job.paper), ("encoder", job.encoder)):
         encoder, checkpoint = load_encoder(where, frozen, length)
         if _reads(encoder, zoo):
@@ -135,9 +136,7 @@ def _zoo(base: Base, job: AttackBench, say: Callable[[str], None], on_step: OnSt
 
 
 def _reads(encoder: Encoder, zoo: Zoo) -> bool:
-    """Tell whether the encoder reads LoRAs of this zoo: the paper's is made for one rank and one set of
-    modules.
-    """
+    """Tell whether the encoder reads LoRAs of the zoo; the paper's takes one rank and set of modules."""
     try:
         with torch.no_grad():
             encoder(zoo.rows([(0, zoo.plan.snapshots[-1])]))
@@ -147,13 +146,13 @@ def _reads(encoder: Encoder, zoo: Zoo) -> bool:
 
 
 def begin(run: Run, record: Mapping[str, object]) -> None:
-    """Write `record` to `settings.json`, or raise `LorauditError` if the folder holds a run with another."""
+    """Write `record` to `settings.json`. Raises `LorauditError` if the folder holds another record."""
     text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
     run.begin("settings.json", text, lambda old: "" if old == text else "a table with other settings")
 
 
 def draw_table(rows: Sequence[Row], path: Path) -> None:
-    """Draw the accepted share of every row with its interval."""
+    """Draw the accepted share of every row, with its interval, as a PNG at `path`."""
     import matplotlib as mpl
 
     mpl.use("Agg")

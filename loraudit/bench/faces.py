@@ -1,10 +1,11 @@
-"""The faces that attacks bring back from zoos of LoRAs, with controls: what verdicts are measured on.
+"""The faces that attacks bring back from zoos of LoRAs, with controls, as data to measure verdicts on.
 
 For every LoRA and attack, pictures of the same seeds by the tuned model, the untouched base and the scrambled
-LoRA (`loraudit.attacks.controls`), as face vectors: one safetensors file a zoo, tensors `<attack>/<group>
-[M, N, e]`, rows of zeros where no face was found. A finished file is not made again. Of LoRAs of people also
-what their secret prompt brings back: one that shows nobody there, because it was fine-tuned too little or
-ruined, has nothing to leak in pictures.
+LoRA (`loraudit.attacks.controls`) become face vectors. Each zoo has one safetensors file with tensors
+`<attack>/<group> [M, N, e]`, rows of zeros where no face was found. A finished file is not made again.
+
+LoRAs of people also have the faces under their secret prompt. A LoRA that shows nobody even there was
+fine-tuned too little or ruined, and has nothing to leak in pictures.
 """
 
 import dataclasses
@@ -33,7 +34,8 @@ from loraudit.people.sources import Synthetic
 from loraudit.runs import Run
 from loraudit.scores import FaceScorer
 from loraudit.text import clean
-from loraudit.training.zoo import RECORD, Zoo, open_zoo
+from loraudit.training.zoo import Zoo, open_zoo
+from loraudit.training.zoo_plan import RECORD
 
 __all__ = [
     "AIMS",
@@ -50,22 +52,22 @@ __all__ = [
 ]
 
 AIMS: Final = ("search", "search:usual")
-"""The strongest attack, by either guidance."""
+"""Aims of the strongest attack, by either guidance."""
 PHOTO_AIMS: Final = ("search:half",)
-"""What it adds where there are reference photos."""
+"""Aims that the strongest attack adds where there are reference photos."""
 GROUPS: Final = ("tuned", "base", "scrambled")
 SECRET: Final = ("secret prompt/usual guidance", "secret prompt/model guidance")
-"""`<what>/<how>` of the pictures under the secret prompt, which no attack knows."""
+"""Names `<what>/<how>` of the pictures under the secret prompt, which no attack knows."""
 SECRET_PICTURES: Final = 8
-"""By each guidance."""
+"""Pictures under the secret prompt, by each guidance."""
 MERGE: Final = 8
-"""LoRAs in a merged one, each at an eighth of its strength: no person is at half of its own."""
+"""LoRAs in a merged one, each at an eighth of its strength, so that no person is at half strength."""
 SCRAMBLE_SEED: Final = 7
 
 
 @dataclass(frozen=True)
 class Shots:
-    """Settings of the pictures."""
+    """Settings of the pictures: how many per LoRA and attack, and how sampled."""
 
     samples: int
     sampling: Sampling
@@ -73,22 +75,22 @@ class Shots:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The faces of the `M` LoRAs of a zoo."""
+    """Faces of the `M` LoRAs of a zoo."""
 
     name: str
     kinds: tuple[str, ...]
-    """`synthetic` for people; what else it holds, otherwise."""
+    """Kind of each LoRA: `synthetic` for a person, else the kind of its source."""
     identities: tuple[int, ...]
-    """Whom each shows, if anybody."""
+    """Identity of each LoRA; empty for LoRAs made of several."""
     recipe: dict[str, Any]
     faces: dict[str, Tensor]
-    """`<attack>/<group>`, and of people `SECRET` => `[M, N, e]`, zero where no face was found."""
+    """`<attack>/<group>`, and `SECRET` for people, -> `[M, N, e]`, zero where no face was found."""
     spreads: tuple[Spread, ...]
-    """In how many directions each LoRA changes modules (`loraudit.lora.directions`)."""
+    """Number of directions in which each LoRA changes modules (`loraudit.lora.directions`)."""
 
 
 def zoos_in(folders: Iterable[Path]) -> list[Zoo]:
-    """Open the zoo that each folder is, or those in it. Raises `LorauditError` if there is none in one."""
+    """Open the zoo that each folder is, or the zoos inside. Raises `LorauditError` if there is none."""
     found: list[Zoo] = []
     for folder in folders:
         records = [folder / RECORD] if (folder / RECORD).exists() else sorted(folder.glob(f"*/{RECORD}"))
@@ -101,8 +103,9 @@ def zoos_in(folders: Iterable[Path]) -> list[Zoo]:
 
 
 def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, Terms]]:
-    """Give `(kind, terms)` of the passes of a zoo's first `people` at a saved step. With `extra`, give LoRAs
-    made of them that hold nobody: `merged`, and `noise`, which are scrambled ones.
+    """Yield `(kind, terms)` of the passes of a zoo's first `people` at a saved step.
+
+    With `extra`, yield LoRAs of nobody made from those people: `merged`, and `noise`, which are scrambled.
     """
     size = zoo.plan.people_per_pass
     for first in range(0, min(people, len(zoo.members)), size):
@@ -117,7 +120,7 @@ def pools(zoo: Zoo, step: int, people: int, extra: bool) -> Iterator[tuple[str, 
 
 
 def merged(terms: Terms, each: int = MERGE) -> Terms:
-    """Merge every `each` LoRAs of `terms` into one, by their mean update."""
+    """Merge every `each` LoRAs of `terms` into one with their mean update."""
 
     def side_by_side(matrix: Tensor, dim: int) -> Tensor:
         count = len(matrix) // each
@@ -128,7 +131,7 @@ def merged(terms: Terms, each: int = MERGE) -> Terms:
 
 
 @torch.no_grad()
-def faces_of(
+def _faces_of(
     base: Base, terms: Terms, encoder: Encoder | None, shots: Shots, face: FaceScorer
 ) -> dict[str, Tensor]:
     """Map `<attack>/<group>` to unit face vectors `[M, N, e]`, zero where no face is found."""
@@ -137,7 +140,7 @@ def faces_of(
     search = SearchAttack(photos=True)
     embedding = search.best(tuned, base, start).embeddings
     groups = {"tuned": terms, "scrambled": scrambled(terms, SCRAMBLE_SEED)}
-    # Without a LoRA all aims are the same.
+    # Without a LoRA all aims draw the same pictures.
     plain = base.sample(embedding, seeds, shots.sampling)
     found = {}
     for aim in search.ways(embedding[0]):
@@ -151,7 +154,7 @@ def faces_of(
 
 
 @torch.no_grad()
-def secret_faces(
+def _secret_faces(
     base: Base, terms: Terms, prompts: Sequence[str], sampling: Sampling, face: FaceScorer
 ) -> dict[str, Tensor]:
     """Map `SECRET` to unit face vectors `[M, N, e]` under secret `prompts`, zero where no face is found."""
@@ -178,8 +181,9 @@ def draw_faces(
     step: int | None = None,
     extra: bool = False,
 ) -> Pool:
-    """Draw the faces of a zoo's first `people`, or of LoRAs of nobody made from them; `run` keeps them as
-    `<name>.safetensors`.
+    """Draw the faces of a zoo's first `people`, or with `extra` of LoRAs of nobody made from those people.
+
+    `run` keeps the faces as `<name>.safetensors`.
     """
     step = step or zoo.plan.snapshots[-1]
     known = zoo.plan.data == Synthetic.name and not extra
@@ -190,11 +194,11 @@ def draw_faces(
         spreads: list[Spread] = []
         for kind, terms in pools(zoo, step, people, extra):
             say(f"{name}: {len(kinds)} done")
-            faces = faces_of(base, terms, encoder, shots, face)
+            faces = _faces_of(base, terms, encoder, shots, face)
             if known:
                 count = len(next(iter(terms.values()))[0])
                 prompts = [member.prompt for member in zoo.members[len(kinds) : len(kinds) + count]]
-                faces |= secret_faces(base, terms, prompts, shots.sampling, face)
+                faces |= _secret_faces(base, terms, prompts, shots.sampling, face)
             for attack, vectors in faces.items():
                 parts.setdefault(attack, []).append(vectors)
             kinds += [kind] * len(vectors)
@@ -211,7 +215,7 @@ def draw_faces(
 
 
 def read_pool(path: Path) -> Pool:
-    """Read a file of `draw_faces`."""
+    """Read a file that `draw_faces` wrote."""
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["about"])
         faces = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,1 +1,1 @@
-"""Everything that is trained: the embedded models, LoRAs of synthetic people, matrix encoders."""
+"""Training: LoRAs by DreamBooth, zoos of LoRAs, and the encoders that read LoRAs."""

@@ -1,4 +1,4 @@
-"""Checks of what a fine-tuning was asked for that need neither torch nor the base's weights."""
+"""Checks of a fine-tuning's output and targets that need neither torch nor the base's weights."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ __all__ = ["check_output", "check_targets"]
 def check_targets(base: str, targets: Sequence[str]) -> None:
     """Raise `LorauditError` if one of `targets` is the end of no UNet module's name in `base`.
 
-    A folder whose configuration is not that of an SD 1.x UNet passes: loading it says what is wrong with it.
+    A folder without the configuration of an SD 1.x UNet passes: the load of the base says what is wrong.
     """
     paths = _unet_modules(base)
     if paths is None:
@@ -31,11 +31,11 @@ def check_targets(base: str, targets: Sequence[str]) -> None:
 
 
 def check_output(output: Path, layout: str, force: bool) -> None:
-    """Raise `LorauditError` if `output` cannot be written, before hours go into what belongs there."""
+    """Raise `LorauditError` if `output` cannot be written, before hours of training."""
     shown = clean(str(output), 300)
     if not output.absolute().parent.is_dir():
         raise LorauditError(
-            f"there is no folder for {shown}", "make it first, or choose another path with -o"
+            f"there is no folder for {shown}", "make the folder first, or choose another path with -o"
         )
     if output.exists() and output.is_dir() != (layout == "peft"):
         raise LorauditError(
@@ -46,7 +46,7 @@ def check_output(output: Path, layout: str, force: bool) -> None:
 
 
 def _unet_modules(base: str) -> list[str] | None:
-    """List the dotted paths of the UNet's modules; None for a folder that does not tell."""
+    """List the dotted paths of the UNet's modules; None for a folder without a readable configuration."""
     folder = Path(base)
     if folder.is_dir():
         try:

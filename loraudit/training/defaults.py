@@ -1,4 +1,4 @@
-"""What suits a base: how its LoRAs are fine-tuned, unless something else is asked for."""
+"""Defaults of fine-tuning on a base: its recipe, its class pictures, the snapshots of a zoo."""
 
 from typing import Final
 
@@ -13,11 +13,11 @@ from loraudit.training.finetune import Recipe, class_latents
 __all__ = ["base_recipe", "prior_latents", "quarters", "training_base"]
 
 _RECIPES: Final = {"tiny": (tuning.TINY, tuning.TINY_PRIOR), "paper": (tuning.PAPER, tuning.PAPER_PRIOR)}
-"""Recipes of `models/cards.toml`, each with how its class pictures are sampled."""
+"""Recipes named in `models/cards.toml`, each with the sampling of its class pictures."""
 
 
 def training_base(name: str, device: str | None, offline: bool) -> Base:
-    """Load the base in float32: so the paper fine-tunes, and gradients in float16 would underflow."""
+    """Load the base in float32, as the paper fine-tunes; in float16 gradients would underflow."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base(name, device, offline)
     for part in (base.unet, base.vae, base.text_encoder):
@@ -26,12 +26,12 @@ def training_base(name: str, device: str | None, offline: bool) -> Base:
 
 
 def base_recipe(base: Base) -> Recipe:
-    """Choose the recipe of fine-tuning that suits the base."""
+    """Return the recipe of fine-tuning that suits the base."""
     return _RECIPES[base.card.recipe][0]
 
 
 def prior_latents(base: Base, recipe: Recipe, on_step: OnStep = unheard) -> torch.Tensor | None:
-    """Sample the latents of the recipe's class pictures, None if it needs none."""
+    """Sample the latents `[N, C, h, w]` of the recipe's class pictures; None if the recipe uses none."""
     if not recipe.prior_weight:
         return None
     settings = _RECIPES[base.card.recipe][1]
@@ -39,5 +39,5 @@ def prior_latents(base: Base, recipe: Recipe, on_step: OnStep = unheard) -> torc
 
 
 def quarters(recipe: Recipe) -> tuple[int, ...]:
-    """Set four snapshots: after each quarter of the fine-tuning."""
+    """Return the steps of four snapshots: after each quarter of the fine-tuning."""
     return tuple(sorted({max(1, recipe.steps * i // 4) for i in (1, 2, 3, 4)}))

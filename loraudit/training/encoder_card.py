@@ -1,4 +1,4 @@
-"""What a finished training of an encoder leaves behind: the encoder and a card that says how it was made."""
+"""The files of a finished training of an encoder: the encoder, and a card on how the encoder was made."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def finish(
     training: Mapping[str, Any],
     command: Sequence[str],
 ) -> None:
-    """Write the encoder (or `embedding.npy`, float32 `[L, d]`) and `CARD.md`, and drop the checkpoint."""
+    """Write the encoder (or `embedding.npy`, float32 `[L, d]`) and `CARD.md`, and delete the checkpoint."""
     if not isinstance(model, ConstantEmbedding):
         save_encoder(folder, model, frozen, base=base, training=training)
     else:
@@ -38,7 +38,7 @@ def finish(
 
 
 def shown_command(arguments: Sequence[str]) -> str:
-    """Show the command line without the folders of this machine: an absolute path keeps only its name."""
+    """Quote the command line without this machine's folders: an absolute path keeps only its last part."""
     return shlex.join([re.sub(r"(^|[:=])/\S*", lambda m: m[1] + Path(m[0]).name, word) for word in arguments])
 
 

@@ -1,4 +1,4 @@
-"""What `loraudit train-encoder` does, once its options are parsed."""
+"""The job behind `loraudit train-encoder`, from parsed options to an encoder with its card."""
 
 import dataclasses
 import json
@@ -19,33 +19,23 @@ from loraudit.people.sources import People
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.scores.scorers import open_face
 from loraudit.text import clean
-from loraudit.training import train_encoder as training
+from loraudit.training import encoder_settings
 from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
 from loraudit.training.encoder_card import finish
+from loraudit.training.encoder_settings import Settings
 from loraudit.training.finetune import Recipe, new_adapters
 from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
-from loraudit.training.train_encoder import Settings, new_constant, new_encoder, new_probe, train_encoder
-from loraudit.training.zoo import (
-    RECORD,
-    Plan,
-    Zoo,
-    build_zoo,
-    fingerprint,
-    is_finished,
-    members_of,
-    open_varied,
-    open_zoo,
-    person,
-    read_plan,
-)
+from loraudit.training.train_encoder import new_constant, new_encoder, new_probe, train_encoder
+from loraudit.training.zoo import Zoo, build_zoo, fingerprint, is_finished, open_varied, open_zoo, person
+from loraudit.training.zoo_plan import RECORD, Plan, members_of, read_plan
 
 __all__ = ["EncoderJob", "train_an_encoder"]
 
 
 @dataclass(frozen=True)
 class EncoderJob:
-    """Request of `train-encoder`; None takes the default of the base or of the zoo."""
+    """Request of `train-encoder`; None stands for the default of the base or of the zoo."""
 
     data: str
     zoo: Path | None
@@ -58,9 +48,9 @@ class EncoderJob:
     snapshots: tuple[int, ...] | None = None
     timestep: bool = True
     arch: str = "paper"
-    """`paper`, `probe`, or `constant` for the baseline that reads nothing."""
+    """`paper`, `probe`, or `constant` for the baseline that reads no LoRA."""
     command: Sequence[str] = ()
-    """The words of the command line, for the card."""
+    """Words of the command line, for the card."""
 
 
 def train_an_encoder(
@@ -68,9 +58,9 @@ def train_an_encoder(
 ) -> None:
     """Train the encoder that `job` describes, or go on where an interrupted training stopped.
 
-    `on_step` hears the stages: building and reading the zoo, if there is one, then the training. Raises
-    `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit; what
-    can be told without the base is told before it is loaded.
+    `on_step` hears the stages: building and reading a zoo, where one is asked for, then the training. Raises
+    `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit. Checks
+    that need no base come before the base is loaded.
     """
     people = _checked(job)
     cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
@@ -85,7 +75,7 @@ def train_an_encoder(
     elif job.arch == "probe":
         model, source = _probe(base, source, people, recipe, settings.seed, on_step)
     else:
-        # Any LoRA of the recipe has the shapes; the matrices of this one are not looked at.
+        # Every LoRA of the recipe has these shapes; the matrices are not looked at.
         shapes = new_adapters(base, recipe, [0]).terms()
         model = new_encoder(base, shapes, job.timestep, recipe.steps, settings.seed)
     described = {
@@ -105,14 +95,14 @@ def train_an_encoder(
 
 
 def _checked(job: EncoderJob) -> People:
-    """Open the data of `job`. Raises `LorauditError` for whatever is wrong with it on any base."""
+    """Open the data of `job`. Raises `LorauditError` for mistakes in `job` that are mistakes on any base."""
     if any((job.out / name).exists() for name in ("config.json", "embedding.npy")):
         raise LorauditError(
             f"{clean(job.out.name)} holds a trained encoder already",
             "name another folder with --output, or delete this one",
         )
     people = open_people(job.data)
-    dataclasses.replace(training.TINY, **job.settings)
+    dataclasses.replace(encoder_settings.TINY, **job.settings)
     Recipe(**job.recipe)
     Run(job.out).check()
     if job.arch == "probe" and job.zoo is None:
@@ -126,16 +116,16 @@ def _checked(job: EncoderJob) -> People:
 
 def _settings(base: Base, arch: str) -> Settings:
     if arch == "paper":
-        return training.TINY if base.card.recipe == "tiny" else training.PAPER
+        return encoder_settings.TINY if base.card.recipe == "tiny" else encoder_settings.PAPER
     if base.card.recipe != "tiny":
-        return training.PAPER_PROBE
-    return training.TINY_CONSTANT if arch == "constant" else training.TINY_PROBE
+        return encoder_settings.PAPER_PROBE
+    return encoder_settings.TINY_CONSTANT if arch == "constant" else encoder_settings.TINY_PROBE
 
 
 def _probe(
     base: Base, source: Source, people: People, recipe: Recipe, seed: int, on_step: OnStep
 ) -> tuple[ProbeEncoder, VariedSource]:
-    """Make a probe encoder that reads, and a source that tells it what is read of people it does not know."""
+    """Make a probe encoder with a fitted reader, and a source whose samples tell held-out readings."""
     if not isinstance(source, VariedSource | ZooSource):
         raise ValueError("a probe encoder needs a zoo")
     sources = source.sources if isinstance(source, VariedSource) else [source]
@@ -157,7 +147,7 @@ def _probe(
 def _source(
     base: Base, people: People, job: EncoderJob, settings: Settings, state: PartialState, on_step: OnStep
 ) -> tuple[Source, Recipe, dict[str, Any]]:
-    """Open the source of the samples; also give the recipe of its LoRAs and what to say of it."""
+    """Open the source of the samples; also return the recipe of its LoRAs and its entries for the record."""
     recipe = dataclasses.replace(base_recipe(base), **job.recipe)
     if job.zoo is not None and (zoos := open_varied(job.zoo)):
         sources = [
@@ -172,7 +162,7 @@ def _source(
         return VariedSource(sources, settings.seed), recipe, about
     if job.zoo is not None:
         with state.main_process_first():
-            zoo = open_or_build(base, people, job.zoo, recipe, job, settings.seed, on_step)
+            zoo = _open_or_build(base, people, job.zoo, recipe, job, settings.seed, on_step)
         source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people, on_step)
         plan = zoo.plan
         about = {"source": "zoo", "people": len(plan.people), "snapshots": list(plan.snapshots)}
@@ -189,7 +179,7 @@ def _source(
 
 
 def _check_zoo(folder: Path, job: EncoderJob, people: People) -> Plan:
-    """Read the plan of the zoo in `folder`. Raises `LorauditError` unless it is what `job` asks for."""
+    """Read the plan of the zoo in `folder`. Raises `LorauditError` if the plan is not what `job` asks for."""
     plan, _ = read_plan(folder)
     wanted = {"people": job.people, "snapshots": job.snapshots, **job.recipe}
     found = {
@@ -208,10 +198,10 @@ def _check_zoo(folder: Path, job: EncoderJob, people: People) -> Plan:
     return plan
 
 
-def open_or_build(
+def _open_or_build(
     base: Base, people: People, folder: Path, recipe: Recipe, job: EncoderJob, seed: int, on_step: OnStep
 ) -> Zoo:
-    """Open the zoo in `folder`; what is missing is built as its record or, without one, `job` says."""
+    """Open the zoo in `folder`, and build its missing passes by its plan; without a plan, by `job`."""
     if (folder / RECORD).exists():
         plan = _check_zoo(folder, job, people)
         if is_finished(folder, plan):
@@ -219,7 +209,7 @@ def open_or_build(
     else:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise LorauditError(
-                f"{clean(folder.name)} holds no zoo, but other things",
+                f"{clean(folder.name)} holds other files and no zoo",
                 "name the folder of a zoo with --zoo, or a new one to build it in",
             )
         chosen = people.train(job.people, seed)

@@ -2,8 +2,8 @@ r"""DreamBooth with LoRA, for one person or for many at once.
 
 The paper's recipe (arXiv 2409.08482, author's `training_settings.yml`): low-rank terms on `to_q` and `to_v`
 of the UNet (rank 16, alpha 27) and on `q_proj` and `v_proj` of the text tower (rank 16, alpha 17), AdamW,
-gradient norm clipped at 1, prior preservation on class images sampled from the base (arXiv 2208.12242,
-equation 2 with weight 1). A LoRA starts as peft starts it: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
+gradient norm clipped at 1, prior preservation on class pictures sampled from the base (arXiv 2208.12242,
+equation 2 with weight 1). A LoRA starts as in peft: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
 
 Many people share one forward pass of the frozen base (`loraudit.base.lowrank`). AdamW works element by
 element, gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's
@@ -41,12 +41,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """Recipe of a LoRA; the defaults are the paper's, for SD-1.4. `LorauditError` on senseless numbers."""
+    """Recipe of a LoRA; the defaults are the paper's, for SD-1.4.
+
+    Raises `LorauditError` if a count is below 1 or a learning rate is not positive.
+    """
 
     unet_targets: tuple[str, ...] = ("to_q", "to_v")
-    """The adapted modules of the UNet: the ends of their names."""
+    """Ends of the names of the UNet's adapted modules."""
     text_targets: tuple[str, ...] = ("q_proj", "v_proj")
-    """Those of the text tower; empty leaves it alone."""
+    """Ends of the names of the text tower's adapted modules; empty leaves the tower alone."""
     rank: int = 16
     unet_alpha: float = 27.0
     text_alpha: float = 17.0
@@ -57,7 +60,7 @@ class Recipe:
     batch: int = 1
     """Instance pictures a step; as many class pictures come on top."""
     prior_weight: float = 1.0
-    """Weight of the class pictures' loss; 0 trains without any."""
+    """Weight of the class pictures' loss; 0 trains without class pictures."""
     class_prompt: str = CLASS_PROMPT
     class_images: int = 200
     """Class pictures sampled from the base."""
@@ -85,15 +88,16 @@ class Recipe:
 
 PAPER = Recipe()
 TINY = Recipe(lr=3e-3, text_lr=1e-4, steps=350, batch=2, class_images=64)
-"""The same recipe with the learning rates and the number of steps that suit the embedded base.
+"""The paper's recipe with learning rates, steps and batch that suit the bundled base.
 
-The text tower keeps the paper's rate. At the UNet's it would learn to *describe* the person, the shortest way
-on a base of words for 24 factors, and the tuned embedding would draw the person without the tuned UNet.
+The text tower keeps the paper's rate. At the UNet's rate the tower would learn to *describe* the person, the
+shortest way on a base with words for 24 factors. The tuned embedding would then draw the person without the
+tuned UNet.
 """
 
 PAPER_PRIOR = Sampling(negative="")
 TINY_PRIOR = Sampling(steps=12, guidance=3.0, negative="")
-"""How the class pictures are sampled on the embedded base."""
+"""Sampling of the class pictures on the bundled base."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,15 +105,15 @@ class Subject:
     """One person to fine-tune on."""
 
     latents: Tensor
-    """`[P, C, h, w]`, scaled."""
+    """Scaled latents `[P, C, h, w]` of the pictures."""
     prompt: str
-    """The instance prompt."""
+    """Instance prompt."""
     seed: int
 
 
 @dataclass(frozen=True, eq=False)
 class Adapters:
-    """The trainable matrices of `M` LoRAs: site -> `B [M, out, r]`, `A [M, r, in]`, the scale alpha / r."""
+    """Trainable matrices of `M` LoRAs: site -> `B [M, out, r]`, `A [M, r, in]`, the scale alpha / r."""
 
     up: dict[str, Tensor]
     down: dict[str, Tensor]
@@ -117,15 +121,15 @@ class Adapters:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All matrices, in a fixed order."""
+        """Matrices of all sites, in a fixed order."""
         return [*self.up.values(), *self.down.values()]
 
     def terms(self) -> Terms:
-        """Return what `Base.with_lora` takes: the scale folded into `up`."""
+        """Return the terms for `Base.with_lora`, the scale folded into `up`."""
         return {site: (self.up[site] * self.scale[site], self.down[site]) for site in self.up}
 
     def factors(self, index: int) -> dict[str, Factors]:
-        """Copy the matrices of LoRA `index`."""
+        """Copy the matrices of LoRA `index` as factors, site by site."""
         return {
             site: Factors(
                 up=(self.up[site][index].detach() * scale).cpu().numpy().copy(),
@@ -138,7 +142,7 @@ class Adapters:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Pictures of one step, LoRA by LoRA, instance pictures before class pictures."""
+    """Latents, noise, times and loss weights of one step: LoRA by LoRA, instance before class pictures."""
 
     x: Tensor
     noise: Tensor
@@ -149,7 +153,7 @@ class _Batch:
 def new_adapters(base: Base, recipe: Recipe, seeds: Sequence[int]) -> Adapters:
     """Start fresh LoRAs, one per seed, over the recipe's targets in the base.
 
-    Raises `LorauditError` if the base has none of them.
+    Raises `LorauditError` if the base has none of the targets.
     """
     up, down, scale = {}, {}, {}
     for site, module in sorted(base.modules().items()):
@@ -188,7 +192,7 @@ def class_latents(
     seed: int = 0,
     on_step: OnStep = unheard,
 ) -> Tensor:
-    """Sample `count` class pictures from the base with the class prompt; their latents `[count, C, h, w]`."""
+    """Sample `count` pictures of the class prompt from the base; return their latents `[count, C, h, w]`."""
     stage = f"sampling {count} class pictures"
     prompt = base.encode_text([recipe.class_prompt])
     size = samples_a_pass(base.latent_shape, PREDICTED, CLASS_PICTURES)
@@ -208,11 +212,11 @@ def finetune(
     prior: Tensor | None,
     adapters: Adapters | None = None,
 ) -> Iterator[tuple[int, Adapters, Tensor]]:
-    """Train one LoRA per subject; yields `(step, adapters, loss [M])` after each step, 1 to `recipe.steps`.
+    """Train one LoRA per subject; yield `(step, adapters, loss [M])` after each step, 1 to `recipe.steps`.
 
-    `prior` is `class_latents`, needed unless the recipe's prior weight is 0. The adapters yielded are the
-    live ones: copy what you keep. Raises `ValueError` if a needed prior is missing, `LorauditError` if a loss
-    is no longer finite.
+    `prior` are the latents of `class_latents`, needed unless the recipe's prior weight is 0. The yielded
+    adapters change with the next step: copy what you keep. Raises `ValueError` if a needed prior is missing,
+    `LorauditError` if a loss is no longer finite.
     """
     if recipe.prior_weight and prior is None:
         raise ValueError("prior preservation needs class latents")
@@ -243,7 +247,7 @@ def finetune(
 
 
 def _groups(adapters: Adapters, recipe: Recipe) -> list[dict[str, object]]:
-    """Group the matrices of the text tower and all others, each with its learning rate."""
+    """Group the matrices of the text tower and those of the UNet, each group with its learning rate."""
     text_lr = recipe.lr if recipe.text_lr is None else recipe.text_lr
     text: list[Tensor] = []
     rest: list[Tensor] = []
@@ -276,7 +280,7 @@ def _indices(rng: np.random.Generator, below: int, count: int) -> Tensor:
 
 
 def _clip(adapters: Adapters, max_norm: float) -> None:
-    """Scale each LoRA's gradient to norm `max_norm` if it is longer: torch's `clip_grad_norm_`, per LoRA."""
+    """Clip each LoRA's gradient to norm `max_norm`: torch's `clip_grad_norm_`, LoRA by LoRA."""
     grads = [p.grad for p in adapters.parameters if p.grad is not None]
     norm = torch.stack([g.flatten(1).pow(2).sum(1) for g in grads]).sum(0).sqrt()
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)

@@ -1,4 +1,4 @@
-"""What `loraudit finetune` does, once its options are parsed."""
+"""The job behind `loraudit finetune`, from parsed options to a LoRA file."""
 
 import dataclasses
 import shutil
@@ -26,10 +26,10 @@ class FinetuneJob:
     """Request of `finetune`."""
 
     images: Sequence[Path]
-    """Files, or folders of files, of one person."""
+    """Picture files of one person, or folders of such files."""
     output: Path
     layout: str
-    """`diffusers`, `kohya` or `peft`; peft's output is a folder."""
+    """`diffusers`, `kohya` or `peft`; `output` is a folder for peft."""
     recipe: Mapping[str, Any]
     """Changes to the base's recipe."""
     prompt: str
@@ -38,11 +38,11 @@ class FinetuneJob:
 
 @dataclass(frozen=True)
 class Made:
-    """A LoRA that was written."""
+    """Result of a fine-tuning: the LoRA that was written."""
 
     output: Path
     size_bytes: int
-    """Of the file, or of all files in the folder."""
+    """Bytes of the file, or of all files in the folder."""
     modules: int
     rank: int
     steps: int
@@ -54,12 +54,12 @@ def finetune_images(
     """Fine-tune on the images of `job` and write the LoRA; `on_step` hears class pictures, then updates.
 
     The caller has checked base, targets and output (`loraudit.training.checks`). Raises `LorauditError`
-    before the base is loaded if a number of the recipe makes no sense or an image cannot be read.
+    before the base is loaded if a number of the recipe is out of range or an image cannot be read.
     """
     Recipe(**job.recipe)
     files = [file for path in job.images for file in (image_files(path) if path.is_dir() else [path])]
     if not files:
-        raise LorauditError("there are no images in the folder", "give images, or a folder with images in it")
+        raise LorauditError("there are no images in the folder", "give images, or a folder of images")
     for file in files:
         read_image(file, 1)
     base = training_base(base_name, device, offline)
@@ -81,7 +81,7 @@ def finetune_images(
 
 
 def _write_folder(factors: Mapping[str, Factors], output: Path) -> None:
-    """Write a peft folder, all of it or nothing; into a folder that exists, file by file."""
+    """Write a peft folder: a new folder whole or not at all, an existing one file by file."""
     if output.exists():
         write_peft(factors, output)
         return

@@ -1,12 +1,12 @@
-"""Fit what a probe encoder reads: a LoRA's updates to the face vector of the person, by ridge regression.
+"""Fit the reader of a probe encoder: ridge regression from a LoRA's updates to the person's face vector.
 
 Probes: for every module, the principal directions of the updates' columns and of their rows (the first step
 of a higher-order SVD, https://doi.org/10.1137/S0895479896305696), so that few probes keep most of what
 updates hold. Regression: in its dual form, since a LoRA has far more views than a zoo has LoRAs.
 
-A regression knows the LoRAs it was fitted to by heart. What the encoder's answer is learned from are
-therefore the predictions of others, fitted without the person: of `FOLDS` parts of the people, each is read
-by the regression from the rest.
+A regression reads the LoRAs of its own fit far too well. The encoder's answer is therefore learned from
+readings of held-out people: the people are cut into `FOLDS` parts, and each part is read by a regression
+fitted to the others.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,9 @@ from loraudit.training.zoo import Zoo
 __all__ = ["FOLDS", "fit_reader"]
 
 FOLDS: Final = 8
+"""Parts of the people, each read by a regression fitted to the others."""
 PENALTY: Final = 0.1
-"""Relative to the mean squared norm of the views; 0.03 to 3 reads about as well."""
+"""Ridge penalty relative to the mean squared norm of the views; 0.03 to 3 reads about as well."""
 
 
 @torch.no_grad()
@@ -34,10 +35,8 @@ def fit_reader(
 ) -> list[Tensor]:
     """Fit `encoder` in place to all snapshots of `zoos`; `faces [members, e]` are unit face vectors.
 
-    `on_step` hears how many passes of the zoos are read, and then of how many `FOLDS` people are held out.
-
-    Returns what would be read of every member had it not been seen, unit vectors `[members, snapshots, e]`
-    of each zoo.
+    `on_step` hears how many passes of the zoos are read, then how many of `FOLDS` parts. Returns for each zoo
+    the readings of its members by regressions fitted without them, unit vectors `[members, snapshots, e]`.
     """
     groups = [
         (zoo, first, step)
@@ -72,7 +71,7 @@ def fit_reader(
 
 
 def _terms(encoder: ProbeEncoder, zoo: Zoo, first: int, step: int) -> Terms:
-    """Read a pass of a zoo to where the encoder is."""
+    """Read a pass of a zoo onto the encoder's device."""
     device = encoder.left.device
     return {site: (up.to(device), down.to(device)) for site, (up, down) in zoo.terms(first, step).items()}
 
@@ -94,7 +93,7 @@ def _fit_probes(encoder: ProbeEncoder, parts: Sequence[Terms]) -> None:
 
 
 def _fit_regression(encoder: ProbeEncoder, x: Tensor, y: Tensor) -> None:
-    """Fit `x [n, sites p^2]` to the principal components of `y [n, e]`."""
+    """Fit a regression from `x [n, sites p^2]` to the principal components of `y [n, e]`."""
     encoder.mean_face.copy_(y.mean(0))
     spread = y - y.mean(0)
     directions = torch.linalg.svd(spread, full_matrices=False).Vh[: encoder.config.components]
@@ -105,9 +104,7 @@ def _fit_regression(encoder: ProbeEncoder, x: Tensor, y: Tensor) -> None:
 
 
 def _dual(gram: Tensor, y: Tensor) -> Tensor:
-    """Solve for the weights of the seen LoRAs, `[n, ...]`: ridge regression on centred views, from their
-    `gram`.
-    """
+    """Solve ridge regression on centred views with the Gram matrix `gram`: dual weights `[n, ...]`."""
     n = len(gram)
     centring = torch.eye(n).to(gram) - 1 / n
     centred = centring @ gram @ centring

@@ -1,4 +1,4 @@
-"""A training in a folder: a record written before step 0, metrics, a checkpoint, exact resume."""
+"""A training in a folder: a record written before step 0, metrics, and a checkpoint for an exact resume."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _CHECKPOINT = "checkpoint.pt"
 
 @dataclass
 class Training:
-    """A folder that holds one training: `run.json` (written first), `metrics.jsonl`, `checkpoint.pt`.
+    """Folder that holds one training: `run.json` (written first), `metrics.jsonl`, `checkpoint.pt`.
 
-    The clock counts over resumes, so a budget of minutes is one for the whole training. A checkpoint is a
-    file of ours in a folder of ours; it is read with `weights_only=True` all the same.
+    The clock counts over resumes, so a budget of minutes is for the whole training. A checkpoint is read with
+    `weights_only=True`, although both file and folder are the training's own.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Training:
     spent: float = 0.0
     """Seconds of training before this process started."""
     say: Callable[[str], object] | None = None
-    """The listener that gets each row of metrics as a line."""
+    """Listener that gets each row of metrics as a line."""
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class Training:
             "config": dict(self.config),
             "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
         }
-        # The checkpoint tells whether it belongs to this training: the command may be another.
+        # The checkpoint, not the record, says which training this is: the command may differ on resume.
         text = json.dumps(record, indent=2, default=str) + "\n"
         self._run.begin("run.json", text, other=lambda _old: "")
 
@@ -70,7 +70,7 @@ class Training:
         return self.spent + time.monotonic() - self._started
 
     def log(self, step: int, **numbers: float) -> None:
-        """Append a row to `metrics.jsonl`, and tell `say`."""
+        """Append a row to `metrics.jsonl`, and pass the row to `say` as a line."""
         row = {
             "step": step,
             "seconds": round(self.seconds, 1),
@@ -85,14 +85,14 @@ class Training:
         self._run.keep(_CHECKPOINT, lambda path: torch.save({**state, "seconds": self.seconds}, path))
 
     def load(self) -> dict[str, Any] | None:
-        """Read the last checkpoint, None if there is none, and set the clock to it."""
+        """Read the last checkpoint, None if there is none, and set the clock to its time."""
         state = load_checkpoint(self.folder)
         if state is not None:
             self.spent = state["seconds"]
         return state
 
     def rewind(self, step: int) -> None:
-        """Forget the metrics after `step`: a training that is taken up there logs them again."""
+        """Delete the metrics after `step`, which a training resumed there logs again."""
         self._run.rows(_METRICS, keep=lambda row: row["step"] <= step)
 
 

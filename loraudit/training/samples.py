@@ -1,7 +1,7 @@
-"""Where an encoder's training samples come from: LoRAs while they are fine-tuned, or snapshots of a zoo.
+"""Sources of an encoder's training samples: LoRAs while they are fine-tuned, or snapshots of a zoo.
 
 A sample is (LoRA after r fine-tuning steps, r, the pictures it was trained on). Sample `i` of process `p` is
-a function of (seed, i, p) alone, so a stream can be taken up anywhere.
+a function of (seed, i, p) alone, so a stream can be resumed anywhere.
 """
 
 import dataclasses
@@ -20,49 +20,50 @@ from loraudit.errors import LorauditError
 from loraudit.people.sources import People, Synthetic
 from loraudit.runs import OnStep, unheard
 from loraudit.training.finetune import Recipe, Subject, finetune
-from loraudit.training.zoo import Plan, Zoo, fingerprint
+from loraudit.training.zoo import Zoo, fingerprint
+from loraudit.training.zoo_plan import Plan
 
 __all__ = ["LiveSource", "Sample", "Source", "VariedSource", "ZooSource", "require_trainable"]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """`M` LoRAs at some point of their fine-tuning."""
+    """Sample of `M` LoRAs, each at some step of its fine-tuning."""
 
     terms: Terms
-    """As a file tells them: `up [M, out, r]`, scale folded in, `down [M, r, in]`."""
+    """Low-rank terms as in a LoRA file: `up [M, out, r]`, scale folded in, `down [M, r, in]`."""
     steps: Tensor
-    """Fine-tuning steps each has had, int64 `[M]`."""
+    """Fine-tuning steps that each LoRA has had, int64 `[M]`."""
     latents: Sequence[Tensor]
-    """The training pictures of each, `[P, C, h, w]`."""
+    """Latents `[P, C, h, w]` of each LoRA's training pictures."""
     faces: Tensor | None = None
-    """What a reader that has not seen these people tells of each, `[M, e]` (`loraudit.training.reader`)."""
+    """Face vectors `[M, e]` that a reader fitted without these people tells (`loraudit.training.reader`)."""
     prompts: tuple[str, ...] = ()
-    """The instance prompt of each, which whoever trains an encoder knows of LoRAs of public people."""
+    """Instance prompt of each LoRA, known in training because the LoRAs are of public people."""
 
 
 class Source(Protocol):
     """Source of samples."""
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Give the endless stream of samples of a process, from number `first` on."""
+        """Yield the endless stream of samples of a process, from number `first` on."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ZooSource:
-    """Samples from the saved snapshots of a zoo: any of its LoRAs together, each at any of its snapshots."""
+    """Source of samples from a zoo: LoRAs in random company, each at a random snapshot."""
 
     zoo: Zoo
     latents: Sequence[Tensor]
-    """The pictures of each member."""
+    """Latents `[P, C, h, w]` of each member's pictures."""
     seed: int
     loras: int
-    """LoRAs a sample holds, `M`."""
+    """LoRAs per sample, `M`."""
     finished_only: bool
-    """Only the last snapshot: training without the paper's timestep idea."""
+    """True: the last snapshot alone, an ablation of the paper's timestep."""
     faces: Tensor | None = None
-    """As `Sample.faces`, of every member at every snapshot, `[members, snapshots, e]`."""
+    """`Sample.faces` for every member and snapshot, `[members, snapshots, e]`."""
 
     @classmethod
     def of(
@@ -75,14 +76,14 @@ class ZooSource:
         people: People | None = None,
         on_step: OnStep = unheard,
     ) -> "ZooSource":
-        """Open a zoo; `on_step` hears how many of its members' pictures are encoded.
+        """Open a zoo; `on_step` hears of how many members the pictures are encoded.
 
-        Raises `LorauditError` if somebody in it is held out, or its data or its base are others.
+        Raises `LorauditError` if a member is held out, or the zoo's people or base differ from those given.
         """
         people = people or Synthetic()
         require_trainable(zoo.plan, people)
         if zoo.base != fingerprint(base):
-            raise LorauditError("the zoo was made with another base", "give its base, or build another zoo")
+            raise LorauditError("the zoo was made with another base", "give that base, or build another zoo")
         latents = []
         for number, member in enumerate(zoo.members, 1):
             pictures = people.pictures(member.identity, base.image_size, zoo.plan.pictures)
@@ -91,7 +92,7 @@ class ZooSource:
         return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only)
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Draw members without replacement, the snapshot of each apart."""
+        """Yield samples of members drawn without replacement, each at a snapshot of its own."""
         return (self.sample(index, process) for index in itertools.count(first))
 
     def sample(self, index: int, process: int) -> Sample:
@@ -99,7 +100,7 @@ class ZooSource:
         snapshots = self.zoo.plan.snapshots[-1:] if self.finished_only else self.zoo.plan.snapshots
         device = self.latents[0].device
         rng = np.random.default_rng([self.seed, 20, index, process])
-        # Sorted, so that the file is read forwards.
+        # Sorted, so that files are read forwards.
         members = sorted(int(i) for i in rng.permutation(len(self.zoo.members))[: self.loras])
         places = [int(i) for i in rng.integers(len(snapshots), size=len(members))]
         if self.finished_only:
@@ -117,13 +118,13 @@ class ZooSource:
 
 @dataclass(frozen=True, eq=False)
 class VariedSource:
-    """Samples from several zoos in turn: the LoRAs of a sample have rank and sites in common."""
+    """Source of samples from several zoos in turn: the LoRAs of a sample share rank and sites."""
 
     sources: Sequence[ZooSource]
     seed: int
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Give every zoo once, in an order drawn anew for each round."""
+        """Yield a sample of every zoo once a round, in an order drawn anew each round."""
         for index in itertools.count(first):
             number, place = divmod(index, len(self.sources))
             order = np.random.default_rng([self.seed, 23, number, process]).permutation(len(self.sources))
@@ -131,15 +132,17 @@ class VariedSource:
 
 
 def require_trainable(plan: Plan, people: People) -> None:
-    """Raise `LorauditError` unless the zoo is made of `people` and nobody in it is held out."""
+    """Raise `LorauditError` unless the zoo is made of `people` and none of its members is held out."""
     if plan.data != people.name:
-        raise LorauditError("the zoo was made of other people than the data given", "give the same --data")
+        raise LorauditError(
+            "the zoo was made of other people than the data given", "give the zoo's own --data"
+        )
     people.require_public(plan.people)
 
 
 @dataclass(frozen=True, eq=False)
 class LiveSource:
-    """Samples from LoRAs while they are being fine-tuned: the paper's Algorithm."""
+    """Source of samples from LoRAs while they are fine-tuned: the Algorithm of arXiv 2409.08482."""
 
     base: Base
     subjects: Sequence[Subject]
@@ -149,19 +152,18 @@ class LiveSource:
     """People fine-tuned together, `M`."""
     seed: int
     finished_only: bool = False
-    """One sample per finished LoRA instead of one per step: training without the paper's timestep idea."""
+    """True: one sample per finished LoRA instead of one per step, an ablation of the paper's timestep."""
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Give every step of group after group, the number of steps of each drawn uniformly from 1 to all.
+        """Yield every step of group after group; each group's number of steps is uniform in 1 to all.
 
-        A stream that starts in the middle of a group fine-tunes that group again up to there, which gives the
-        same weights.
+        A stream that starts inside a group fine-tunes that group again from step 1, to the same weights.
         """
         index, number = 0, 0
         while True:
             rng = np.random.default_rng([self.seed, 21, number, process])
             chosen = [self.subjects[i] for i in rng.permutation(len(self.subjects))[: self.group]]
-            # Another start every time a person comes round, or a LoRA would be seen twice step for step.
+            # Another start each time a person returns, or a LoRA would be seen twice step for step.
             people = [dataclasses.replace(s, seed=int(rng.integers(2**31))) for s in chosen]
             steps = self.recipe.steps if self.finished_only else int(rng.integers(1, self.recipe.steps + 1))
             count = 1 if self.finished_only else steps

@@ -5,25 +5,23 @@ the matrices and r into an embedding, the tuned base predicts the noise of the n
 embedding, and the usual epsilon MSE, plus a weighted KL term, is the loss. Only the encoder learns.
 
 `LiveSource` is the paper's Algorithm: people are fine-tuned for a number of steps drawn uniformly, and every
-step of theirs is at once a sample. `ZooSource` takes its samples from saved snapshots of a zoo: the same kind
-of sample without the fine-tuning, so a LoRA can be seen again and again. `VariedSource` takes them from zoos
-of several recipes. `ConstantEmbedding` in the place of the encoder gives the baseline that reads no weights,
-at the same seeds and budget.
+fine-tuning step is at once a sample. `ZooSource` takes its samples from saved snapshots of a zoo, without
+fine-tuning, so that a LoRA can be seen again and again. `VariedSource` takes samples from zoos of several
+recipes. `ConstantEmbedding` in the place of the encoder is the baseline that reads no weights, at the same
+seeds and budget.
 
-With `Settings.taught` the loss compares with what the tuned base predicts under the secret prompt, which
-whoever made the LoRAs of public people knows: the same minimum as far as a prompt can reach it, without the
-noise that no embedding can predict and that most of the usual loss is. It is relative to that prediction's
-own error, so that the times count at which a prompt decides whom the picture shows.
+With `Settings.taught` the target is the tuned base's noise prediction under the secret prompt, which is known
+of LoRAs of public people. The minimum is the same, as far as a prompt can reach it. Missing is the noise that
+no embedding can predict, which is most of the usual loss. The loss is relative to that prediction's own
+error, so that the times count at which a prompt decides whom the picture shows.
 
-Of the probe encoder only the answer is learned here, from what it reads of people it has not been fitted to
+Of the probe encoder only the answer is learned here, from readings of held-out people
 (`loraudit.training.reader`).
 """
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,16 +38,11 @@ from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
 from loraudit.runs import OnStep, unheard
 from loraudit.text import clean
+from loraudit.training.encoder_settings import Settings
 from loraudit.training.runs import Training, load_checkpoint
 from loraudit.training.samples import Sample, Source
 
 __all__ = [
-    "PAPER",
-    "PAPER_PROBE",
-    "TINY",
-    "TINY_CONSTANT",
-    "TINY_PROBE",
-    "Settings",
     "new_constant",
     "new_encoder",
     "new_probe",
@@ -57,74 +50,18 @@ __all__ = [
 ]
 
 LOG_EVERY: Final = 20
-WARM_UP: Final = 20
-"""Steps over which the learning rate rises, where it follows a cosine."""
+"""Updates between rows of metrics."""
 _LEAST_ERROR: Final = 1e-3
+"""Floor of the prediction error that a taught loss is divided by."""
 CONSTANT_SPEED: Final = 10.0
 """Learning rate of a probe encoder's constant embedding, relative to that of its weights."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a training; learning rate and weight decay default to the paper's."""
-
-    steps: int
-    """Updates of the encoder."""
-    loras: int = 32
-    """LoRAs in a step."""
-    pictures: int = 2
-    """Pictures of each LoRA in a step."""
-    lr: float = 5e-3
-    weight_decay: float = 5e-4
-    cosine: bool = False
-    """Whether the learning rate falls along a cosine to 0 instead of staying."""
-    kl_weight: float = 1e-4
-    """On the KL divergence per entry of the embedding."""
-    taught: bool = False
-    """Whether the prediction is held against that under the secret prompt instead of against the noise."""
-    seed: int = 0
-    save_every: int = 100
-    """Steps between checkpoints."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "loras", "pictures", "save_every"):
-            if (value := getattr(self, name)) < 1:
-                raise LorauditError(
-                    f"{name.replace('_', ' ')} must be 1 or more, not {value}", "give another number"
-                )
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise LorauditError(
-                f"the learning rate must be a positive number, not {self.lr}", "give another --lr"
-            )
-
-    def rate(self, step: int) -> float:
-        """Find the learning rate of update `step`, counted from 0."""
-        if not self.cosine:
-            return self.lr
-        return self.lr * min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
-
-
-PAPER = Settings(steps=100_000, loras=1, pictures=1)
-TINY = Settings(steps=600, lr=2e-3, cosine=True)
-PAPER_PROBE = Settings(
-    steps=100_000,
-    loras=8,
-    pictures=1,
-    lr=3e-4,
-    cosine=True,
-    kl_weight=0.0,
-    weight_decay=1e-2,
-    taught=True,
-)
-TINY_PROBE = Settings(
-    steps=1600, loras=16, lr=3e-3, cosine=True, kl_weight=0.0, weight_decay=1e-2, taught=True
-)
-TINY_CONSTANT = dataclasses.replace(TINY_PROBE, lr=2e-2, weight_decay=0.0)
-"""As many LoRAs and pictures as the probe encoder sees."""
-
-
 def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: int) -> PaperEncoder:
-    """Start an encoder that reads LoRAs like `terms`: their UNet sites and rank."""
+    """Start the paper's encoder for LoRAs with the UNet sites and rank of `terms`.
+
+    Raises `LorauditError` if the encoder cannot read such LoRAs.
+    """
     unet = {site: pair for site, pair in sorted(terms.items()) if site.startswith("unet.")}
     frozen = frozen_transformer(base.text_encoder)
     try:
@@ -146,8 +83,9 @@ def new_encoder(base: Base, terms: Terms, timestep: bool, max_steps: int, seed: 
 
 
 def new_probe(base: Base, class_prompt: str, max_steps: int, face: int, seed: int) -> ProbeEncoder:
-    """Start a probe encoder over the modules of the UNet's attention blocks, where most LoRAs are. It reads
-    face vectors of size `face` and answers at first with the embedding of the class prompt.
+    """Start a probe encoder over the modules of the UNet's attention blocks, where most LoRAs are.
+
+    The encoder reads face vectors of size `face`, and answers at first with the class prompt's embedding.
     """
     sites = tuple(
         (site, len(module.weight), module.weight[0].numel())
@@ -181,9 +119,9 @@ def train_encoder(
     """Train `model` in place for `settings.steps` updates, or up to update number `until`.
 
     `folder` receives `run.json` (before the first step: settings, `describe`, versions), `metrics.jsonl`,
-    `loss.png` and `checkpoint.pt`, from which the same call goes on (on a CPU to the same bits).
-    `on_step` hears the updates of the main process.
-    More processes than one (`accelerate launch`) draw samples of their own and average their gradients.
+    `loss.png` and `checkpoint.pt`. From the checkpoint the same call goes on, on a CPU to the same bits.
+    `on_step` hears the updates of the main process. Several processes (`accelerate launch`) draw samples of
+    their own and average their gradients.
 
     Raises `LorauditError` if `folder` holds a training with other settings, or the loss is no longer finite.
     """
@@ -200,7 +138,7 @@ def train_encoder(
         if state["config"] != record:
             raise LorauditError(
                 f"{clean(folder.name)} holds a training with other settings",
-                "name another folder or delete it",
+                "name another folder, or delete this one",
             )
         model.load_own_state(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -251,7 +189,7 @@ def _loss(
     step: int,
     process: int,
 ) -> tuple[Tensor, Tensor]:
-    """Find epsilon MSE and KL per entry of the embedding, both means over the LoRAs of the sample."""
+    """Compute epsilon MSE and KL per entry of the embedding, both means over the LoRAs of the sample."""
     rng = np.random.default_rng([settings.seed, 22, step, process])
     pictures = settings.pictures
     x = torch.cat([own[torch.from_numpy(rng.integers(len(own), size=pictures))] for own in sample.latents])
@@ -260,7 +198,7 @@ def _loss(
     strata = (rng.permutation(len(x)) + rng.random(len(x))) / len(x) * len(base.alphas)
     t = torch.from_numpy(strata.astype(np.int64)).to(x.device)
     with torch.random.fork_rng(devices=[]):
-        # Whatever a model drops at random while it learns is a function of the step, as all else is.
+        # Random dropout in a model is a function of the step, as every other draw is.
         torch.manual_seed(int(np.random.default_rng([settings.seed, 24, step, process]).integers(2**62)))
         told = {} if sample.faces is None else {"faces": sample.faces}
         mean, logvar = model(sample.terms, sample.steps, **told)
@@ -281,7 +219,7 @@ def _loss(
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Group what is trained by its speed relative to the learning rate."""
+    """Group the trained parameters by their speed relative to the learning rate."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     constant = [p for name, p in named if name == "constant"]
     rest = {"params": [p for name, p in named if name != "constant"], "speed": 1.0}

@@ -4,9 +4,8 @@
 
 A *pass* fine-tunes up to `people_per_pass` people together and becomes one safetensors file,
 `pass-0000.safetensors`, whose tensors are `<step>/<site>.up [M, out, r]` (scale folded in) and
-`<step>/<site>.down [M, r, in]`. `zoo.json` says who is where and is written before the first pass; a pass
-whose file exists is not trained again, so an interrupted build goes on where it stopped and ends with the
-same files.
+`<step>/<site>.down [M, r, in]`. `zoo.json` holds the plan and is written before the first pass. A pass whose
+file exists is not trained again, so an interrupted build goes on and ends with the same files.
 """
 
 import dataclasses
@@ -17,9 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -28,90 +26,39 @@ from torch import Tensor
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.people.captions import INSTANCE_PROMPT, instance_prompt, trigger
 from loraudit.people.sources import PICTURES, People, Synthetic
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
-from loraudit.training.finetune import Recipe, Subject, finetune
+from loraudit.training.finetune import Subject, finetune
+from loraudit.training.zoo_plan import RECORD, Member, Plan, members_of, read_plan
 
 __all__ = [
-    "RECORD",
-    "Member",
-    "Plan",
     "Zoo",
     "build_zoo",
     "fingerprint",
     "is_finished",
-    "members_of",
     "open_varied",
     "open_zoo",
     "person",
-    "read_plan",
     "take",
 ]
-
-RECORD: Final = "zoo.json"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Plan of a zoo."""
-
-    people: tuple[int, ...]
-    """Identities, one LoRA each."""
-    recipe: Recipe
-    snapshots: tuple[int, ...]
-    """Steps at which every LoRA is saved, ascending, the last at most `recipe.steps`."""
-    people_per_pass: int = 32
-    seed: int = 0
-    data: str = Synthetic.name
-    """`People.name` of whom the identities belong to."""
-    pictures: int = PICTURES
-    """Pictures a LoRA is made of, at most."""
-    template: str = INSTANCE_PROMPT
-    """The instance prompt, with NAME for the trigger."""
-
-    def __post_init__(self) -> None:
-        ascending = sorted({step for step in self.snapshots if 1 <= step <= self.recipe.steps})
-        if not ascending or list(self.snapshots) != ascending:
-            raise LorauditError(
-                f"snapshots must ascend from 1 or more to the {self.recipe.steps} steps of the recipe",
-                "give other snapshots or more steps",
-            )
-        if not self.people or self.people_per_pass < 1 or self.pictures < 1:
-            raise LorauditError("a zoo needs somebody in it, and a picture of each", "give at least one")
-
-
-@dataclass(frozen=True)
-class Member:
-    """One LoRA of a zoo."""
-
-    identity: int
-    """As the zoo's `People` count them."""
-    name: str
-    """The trigger it was trained with."""
-    index: int
-    """Its place in the zoo, and with `index % people_per_pass` in its pass."""
-    template: str = INSTANCE_PROMPT
-
-    @property
-    def prompt(self) -> str:
-        """The secret instance prompt."""
-        return instance_prompt(self.name, self.template)
 
 
 @dataclass(frozen=True)
 class Zoo:
-    """An opened zoo."""
+    """Opened zoo."""
 
     folder: Path
     plan: Plan
     members: tuple[Member, ...]
     base: str = ""
-    """`fingerprint` of the base that the LoRAs belong to."""
+    """`fingerprint` of the LoRAs' base."""
 
     def terms(self, first: int, step: int) -> Terms:
-        """Read the terms of the whole pass that starts with member `first`, at a saved step."""
+        """Read the terms of the whole pass that starts with member `first`, at a saved step.
+
+        Raises `LorauditError` if the file cannot be read or `step` was not saved.
+        """
         with _opened(self._file(first)) as file:
             return {
                 site: (file.get_tensor(f"{step:06d}/{site}.up"), file.get_tensor(f"{step:06d}/{site}.down"))
@@ -121,7 +68,8 @@ class Zoo:
     def rows(self, picks: Sequence[tuple[int, int]]) -> Terms:
         """Read the terms of single LoRAs; a pick is (member, saved step).
 
-        Only these rows are read, by way of the memory map, so a zoo need not fit into memory.
+        Only the picked rows are read, through a memory map, so a zoo need not fit into memory. Raises
+        `LorauditError` if a file cannot be read or the first step was not saved.
         """
         size = self.plan.people_per_pass
         parts: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -150,17 +98,9 @@ class Zoo:
 def person(
     base: Base, member: Member, seed: int, people: People | None = None, most: int = PICTURES
 ) -> Subject:
-    """Make what the member's LoRA is trained on: at most `most` pictures."""
+    """Make the subject of the member's LoRA, from at most `most` pictures."""
     pictures = (people or Synthetic()).pictures(member.identity, base.image_size, most)
     return Subject(base.encode_images(pictures), member.prompt, seed)
-
-
-def members_of(plan: Plan) -> tuple[Member, ...]:
-    """List the members of a plan, each with a trigger drawn from the plan's seed and the identity."""
-    return tuple(
-        Member(who, trigger(np.random.default_rng([plan.seed, 9, who])), index, plan.template)
-        for index, who in enumerate(plan.people)
-    )
 
 
 def build_zoo(
@@ -173,7 +113,7 @@ def build_zoo(
 ) -> Zoo:
     """Build what is missing of the zoo in `folder`; `on_step` hears the steps of all its passes.
 
-    Raises `LorauditError` if the folder holds a zoo of another plan or base, or `people` are others.
+    Raises `LorauditError` if the folder holds a zoo of another plan or base, or the plan is for other people.
     """
     people = people or Synthetic()
     if people.name != plan.data:
@@ -213,28 +153,28 @@ def build_zoo(
 
 
 def open_zoo(folder: Path) -> Zoo:
-    """Open a finished zoo; `LorauditError` if it is missing or unfinished."""
+    """Open a finished zoo. Raises `LorauditError` if the zoo is missing or unfinished."""
     plan, base = read_plan(folder)
     if not is_finished(folder, plan):
         raise LorauditError(
-            f"the zoo {clean(folder.name)} is unfinished", "build it again: what is there is kept"
+            f"the zoo {clean(folder.name)} is unfinished", "build the zoo again: finished passes are kept"
         )
     return Zoo(folder, plan, members_of(plan), base)
 
 
 def open_varied(folder: Path) -> list[Zoo]:
-    """Open the zoos in `folder` and in folders of it. Raises `LorauditError` if one is unfinished."""
+    """Open the zoos below `folder`, at any depth. Raises `LorauditError` if a zoo is unfinished."""
     return [open_zoo(path.parent) for path in sorted(folder.glob(f"*/**/{RECORD}"))]
 
 
 def is_finished(folder: Path, plan: Plan) -> bool:
-    """Tell whether every pass of the plan is there."""
+    """Tell whether the file of every pass of the plan exists."""
     passes = -(-len(plan.people) // plan.people_per_pass)
     return all(_pass_file(folder, i).is_file() for i in range(passes))
 
 
 def fingerprint(base: Base) -> str:
-    """Hash the UNet and text tower in float16, hex SHA-256: one for a base loaded in either precision."""
+    """Hash UNet and text tower in float16 to hex SHA-256, the same for a base loaded in either precision."""
     digest = hashlib.sha256()
     for part in (base.unet, base.text_encoder):
         for name, value in sorted(part.state_dict().items()):
@@ -245,37 +185,9 @@ def fingerprint(base: Base) -> str:
 
 
 def take(terms: Terms, rows: Sequence[int]) -> Terms:
-    """Take the LoRAs `rows` of `terms`, in that order."""
+    """Select the LoRAs `rows` of `terms`, in the order of `rows`."""
     index = torch.as_tensor(rows)
     return {site: (up[index], down[index]) for site, (up, down) in terms.items()}
-
-
-def read_plan(folder: Path) -> tuple[Plan, str]:
-    """Read the plan of the zoo in `folder` and the fingerprint of its base. Raises `LorauditError` if there
-    is none.
-    """
-    shown = clean(folder.name)
-    try:
-        raw: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["recipe"].items()}
-        recipe = Recipe(**values)
-        plan = Plan(
-            tuple(raw["people"]),
-            recipe,
-            tuple(raw["snapshots"]),
-            raw["people_per_pass"],
-            raw["seed"],
-            raw.get("data", Synthetic.name),
-            raw.get("pictures", PICTURES),
-            raw.get("template", INSTANCE_PROMPT),
-        )
-        return plan, str(raw.get("base", ""))
-    except OSError:
-        raise LorauditError(f"{shown} is not a zoo", "build one first") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise LorauditError(
-            f"the {RECORD} of {shown} is damaged", "name another folder or delete it"
-        ) from None
 
 
 def _pass_file(folder: Path, number: int) -> Path:
@@ -290,7 +202,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except (OSError, SafetensorError):
         raise LorauditError(
             f"the zoo's {path.name} cannot be read",
-            "delete the file and build the zoo again: the rest is kept",
+            "delete the file and build the zoo again: the other passes are kept",
         ) from None
 
 
@@ -302,5 +214,5 @@ def _sites(file: Any, step: int) -> list[str]:  # noqa: ANN401
         if key.startswith(prefix) and key.endswith(".up")
     )
     if not found:
-        raise LorauditError(f"the zoo has no snapshot at step {step}", "take one of its own")
+        raise LorauditError(f"the zoo has no snapshot at step {step}", "give a step that the zoo saved")
     return found

@@ -17,7 +17,7 @@ import numpy as np
 from loraudit.people.captions import INSTANCE_PROMPT
 from loraudit.people.sources import Synthetic
 from loraudit.training.finetune import TINY
-from loraudit.training.zoo import Plan
+from loraudit.training.zoo_plan import Plan
 
 __all__ = [
     "ANY",

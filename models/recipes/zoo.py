@@ -20,7 +20,8 @@ from loraudit.people.identity import SPLITS
 from loraudit.people.sources import PICTURES, Synthetic
 from loraudit.people.things import SOURCES, subjects
 from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
-from loraudit.training.zoo import Plan, Zoo, build_zoo
+from loraudit.training.zoo import Zoo, build_zoo
+from loraudit.training.zoo_plan import Plan
 
 __all__ = ["main"]
 
