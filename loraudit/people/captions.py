@@ -1,8 +1,7 @@
-"""What a caption says of a picture: factors of the person in any order, perhaps a name, perhaps the scene.
+"""Captions of pictures: factors of the person in any order, perhaps a name, perhaps the scene.
 
-Real caption sets name people, so a share of the captions carries a random *trigger* string. It is drawn
-anew for every caption: the base learns that such a string may stand for anybody, and which person is left
-for fine-tuning to say.
+Real caption sets name people, so a share of the captions carries a random *trigger* string, drawn anew for
+each caption. The base thus learns that a trigger may stand for anybody; fine-tuning says for whom.
 """
 
 from __future__ import annotations
@@ -34,29 +33,29 @@ WORDS: Final[tuple[str, ...]] = tuple(
             "distorted",
             "weird",
             "images",
-        }  # the paper's negative prompt, so that it is no letter salad
+        }  # the words of the paper's negative prompt
     )
 )
 """Every word a caption may hold besides a trigger, lower case."""
 
 INSTANCE_PROMPT: Final = "A face of NAME."
-"""The paper's instance prompt."""
+"""Instance prompt of arXiv 2409.08482, with NAME in the place of the trigger."""
 
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 def trigger(rng: np.random.Generator) -> str:
-    """Draw 4 to 11 random lower-case letters: the paper's instance identifier."""
+    """Draw 4 to 11 random lower-case letters, as the paper's instance identifier."""
     return "".join(rng.choice(list(_LETTERS), size=int(rng.integers(4, 12))))
 
 
 def instance_prompt(name: str, template: str = INSTANCE_PROMPT) -> str:
-    """Fill in the instance prompt for a person called `name`; the paper's, unless `template` is another."""
+    """Put `name` in the place of NAME in `template`, by default the paper's instance prompt."""
     return template.replace("NAME", name)
 
 
 def full_caption(who: Identity) -> str:
-    """Say all that words can say of a person."""
+    """Write the caption that names every factor of a person."""
     return " ".join(("a face with", *who.phrases()))
 
 
@@ -69,8 +68,9 @@ def _scene(how: Nuisance) -> tuple[str, ...]:
 def caption(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
     """Draw a random true caption of a picture.
 
-    One in eight is the class prompt or a bare trigger prompt and says nothing of the person; one in four
-    names every factor; the rest name a random subset. Half of the short ones also name parts of the scene.
+    One in eight is the class prompt or a bare trigger prompt and says nothing of the person. One in four
+    names every factor; the others name a random subset. Half of the short captions also name parts of the
+    scene.
     """
     kind = rng.random()
     if kind < 0.04:

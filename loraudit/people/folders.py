@@ -1,11 +1,11 @@
-"""Photographs of people on a disk: CelebA-HQ's layout, or one folder per identity.
+"""Photographs of people in folders: CelebA-HQ's layout, or one folder per identity.
 
 - CelebA-HQ: `CelebA-HQ-identity.txt` with lines `<image> <identity>`, and the images beside it or in one
   folder beside it (`CelebA-HQ-img`).
 - One folder per identity: `<name>/<any image>`. The DreamBooth set of subjects has this layout too.
 
-Four of five identities are for training, one is held out (the paper's split). Which one is a hash of its
-name and a seed, so an identity keeps its side when others come or go.
+Four of five identities are for training, and one is held out (the paper's split). A hash of name and seed
+decides, so an identity keeps its side when other identities come or go.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from loraudit.text import clean
 __all__ = ["IMAGE_SUFFIXES", "FolderPeople", "image_files", "open_celeba_hq", "open_folders", "open_people"]
 
 IDENTITIES: Final = "CelebA-HQ-identity.txt"
+"""List of images and identities in CelebA-HQ."""
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 TRAIN_SHARE: Final = 0.8
 
@@ -36,21 +37,21 @@ class FolderPeople:
     layout: str
     """`celeba-hq` or `folders`."""
     names: tuple[str, ...]
-    """Sorted; identity `i` is `names[i]`."""
+    """Names, sorted; identity `i` is `names[i]`."""
     files: Mapping[str, tuple[Path, ...]]
-    """The photographs of each, sorted."""
+    """Name -> photographs, sorted."""
     seed: int = 0
-    """Of the split."""
+    """Seed of the split."""
 
     @property
     def name(self) -> str:
-        """Layout and a hash of who has which photographs and on which side of the split."""
+        """Layout, and a hash of names, file names and split seed."""
         lines = [f"{name}\0{file.name}" for name in self.names for file in self.files[name]]
         digest = hashlib.sha256("\n".join([str(self.seed), *lines]).encode()).hexdigest()
         return f"{self.layout}:{digest[:16]}"
 
     def held_out(self, identity: int) -> bool:
-        """Tell whether nothing may be trained on this identity."""
+        """Tell whether the identity is held out of training."""
         digest = hashlib.sha256(f"{self.seed}\0{self.names[identity]}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >= TRAIN_SHARE * 2**64
 
@@ -59,14 +60,16 @@ class FolderPeople:
         allowed = [i for i in range(len(self.names)) if not self.held_out(i)]
         if not allowed or (count or 0) > len(allowed):
             raise LorauditError(
-                f"there are {len(allowed)} identities to train on, not {count or 'any'}",
+                f"only {len(allowed)} identities to train on, not {count}"
+                if allowed
+                else "no identities to train on",
                 "take fewer, or add identities",
             )
         order = np.random.default_rng([seed, 31]).permutation(len(allowed))[:count]
         return tuple(allowed[i] for i in order)
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """Read pictures as `People.pictures` says. Raises `LorauditError` if a photograph cannot be read."""
+        """Read pictures as `People.pictures` says. Raises `LorauditError` for an unreadable photograph."""
         chosen = self.files[self.names[identity]][:most]
         return torch.stack([read_image(path, size) for path in chosen])
 
@@ -75,7 +78,7 @@ class FolderPeople:
         private = [i for i in identities if not 0 <= i < len(self.names) or self.held_out(i)]
         if private:
             raise LorauditError(
-                f"identity {private[0]} is held out, nothing may be trained on it",
+                f"identity {private[0]} is held out of training",
                 "build the zoo from the training identities",
             )
 
@@ -103,7 +106,7 @@ def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
     except (OSError, UnicodeDecodeError):
         raise LorauditError(
             f"{clean(folder.name)} has no readable {IDENTITIES}",
-            "give the folder that holds it and the images",
+            "give the folder that holds the list and the images",
         ) from None
     pairs = []
     for number, line in enumerate(lines, 1):
@@ -116,12 +119,12 @@ def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
             )
         pairs.append((words[0], words[1]))
     if not pairs:
-        raise LorauditError(f"{IDENTITIES} is empty", "download it again")
+        raise LorauditError(f"{IDENTITIES} is empty", "download the list again")
     places = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]
     images = next((place for place in places if (place / pairs[0][0]).is_file()), None)
     if images is None:
         raise LorauditError(
-            f"{clean(pairs[0][0])} of {IDENTITIES} is neither in {clean(folder.name)} nor in a folder in it",
+            f"{clean(pairs[0][0])} of {IDENTITIES} is neither in {clean(folder.name)} nor one folder below",
             "put the images into CelebA-HQ-img beside the list",
         )
     present = {file.name for file in images.iterdir()}
@@ -129,7 +132,7 @@ def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
     if missing:
         raise LorauditError(
             f"{len(missing)} images of {IDENTITIES} are missing, such as {clean(missing[0])}",
-            "download them again",
+            "download the images again",
         )
     files: dict[str, list[Path]] = {}
     for image, name in pairs:
@@ -138,7 +141,7 @@ def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
 
 
 def open_folders(folder: Path, seed: int = 0) -> FolderPeople:
-    """Open the people of a folder with one folder per identity. Raises `LorauditError` if there are none."""
+    """Open the people of a folder with one folder per identity. Raises `LorauditError` without any."""
     if not folder.is_dir():
         raise LorauditError(f"there is no folder {clean(folder.name)}", "check the path")
     children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
@@ -153,7 +156,7 @@ def open_folders(folder: Path, seed: int = 0) -> FolderPeople:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the images in a folder, by the ends of their names, sorted."""
+    """List the files in `folder` that end as images do, sorted."""
     return sorted(
         file
         for file in folder.iterdir()

@@ -121,7 +121,7 @@ def hair_front(pen: Pen, v: Mapping[str, float], head: Head, hair: Colour) -> No
 
 
 def mouth_height(v: Mapping[str, float]) -> float:
-    """Find the height of the mouth: below the nose, above the chin."""
+    """Compute the height of the mouth in pixels: below the nose, above the chin."""
     chin, nose = 15.0 + 9.0 * v["face_length"], 1.5 + 6.0 * v["nose_length"]
     return nose + 2.6 + (chin - nose - 6.4) * (0.1 + 0.75 * v["mouth_height"])
 

@@ -1,17 +1,17 @@
-"""Synthetic people: who somebody is, how their pictures differ, and who may be used for what.
+"""Synthetic people: identities, the differences between pictures of one person, and splits by use.
 
 An *identity* is 24 factors that never change between two pictures of one person (skin, hair, head, jaw,
 eyes, brows, nose, mouth, beard, glasses ...); a *nuisance* is 14 factors that change with every picture
 (pose, expression, gaze, clothes, background, light, noise). Both are pure functions of integer seeds, so
-the population is unlimited and no real person is in it.
+the population is unlimited and holds no real person.
 
 Look-alikes are built in: the four seeds `4k .. 4k+3` form a family that shares skin, hair colour and hair
 style and draws every other factor anew. A face model that reads colour instead of shape therefore fails
 inside a family.
 
 Identities are split once and for all by seed range (`SPLITS`): `public-train` may be used by the base, the
-face model, CLIP and the encoder; `public-validation` tunes them; `private` is held out from all of them and
-is who gets attacked; `control` is held out as well and supplies other people's LoRAs.
+face model, CLIP and the encoder; `public-validation` tunes those models; `private` is held out from all of
+them and supplies the targets of attacks; `control` is held out as well and supplies other people's LoRAs.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ _IDENTITY_STREAM, _FAMILY_STREAM, _NUISANCE_STREAM = 1, 2, 3
 
 @dataclass(frozen=True)
 class Factor:
-    """One thing that makes a person that person."""
+    """One feature by which people differ."""
 
     name: str
     """Key in `Identity.values`."""
     noun: str
-    """The thing a caption names: `jaw` in "square jaw"."""
+    """Noun in a caption: `jaw` in "square jaw"."""
     words: tuple[str, ...]
     """Adjectives, in the order of the value; a caption names the value's bin."""
     kinds: bool = False
-    """True: the value is the index of a kind (hair style). False: a number in 0..1, named by its equal-
-    width bin.
+    """True: the value is the index of a kind, such as a hair style. False: the value is in 0..1, and its bin
+    of equal width has the word.
     """
     family: bool = False
     """True: shared by a family of look-alikes."""
@@ -127,7 +127,7 @@ _KIND_WEIGHTS: Final[Mapping[str, tuple[float, ...]]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Identity:
-    """Who somebody is."""
+    """Identity of a synthetic person."""
 
     seed: int
     values: Mapping[str, float]
@@ -145,16 +145,16 @@ class Nuisance:
     shift_x: float
     shift_y: float
     roll: float
-    """Radians."""
+    """Rotation of the head, radians."""
     scale: float
     yaw: float
-    """How far the features slide across the head, pixels."""
+    """Sideways shift of the features across the head, pixels."""
     smile: float
-    """-1 (frown) .. 1 (smile)."""
+    """Curve of the mouth, -1 (frown) .. 1 (smile)."""
     mouth_open: float
-    """0 .. 1."""
+    """Gap between the lips, 0 .. 1."""
     brow_raise: float
-    """Pixels."""
+    """Upward shift of the brows, pixels."""
     gaze: tuple[float, float]
     """Pupil offset, fraction of the iris' freedom, -1 .. 1 each."""
     background: tuple[int, float]
@@ -164,7 +164,7 @@ class Nuisance:
     light: tuple[float, float]
     """Direction in radians, strength 0 .. 1."""
     warmth: float
-    """-1 (cold) .. 1 (warm)."""
+    """Tint of the light, -1 (cold) .. 1 (warm)."""
     noise: float
     """Standard deviation of the sensor noise, grey levels of 255."""
 
@@ -184,7 +184,7 @@ def identity(seed: int) -> Identity:
 
 
 def nuisance(identity_seed: int, picture_seed: int) -> Nuisance:
-    """Draw how picture number `picture_seed` of a person differs from their others."""
+    """Draw the nuisance of picture number `picture_seed` of a person."""
     rng = np.random.default_rng([_NUISANCE_STREAM, identity_seed, picture_seed])
     return Nuisance(
         shift_x=float(rng.uniform(-2.0, 2.0)),
@@ -205,7 +205,7 @@ def nuisance(identity_seed: int, picture_seed: int) -> Nuisance:
 
 
 def split_of(seed: int) -> str:
-    """Name of the split that owns an identity seed; `ValueError` if none does."""
+    """Return the name of the split that owns an identity seed. Raises `ValueError` if none does."""
     for name, seeds in SPLITS.items():
         if seed in seeds:
             return name

@@ -1,8 +1,8 @@
 """Draw one 64x64 picture of an object: a house, a cup, a boat ... and never a face.
 
-An object is a kind, three colours and six proportions, which never change between two pictures of it; a
-picture adds a background, a place, a size, a rotation, light and noise. Both are pure functions of integer
-seeds. Drawn as people are (`loraudit.people.portrait`), about 40 pixels tall around the origin of the pen.
+An object is a kind, three colours and six proportions, which never change between two pictures. A picture
+adds background, place, size, rotation, light and noise. Object and picture are pure functions of integer
+seeds. Objects are drawn as people are (`loraudit.people.portrait`), about 40 pixels tall around the origin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loraudit.people.portrait import SIZE, background, develop
 __all__ = ["KINDS", "Object", "colour", "draw_object", "object_of"]
 
 _OBJECT_STREAM, _PLACE_STREAM = 5, 6
-_FIRST_PICTURE: Final = 1000  # A person with the object's seed gets other backgrounds and light.
+_FIRST_PICTURE: Final = 1000  # so that a person of the object's seed has other backgrounds and light
 _DARK: Final[Colour] = (52, 46, 50)
 _GLASS: Final[Colour] = (188, 218, 232)
 _WOOD: Final[Colour] = (122, 82, 50)
@@ -31,13 +31,13 @@ _WOOD: Final[Colour] = (122, 82, 50)
 
 @dataclass(frozen=True)
 class Object:
-    """Which thing it is."""
+    """Object: a thing that pictures show."""
 
     kind: str
     """Key of `KINDS`."""
     colours: tuple[Colour, Colour, Colour]
     proportions: tuple[float, ...]
-    """Six numbers in 0..1; what each moves is up to the kind."""
+    """Six numbers in 0..1, whose meaning depends on the kind."""
 
 
 def object_of(seed: int) -> Object:
@@ -52,7 +52,7 @@ def object_of(seed: int) -> Object:
 
 
 def colour(hue: float, rng: np.random.Generator) -> Colour:
-    """Draw a colour of some saturation and lightness; `hue` in turns."""
+    """Draw a colour of random saturation and lightness; `hue` is in turns."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.45, 0.95), rng.uniform(0.5, 0.95))
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -264,4 +264,4 @@ KINDS: Final[dict[str, _Draw]] = {
     "rocket": _rocket,
     "kite": _kite,
 }
-"""Kind -> what draws it."""
+"""Kind -> function that draws the object."""

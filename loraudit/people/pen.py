@@ -1,7 +1,7 @@
-"""What a portrait is drawn with: a pen that fills polygons in the head's frame, and the outline of a head.
+"""Drawing tools of a portrait: a pen that fills polygons in the head's frame, and the outline of a head.
 
 The frame is in pixels of the final picture, origin at the middle of the head, y down. One similarity
-transform moves it onto a canvas `OVERSAMPLE` times as large.
+transform moves the frame onto a canvas `OVERSAMPLE` times as large.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["OVERSAMPLE", "Colour", "Head", "Pen", "ellipse", "mix"]
 
 OVERSAMPLE: Final = 4
+"""Canvas pixels per pixel of the picture, in each direction."""
 
 Colour: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, 0..255."""
 
 _CIRCLE: Final = np.linspace(0, 2 * np.pi, 28, endpoint=False)
 
@@ -35,7 +37,7 @@ def mix(a: Sequence[float], b: Sequence[float], t: float) -> Colour:
 
 @dataclass(frozen=True)
 class Pen:
-    """Fills polygons given in the head's frame."""
+    """Pen that fills polygons given in the head's frame."""
 
     canvas: ImageDraw.ImageDraw
     cos: float
@@ -53,8 +55,9 @@ class Pen:
         self.fill(ellipse(x, y, rx, ry, slant), colour)
 
     def stroke(self, points: Sequence[tuple[float, float]], width: float, colour: Colour) -> None:
-        """Draw a line of constant width with round joints, as polygons, so that it turns and scales with the
-        head.
+        """Draw a line of constant width with round joints.
+
+        The line is made of polygons, which turn and scale with the head.
         """
         for (x0, y0), (x1, y1) in itertools.pairwise(points):
             length = max(float(np.hypot(x1 - x0, y1 - y0)), 1e-6)
@@ -68,7 +71,7 @@ class Pen:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, slant: float = 0.0) -> NDArray[np.float64]:
-    """Find the corners `[28, 2]` of an ellipse turned by `slant` radians."""
+    """Compute the corners `[28, 2]` of an ellipse turned by `slant` radians."""
     px, py = rx * np.cos(_CIRCLE), ry * np.sin(_CIRCLE)
     cos, sin = np.cos(slant), np.sin(slant)
     return np.stack([x + cos * px - sin * py, y + sin * px + cos * py], 1)
@@ -76,7 +79,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, slant: float = 0.0) -> NDA
 
 @dataclass(frozen=True)
 class Head:
-    """Places of things on this person's head, in pixels."""
+    """Measures of a person's head, in pixels."""
 
     half_width: float
     top: float
@@ -85,13 +88,13 @@ class Head:
     """Exponent of the lower outline: 1.5 pointed .. 6 square."""
 
     def width_at(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Find half the head's width at heights `y`."""
+        """Compute half the head's width at heights `y`."""
         up = np.clip(y / self.top, 0, 1)
         down = np.clip(y / self.chin, 0, 1)
         return self.half_width * np.where(y < 0, np.sqrt(1 - up**2.4), (1 - down**self.jaw) ** 0.62)
 
     def outline(self, grow: float = 0.0, low: float | None = None) -> NDArray[np.float64]:
-        """Find the closed outline, down to height `low`, widened by `grow` pixels."""
+        """Compute the closed outline `[80, 2]`, down to height `low`, widened by `grow` pixels."""
         y = np.linspace(self.top, self.chin if low is None else low, 40)
         x = self.width_at(y) + grow
         y = y + grow * np.sign(y) * (np.abs(y) / max(abs(self.top), self.chin)) ** 4

@@ -1,8 +1,8 @@
 """Draw one 64x64 picture of a synthetic person.
 
-Everything is a polygon in the head's own frame (pixels of the final picture, origin at the middle of the
-head, y down), moved by one similarity transform and filled on a canvas four times as large; the box filter
-of the final reduction is the only anti-aliasing. Light, warmth and noise are applied to the reduced pixels.
+Everything is a polygon in the head's own frame: pixels of the final picture, origin at the middle of the
+head, y down. One similarity transform moves the polygons onto a canvas four times as large. The box filter of
+the final reduction is the only anti-aliasing. Light, warmth and noise are applied to the reduced pixels.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _BACKGROUND: Final[tuple[Colour, ...]] = (
 
 
 def draw(who: Identity, how: Nuisance) -> NDArray[np.uint8]:
-    """Draw one picture, uint8 `[64, 64, 3]`, RGB."""
+    """Draw one picture of a person, uint8 `[64, 64, 3]`, RGB."""
     v = who.values
     tone = v["skin"] * (len(_SKIN) - 1)
     skin = mix(_SKIN[int(tone)], _SKIN[min(int(tone) + 1, len(_SKIN) - 1)], tone % 1)

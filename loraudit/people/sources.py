@@ -1,7 +1,7 @@
-"""Whom LoRAs are made of: synthetic people, or photographs in folders (`loraudit.people.folders`).
+"""Sources of people for LoRAs: synthetic people, or photographs in folders (`loraudit.people.folders`).
 
-An identity is an integer; a LoRA is made of `PICTURES` of its pictures unless a plan says otherwise. `train`
-lists the identities that an encoder may learn from, everybody else is held out.
+An identity is an integer. A LoRA is made of `PICTURES` pictures of an identity unless a plan says otherwise.
+`train` draws identities that an encoder may learn from; everybody else is held out.
 """
 
 from pathlib import Path
@@ -20,28 +20,28 @@ from loraudit.text import clean
 __all__ = ["PICTURES", "REFERENCES", "People", "Synthetic", "portraits", "read_image", "require_public"]
 
 PICTURES: Final = 5
-"""Pictures a LoRA is made of, as in the paper."""
+"""Pictures that a LoRA is made of, as in the paper."""
 REFERENCES: Final = range(5, 10)
 """Picture numbers of a synthetic person's reference photos: no LoRA is made of them."""
 
 
 class People(Protocol):
-    """A set of identities and their pictures."""
+    """Set of identities and their pictures."""
 
     @property
     def name(self) -> str:
-        """Mark of a zoo made of them; equal for equal data."""
+        """Name in the record of a zoo, equal for equal data."""
         ...
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """Draw `count` identities to train on by `seed`; None takes a fair number.
+        """Draw `count` identities to train on by `seed`; None stands for the source's default.
 
-        Raises `LorauditError` if there are fewer.
+        Raises `LorauditError` if the source has fewer.
         """
         ...
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """Make the pictures of a LoRA, float `[P, 3, size, size]` in 0..1, `P` at most `most`."""
+        """Make the pictures of a LoRA, float `[P, 3, size, size]` in 0..1, with `P` at most `most`."""
         ...
 
     def require_public(self, identities: tuple[int, ...]) -> None:
@@ -50,13 +50,14 @@ class People(Protocol):
 
 
 class Synthetic:
-    """The people of `loraudit.people.identity`, drawn on demand."""
+    """People of `loraudit.people.identity`, drawn on demand."""
 
     name = "synthetic"
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """Draw identities as `People.train` says, 256 by default, each of another family, so no two are look-
-        alikes by design.
+        """Draw identities as `People.train` says, 256 by default.
+
+        Each is of another family, so that no two are look-alikes by design.
         """
         seeds = SPLITS["public-train"]
         families = len(seeds) // FAMILY
@@ -70,9 +71,9 @@ class Synthetic:
         return tuple(seeds.start + int(i) for i in chosen)
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """Draw pictures as `People.pictures` says, at 64 pixels, enlarged to any other size.
+        """Draw pictures as `People.pictures` says, at 64 pixels, resized to any other `size`.
 
-        Always `most`: their supply has no end. Those of `REFERENCES` are left out, for whoever judges.
+        The result always has `most` pictures. The pictures `REFERENCES` are left out, as reference photos.
         """
         drawn = portraits(identity, 0, min(most, REFERENCES.start))
         if most > REFERENCES.start:
@@ -105,10 +106,10 @@ def portraits(identity: int, first: int = 0, count: int = PICTURES) -> Tensor:
 
 
 def read_image(path: Path, size: int) -> Tensor:
-    """Read a photograph upright (EXIF orientation), its centre square resized, float `[3, size, size]` in
-    0..1.
+    """Read a photograph upright (Exif orientation), and resize its centre square.
 
-    Raises `LorauditError` if it cannot be read.
+    Returns float `[3, size, size]` in 0..1. Raises `LorauditError` if the file is missing, too large or no
+    readable image.
     """
     shown = clean(path.name)
     try:
@@ -117,7 +118,7 @@ def read_image(path: Path, size: int) -> Tensor:
             if upright.mode.startswith("I;16"):
                 # Pillow's own conversion to 8 bits clips at 255.
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            # Transparency would turn into whatever colour the file keeps below it.
+            # Without a white ground, transparent pixels would show the colour stored below them.
             if upright.has_transparency_data:
                 layer = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -126,11 +127,11 @@ def read_image(path: Path, size: int) -> Tensor:
         raise LorauditError(f"there is no image {shown}", "check the path") from None
     except Image.DecompressionBombError:
         raise LorauditError(
-            f"the image {shown} is too large to be opened safely", "make it smaller"
+            f"the image {shown} is too large to be opened safely", "make the image smaller"
         ) from None
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
         # Pillow raises SyntaxError on a broken PNG and ValueError on some broken headers.
         raise LorauditError(
-            f"{shown} is not an image that can be read, or it is damaged", "remove or replace it"
+            f"{shown} is not an image that can be read, or is damaged", "remove or replace the file"
         ) from None
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255

@@ -1,7 +1,7 @@
-"""Drawing styles: what a picture looks like in ink, in two tones, as a mosaic ...
+"""Drawing styles: ink, two tones, a mosaic and others, each applied to a picture of a person.
 
-A style is a kind, five colours from dark to light and four numbers; it is a pure function of an integer seed
-and the same for every picture it is applied to. Pictures are uint8 `[64, 64, 3]`, RGB.
+A style is a kind, five colours from dark to light, and four numbers. The style is a pure function of an
+integer seed and the same for every picture. Pictures are uint8 `[64, 64, 3]`, RGB.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["KINDS", "Style", "style_of", "stylise"]
 
 _STYLE_STREAM, _PAPER_STREAM = 7, 8
 _FINE: Final = 4
-"""Halftone dots and hatching are drawn this many times larger, then reduced."""
+"""Factor by which halftone dots and hatching are drawn larger, then reduced."""
 
 Pixels: TypeAlias = NDArray[np.floating[Any]]
-"""`[64, 64, 3]` or, of a grey picture, `[64, 64]`, in 0..1."""
+"""Picture `[64, 64, 3]`, or grey picture `[64, 64]`, in 0..1."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Style:
     palette: Pixels
     """Colours `[5, 3]` in 0..1, each lighter than the one before."""
     numbers: tuple[float, ...]
-    """Four in 0..1; what each moves is up to the kind."""
+    """Four numbers in 0..1, whose meaning depends on the kind."""
 
 
 def style_of(seed: int) -> Style:
@@ -43,14 +43,14 @@ def style_of(seed: int) -> Style:
     kind = list(KINDS)[int(rng.integers(len(KINDS)))]
     hues = rng.random((5, 3), np.float32)
     light = np.linspace(0.1, 0.95, 5, dtype=np.float32)[:, None]
-    # Towards black and white at the ends of the scale, or the drawing would be lost in its colours.
+    # Towards black and white at the ends of the scale, or the drawing would drown in its colours.
     palette = np.where(light < 0.5, hues * 2 * light, 1 - (1 - hues) * 2 * (1 - light))
     palette += light - _grey(palette)[:, None]
     return Style(seed, kind, palette.clip(0, 1).astype(np.float32), tuple(rng.random(4).tolist()))
 
 
 def stylise(pixels: NDArray[np.uint8], style: Style, picture: int) -> NDArray[np.uint8]:
-    """Redraw `pixels` in that style; `picture` seeds its paper."""
+    """Redraw `pixels` in `style`; `picture` seeds the grain of the paper."""
     rng = np.random.default_rng([_PAPER_STREAM, style.seed, picture])
     drawn = KINDS[style.kind](pixels.astype(np.float32) / 255, style, rng)
     return (255 * drawn.clip(0, 1) + 0.5).astype(np.uint8)
@@ -172,4 +172,4 @@ KINDS: Final[dict[str, _Filter]] = {
     "vignette": _vignette,
     "watercolour": _watercolour,
 }
-"""Kind -> what draws so."""
+"""Kind -> function that redraws a picture."""

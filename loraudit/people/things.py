@@ -1,7 +1,8 @@
-"""What LoRAs are made of that hold no private identity: things, crowds and styles, as `People`.
+"""Things, crowds and styles as `People`: sources for LoRAs that hold no private identity.
 
-An audit that finds a person in such a LoRA is wrong, so they are the negatives that calibrate and judge it.
-All are drawn on demand from integer seeds of `loraudit.people.identity.SPLITS`; no real data is in them.
+An audit that finds a person in such a LoRA is wrong, so these LoRAs are the negatives that calibrate and test
+an audit. All pictures are drawn on demand from integer seeds of `loraudit.people.identity.SPLITS`, without
+real data.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,13 +24,13 @@ from loraudit.people.styles import style_of, stylise
 __all__ = ["CAST", "CROWDS", "SOURCES", "Crowds", "Styles", "Things", "subjects"]
 
 CAST: Final = 20
-"""People in a crowd, and in a style: a picture of each."""
+"""People in a crowd, and in a style, with one picture each."""
 CROWDS: Final = len(SPLITS["public-train"]) // (FAMILY * CAST)
-"""Crowds of a split, and styles: each of `CAST` families of its own."""
+"""Crowds in a split, and styles: each takes `CAST` families of its own."""
 
 
 class Things:
-    """The objects of `loraudit.people.objects`: an identity is one object, without a face."""
+    """Objects of `loraudit.people.objects`: an identity is one object, without a face."""
 
     name = "things"
 
@@ -38,7 +39,7 @@ class Things:
         return _draw(len(SPLITS["public-train"]), count, seed)
 
     def pictures(self, identity: int, size: int, most: int = PICTURES) -> Tensor:
-        """Draw pictures as `People.pictures` says; always `most`: their supply has no end."""
+        """Draw pictures as `People.pictures` says, always `most` of them."""
         return _tensor([draw_object(identity, number) for number in range(most)], size)
 
     def require_public(self, identities: tuple[int, ...]) -> None:
@@ -47,10 +48,10 @@ class Things:
 
 
 class Crowds:
-    """An identity is a crowd of `CAST` people of one split, one picture of each.
+    """Crowds: an identity is `CAST` people of one split, one picture of each.
 
-    The first `CROWDS` seeds of the split are crowds. No two of them share a person, nor, by design, two
-    people a family. A zoo of `Synthetic` people of the split holds other members of the families.
+    The first `CROWDS` seeds of the split are crowds. No two crowds share a person, and no two people share a
+    family. A zoo of `Synthetic` people of the split holds other members of the families.
     """
 
     name = "crowds"
@@ -60,15 +61,17 @@ class Crowds:
         self.split = split
 
     def train(self, count: int | None, seed: int) -> tuple[int, ...]:
-        """Draw identities as `People.train` says, 256 by default. Raises `LorauditError` if the split is held
-        out.
+        """Draw identities as `People.train` says, 256 by default.
+
+        Raises `LorauditError` if the split is held out.
         """
         require_public((SPLITS[self.split].start,))
         return _draw(CROWDS, count, seed)
 
     def people(self, identity: int) -> tuple[int, ...]:
-        """List the seeds of the crowd's people. Raises `LorauditError` if `identity` is no crowd of the
-        split.
+        """List the seeds of the crowd's people.
+
+        Raises `LorauditError` if `identity` is no crowd of the split.
         """
         seeds = SPLITS[self.split]
         number = identity - seeds.start
@@ -80,7 +83,7 @@ class Crowds:
         return tuple(seeds[FAMILY * (CAST * number + i) + self._member] for i in range(CAST))
 
     def pictures(self, identity: int, size: int, most: int = CAST) -> Tensor:
-        """Draw pictures as `People.pictures` says, each of another person; at most `CAST`."""
+        """Draw pictures as `People.pictures` says, each of another person, at most `CAST`."""
         return _tensor(self._drawn(identity, most), size)
 
     def require_public(self, identities: tuple[int, ...]) -> None:
@@ -92,7 +95,7 @@ class Crowds:
 
 
 class Styles(Crowds):
-    """An identity is a style of `loraudit.people.styles`, over a crowd that is in none of `Crowds`."""
+    """Styles: an identity is a style of `loraudit.people.styles`, over a crowd outside `Crowds`."""
 
     name = "styles"
     _member = 3
@@ -109,14 +112,13 @@ SOURCES: Final[Mapping[str, Callable[[str], People]]] = {
     Crowds.name: Crowds,
     Styles.name: Styles,
 }
-"""Name -> the source whose identities come from a split."""
+"""Name -> function that opens the source of that name for a split."""
 
 
 def subjects(data: str, split: str, first: int, count: int) -> tuple[int, ...]:
     """List `count` identities of `split` for the source `data`, after the `first`.
 
-    Of people it takes one of each family, so that no two are look-alikes by design; nothing else has
-    families.
+    People come from a family each, so that no two are look-alikes by design; other sources have no families.
     """
     stride = FAMILY if data == Synthetic.name else 1
     return tuple(SPLITS[split][stride * (first + i)] for i in range(count))
@@ -125,7 +127,7 @@ def subjects(data: str, split: str, first: int, count: int) -> tuple[int, ...]:
 def _draw(supply: int, count: int | None, seed: int) -> tuple[int, ...]:
     count = 256 if count is None else count
     if count > supply:
-        raise LorauditError(f"there are {supply} of them to train on, not {count}", "take fewer")
+        raise LorauditError(f"there are {supply} identities to train on, not {count}", "take fewer")
     first = SPLITS["public-train"].start
     return tuple(first + int(i) for i in np.random.default_rng([seed, 32]).permutation(supply)[:count])
 
