@@ -1,1 +1,1 @@
-"""Measurements behind `loraudit bench`: attacks and verdicts on LoRAs of people who do not exist."""
+"""Measurements behind `loraudit bench`: attacks and verdicts on LoRAs of synthetic people."""

@@ -50,10 +50,10 @@ def attack_table(
     people: int | None = None,
     run: Run | None = None,
 ) -> list[Row]:
-    """Measure all rows over the first `people` of `zoo` at a saved `step`, as `conditions` names them.
+    """Measure every row of `conditions` over the first `people` of `zoo` at a saved `step`.
 
-    By default everybody, at the last step. What is seen on the pictures of a pass of the zoo is kept in the
-    folder of `run`, and not drawn again.
+    The default is everybody, at the last step. The folder of `run` keeps what the panel sees of each pass of
+    the zoo, so that no pass is drawn twice. Raises `LorauditError` if a kept file cannot be read.
     """
     report("drawing references and gallery")
     members = zoo.members[:people]
@@ -80,7 +80,7 @@ def attack_table(
             run.keep(name, partial(_write, part))
         parts.append(part)
     everybody = torch.arange(len(members))
-    # Whose embedding each LoRA got: that of the next in its pass.
+    # Owners of the swapped embeddings: each LoRA got that of the next in its pass.
     swapped = torch.cat([first + (torch.arange(n) + 1) % n for first, n in _passes(len(members), size)])
     joined = {name: Seen.joined([part[name][2] for part in parts]) for name in parts[0]}
     attacks = [
@@ -91,14 +91,14 @@ def attack_table(
     for name, (role, cost, _) in parts[0].items():
         rows.append(panel.score(name, role, joined[name], everybody, cost, best))
         if name == _SWAPPED:
-            # The same pictures, judged against whom the embedding came from instead of whom the LoRA shows.
+            # The same pictures, judged against the embedding's person instead of the LoRA's.
             other = "this embedding in another LoRA"
             rows.append(panel.score(other, "control", joined[name], swapped, cost, best))
     return sorted(rows, key=lambda row: _ORDER.index(row.role))
 
 
 _Part = dict[str, tuple[str, int, Seen]]
-"""Condition => (role, evaluations, what is seen)."""
+"""Condition -> (role, evaluations, what the panel sees)."""
 
 
 def _passes(count: int, size: int) -> list[tuple[int, int]]:
@@ -128,7 +128,9 @@ def _read(file: Path) -> _Part:
                 for number, (name, (role, cost)) in enumerate(about.items())
             }
     except (OSError, ValueError, KeyError) as error:
-        raise LorauditError(f"{file.name} cannot be read", "delete it: it is made again") from error
+        raise LorauditError(
+            f"{file.name} cannot be read", "delete the file, which is then made again"
+        ) from error
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -1,8 +1,8 @@
-"""How far a verdict can be trusted: leaking LoRAs against harmless ones, judged as a scan judges them.
+"""Leaking and harmless LoRAs, judged as a scan judges them, to measure how far a verdict can be trusted.
 
-From the faces that `loraudit.bench.faces` keeps, the very evidence of a scan is put together
-and handed to `loraudit.findings.judge`, with the calibration data and without; and the scan is replayed
-picture by picture, to see what stopping early saves and whether it changes a verdict.
+The faces that `loraudit.bench.faces` keeps become the very evidence of a scan, which `loraudit.verdict.judge`
+judges with and without calibration data. The scan is also replayed picture by picture, to see what stopping
+early saves and how often a verdict changes.
 """
 
 from __future__ import annotations
@@ -41,31 +41,35 @@ if TYPE_CHECKING:
 __all__ = ["Area", "Case", "Judged", "Outcome", "auroc", "cases", "judged", "outcome", "share", "strangers"]
 
 RESAMPLES: Final = 2000
+"""Bootstrap resamples of an interval."""
 PHOTOS: Final = 3
+"""Reference photos of a case."""
 SHOWN: Final = 2
-"""Accepted pictures under the secret prompt from which on a LoRA shows its person: of 16 of a stranger, two
-pass once in 8,000 times.
+"""Least accepted pictures under the secret prompt of a LoRA that shows its person.
+
+Of 16 pictures of a stranger, two pass once in 8,000 times.
 """
 POLICY: Final = Policy()
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One LoRA, as a scan sees it."""
+    """LoRA as a scan sees it."""
 
     pool: str
     kind: str
     recipe: dict[str, Any]
     evidence: tuple[AttackEvidence, ...]
-    """Of all pictures of each attack, without references."""
+    """Evidence of each attack from all its pictures, without references."""
     referenced: tuple[AttackEvidence, ...]
-    """With three photos, of the person, or of a stranger where the LoRA holds nobody: the same, and what the
-    attack adds for photos.
+    """Evidence with three photos, and of the aims for photos too.
+
+    The photos are a stranger's if the LoRA holds nobody.
     """
     shown: bool | None = None
-    """Whether the secret prompt shows the person; None where there is none."""
+    """True if the secret prompt shows the person; None for a LoRA without a secret prompt."""
     spread: Spread | None = None
-    """Of `Pool.spreads`."""
+    """Entry of `Pool.spreads`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Judged:
 
     level: Severity
     pictures: int
-    """Of each of the three models, over all attacks."""
+    """Pictures by each of the three models, over all attacks."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +91,15 @@ class Outcome:
     scores: dict[str, float]
     calibrated: Judged
     in_scan: Judged
-    """Without calibration data."""
+    """Verdict without calibration data."""
     referenced: Judged
     early: Judged
-    """As `calibrated`, of a scan that may stop early."""
+    """Verdict as `calibrated`, of a scan that may stop early."""
     early_referenced: Judged
     shown: bool | None = None
-    """As `Case.shown`."""
+    """Value of `Case.shown`."""
     several: bool | None = None
-    """Whether it is taken for several LoRAs merged; None without calibration data."""
+    """True if the LoRA is taken for several merged; None without calibration data."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Area:
 
 
 def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | None = None) -> list[Case]:
-    """List the LoRAs of a pool by their first `samples` pictures; `people` are whom the references show."""
+    """List the LoRAs of a pool by their first `samples` pictures; references show `people`."""
     found = []
     for row, kind in enumerate(pool.kinds):
         photos = face.embed(portraits(people[row], REFERENCES.start, PHOTOS)).vectors
@@ -126,7 +130,7 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
 
 
 def strangers(count: int, first: int) -> tuple[int, ...]:
-    """List people of the `control` split whom nobody else in these measurements is."""
+    """List people of the `control` split whom no other part of these measurements uses."""
     return tuple(SPLITS["control"][70_000 + 4 * (first + i)] for i in range(count))
 
 
@@ -162,7 +166,7 @@ def _evidence(
 
 
 def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
-    """Cut what was seen to the first pictures, as if no more had been made."""
+    """Cut the evidence to its first `pictures`, as if no more had been made."""
     tuned, base = evidence.tuned.first(pictures), evidence.base.first(pictures)
     scrambled = None if evidence.scrambled is None else evidence.scrambled.first(pictures)
 
@@ -182,7 +186,7 @@ def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
 
 
 def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bool) -> Judged:
-    """Judge a scan of these attacks in this order, which may or may not stop early."""
+    """Judge a scan of these attacks in this order, which stops early if `sequential`."""
     most, planned = evidence[0].tuned.pictures, len(evidence)
     done: list[AttackEvidence] = []
     pictures = 0
@@ -202,7 +206,7 @@ def judged(evidence: Sequence[AttackEvidence], null: Null | None, sequential: bo
 
 
 def outcome(case: Case, null: Null | None) -> Outcome:
-    """Measure everything of one case at once: its tests are slow, and remembered for as long."""
+    """Measure a case in every way at once, so that the slow tests are computed once and cached."""
     return Outcome(
         case.pool,
         case.kind,
@@ -219,8 +223,9 @@ def outcome(case: Case, null: Null | None) -> Outcome:
 
 
 def scores(case: Case, null: Null | None) -> dict[str, float]:
-    """Score a case for the ROC curves. As in a scan, the agreement of a file that may be several LoRAs merged
-    says nothing where calibration data tell that.
+    """Score a case for the ROC curves.
+
+    As in a scan, agreement counts as 0 where calibration data take the file for several LoRAs merged.
     """
     threshold = case.evidence[0].threshold
     at = looks(case.evidence[0].tuned.pictures)
@@ -249,10 +254,10 @@ def _several(null: Null | None) -> bool | None:
 def auroc(
     leaking: Sequence[float], harmless: Sequence[float], zoos: tuple[Sequence[str], Sequence[str]]
 ) -> Area:
-    """Find the share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap interval.
+    """Compute the share of (leaking, harmless) pairs in the right order, ties half, with a bootstrap.
 
-    `zoos` names that of every LoRA. Zoos are resampled, whole: LoRAs of one recipe share its fate, and as if
-    they were independent the interval would be too narrow (Davison and Hinkley 1997, section 3.8).
+    `zoos` names the zoo of every LoRA. Whole zoos are resampled: LoRAs of one recipe are not independent, and
+    an interval over LoRAs would be too narrow (Davison and Hinkley 1997, section 3.8).
     """
     a, b = np.asarray(leaking, float), np.asarray(harmless, float)
     above = (a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])
@@ -269,7 +274,7 @@ def auroc(
 
 
 def share(hits: Sequence[bool]) -> list[float]:
-    """Count true `hits` as `[k, n, low, high]`, with Wilson's interval."""
+    """Count true `hits` as `[k, n, low, high]`, with Wilson's 95 % interval."""
     k, n = sum(hits), len(hits)
     low, high = wilson_interval(k, n) if n else (math.nan, math.nan)
     return [k, n, round(low, 4), round(high, 4)]

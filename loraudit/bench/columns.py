@@ -1,4 +1,4 @@
-"""Tables of the benches as plain text."""
+"""The tables of `loraudit bench` as plain text."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -27,7 +27,7 @@ def in_columns(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def attack_columns(rows: Sequence[Row]) -> str:
-    """Show the shares of `bench attacks` with their 95 % intervals."""
+    """Lay out the shares of `bench attacks` with their 95 % intervals."""
 
     def share(value: Interval) -> str:
         return f"{value.mean:.3f} [{value.low:.2f}, {value.high:.2f}]"

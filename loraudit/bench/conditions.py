@@ -1,7 +1,6 @@
-"""The rows of an attack table: which embedding goes into which model, and how it is sampled.
+"""The rows of an attack table: an embedding, the model that it goes into, and the guidance of the sampling.
 
-Every row costs two predictions of the UNet a step, whichever guidance it takes; what a search spends before
-it samples comes on top.
+Every row costs two noise predictions a step, by either guidance. The cost of a search comes on top.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ BY_GUIDANCE = ", model guidance"
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """One row, for `M` LoRAs."""
+    """One row of the table, for `M` LoRAs."""
 
     name: str
     role: str
     """`bound`, `attack`, `baseline`, `ablation` or `control`."""
     embedding: Tensor
-    """`[M, L, d]`."""
+    """Embeddings `[M, L, d]`, one per LoRA."""
     against_base: bool = False
-    """By model guidance instead of classifier-free guidance."""
+    """True: model guidance. False: classifier-free guidance."""
     base_only: bool = False
-    """In the base model, without the LoRA."""
+    """True: the base model draws, without the LoRA."""
     searched: int = 0
-    """Evaluations of the UNet that finding the embedding took, for one LoRA."""
+    """Evaluations of the UNet to find the embedding of one LoRA."""
 
     def shoot(self, tuned: Base, base: Base, seeds: Sequence[int], settings: Sampling) -> Tensor:
-        """Make the pictures `[M * K, 3, H, W]` of the LoRAs of `tuned`."""
+        """Draw pictures `[M * K, 3, H, W]` of the `M` LoRAs of `tuned` with `K` seeds."""
         if self.base_only:
             return base.sample(self.embedding, seeds, settings)
         return draw(tuned, base, self.embedding, seeds, settings, self.against_base)
@@ -68,9 +67,9 @@ def conditions(
 ) -> list[Condition]:
     """Make all rows for the LoRAs of `tuned` with the secret `prompts`.
 
-    `encoders` by name. Ablations and controls take their embedding from the search, which starts from the
-    last of them if that is a probe encoder.
-    `constant` is an embedding `[L, d]`. `finders` are attacks that look at one LoRA after the other.
+    Ablations and controls take their embedding from the search, which starts from the last of `encoders` if
+    that is a probe encoder. `constant` is an embedding `[L, d]`. `finders` are attacks that take one LoRA at
+    a time.
     """
     count, terms = len(prompts), tuned.terms
     plain = base.encode_text(prompts)
@@ -142,7 +141,7 @@ def _both(name: str, role: str, embedding: Tensor) -> list[Condition]:
 
 
 def thinned(terms: Terms, keep: int) -> Terms:
-    """Keep every `keep`-th of the UNet's modules, at random over its depth, and the text tower whole."""
+    """Keep one in `keep` of the UNet's modules, at random, and the whole text tower."""
     unet = sorted(site for site in terms if site.startswith("unet."))
     order = torch.randperm(len(unet), generator=torch.Generator().manual_seed(3)).tolist()
     kept = {unet[i] for i in order[: max(1, len(unet) // keep)]}
@@ -150,7 +149,7 @@ def thinned(terms: Terms, keep: int) -> Terms:
 
 
 def refactorised(terms: Terms, seed: int) -> Terms:
-    """Write the same updates with other factors: `B G` and `G^-1 A`, a random well-conditioned `G` a LoRA."""
+    """Write the same updates with other factors: `B G` and `G^-1 A`, one random `G` per LoRA."""
     generator = torch.Generator().manual_seed(seed)
     changed = {}
     for site, (up, down) in sorted(terms.items()):
@@ -162,7 +161,7 @@ def refactorised(terms: Terms, seed: int) -> Terms:
 
 
 def as_lora(terms: Terms, row: int, name: str = "zoo") -> LoRA:
-    """Take LoRA `row` of `terms`, as if it had been read from a file without metadata."""
+    """Wrap LoRA `row` of `terms` as if read from a file without metadata."""
     factors = {
         site: Factors(up[row].cpu().numpy(), down[row].cpu().numpy(), 1.0)
         for site, (up, down) in terms.items()

@@ -1,7 +1,7 @@
-"""Who judges samples that are meant to show a known synthetic person: face and CLIP models, and photos.
+"""Judges of samples that should show a known synthetic person: face and CLIP models, and photos.
 
 A sample is scored against five pictures of the identity that no LoRA was trained on: the mean of the five
-face cosines, accepted at or above the face model's threshold. Samples of one LoRA hang together, so
+face cosines, accepted at or above the face model's threshold. Samples of one LoRA are not independent, so
 intervals are over identities.
 """
 
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["GALLERY", "Interval", "Panel", "Row", "Seen"]
 
 GALLERY: Final = 500
-"""Identities among which rank-1 is looked for: the private one and controls."""
+"""Identities in the gallery of rank-1: the private one and controls."""
 RESAMPLES: Final = 2000
+"""Bootstrap resamples of an interval."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over identities with its 95 % interval."""
+    """Mean over identities with its 95 % interval."""
 
     mean: float
     low: float
@@ -46,7 +47,7 @@ class Interval:
 
     @classmethod
     def of_means(cls, values: Tensor) -> Interval:
-        """Find the mean of `values [M, K]`, K samples of each identity, with a bootstrap over identities."""
+        """Compute the mean of `values [M, K]`, K samples per identity, with a bootstrap over identities."""
         means = values.double().mean(1).numpy()
         rng = np.random.default_rng(0)
         resampled = means[rng.integers(len(means), size=(RESAMPLES, len(means)))].mean(1)
@@ -55,10 +56,9 @@ class Interval:
 
     @classmethod
     def of_shares(cls, hits: Tensor) -> Interval:
-        """Find the share of boolean `hits [M, K]` with Wilson's interval, as if each identity were one
-        sample.
+        """Compute the share of boolean `hits [M, K]` with Wilson's interval for `M` samples.
 
-        Wider than it need be; but unlike the bootstrap's it is no point where nothing, or all, was hit.
+        The interval is wider than need be, but no point at a share of 0 or 1, as a bootstrap's is.
         """
         share = hits.double().mean().item()
         return cls(share, *wilson_interval(share * len(hits), len(hits)))
@@ -66,14 +66,14 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """`K` pictures of each of `M` LoRAs, as the models see them."""
+    """Outputs of the models for `K` pictures of each of `M` LoRAs."""
 
     faces: Tensor
-    """Unit vectors `[M, K, d]`, zero where there is no face."""
+    """Face vectors of unit length `[M, K, d]`, zero where no face was found."""
     found: Tensor
-    """Whether there is one, bool `[M, K]`."""
+    """True where a face was found, bool `[M, K]`."""
     clip: Tensor
-    """Unit vectors `[M, K, e]`."""
+    """CLIP's unit vectors `[M, K, e]`."""
 
     @classmethod
     def joined(cls, parts: Sequence[Seen]) -> Seen:
@@ -93,7 +93,7 @@ class Row:
     role: str
     """`attack`, `baseline`, `bound`, `ablation` or `control`."""
     evaluations: int
-    """Of the UNet for one LoRA, with all that an attack spends before it samples."""
+    """Evaluations of the UNet for one LoRA, the search of an attack included."""
     samples: int
     faces: int
     """Samples in which the face model saw a face; the others count as not accepted, with cosine 0."""
@@ -101,15 +101,13 @@ class Row:
     cosine: Interval
     rank1: Interval
     consensus: Interval
-    """Of the identities, those accepted as whom the pictures agree on (`loraudit.scores.consensus`)."""
+    """Share of identities accepted by the face that the pictures agree on (`loraudit.scores.consensus`)."""
     consensus_rank1: Interval
-    """... and those found first in the gallery by that face."""
+    """Share of identities that this face finds first in the gallery."""
     clip_i: Interval
-    """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as the paper reports it."""
+    """`0.5 cos + 0.5` of CLIP image embeddings, 0..1, as in the paper."""
     behind: Interval
-    """By how much the best attack's accepted share is larger; the interval is that of the differences, of the
-    same people and seeds.
-    """
+    """Excess of the best attack's accepted share; the interval is over differences at equal seeds."""
     clip_t: Interval
     """`100 max(cos, 0)` against the caption that names every factor of the identity."""
 
@@ -121,17 +119,17 @@ class Panel:
     face: FaceScorer
     clip: ClipScorer
     references: Tensor
-    """`[M, d]` mean face vector of each identity's references, not normalised: products are mean cosines."""
+    """Mean face vectors `[M, d]` of the references, not normalised, so that products are mean cosines."""
     gallery: Tensor
-    """`[G - 1, d]` the same of control identities."""
+    """Mean face vectors `[G - 1, d]` of control identities, as in `references`."""
     clip_references: Tensor
-    """`[M, e]`"""
+    """Mean CLIP vectors `[M, e]` of the references."""
     clip_captions: Tensor
-    """`[M, e]`"""
+    """CLIP vectors `[M, e]` of the full captions."""
 
     @classmethod
     def of(cls, identities: Sequence[int], gallery: int = GALLERY) -> Panel:
-        """Draw a panel for these identities among `gallery` in all; the others are of the `control` split."""
+        """Draw a panel for `identities`; the rest of a `gallery` of that size is of the `control` split."""
         face, clip = load_tiny_face(models_dir() / "tiny-face"), load_tiny_clip(models_dir() / "tiny-clip")
         others = [SPLITS["control"][100 * i] for i in range(gallery - 1)]
         mean_faces: list[Tensor] = []
@@ -151,7 +149,7 @@ class Panel:
         )
 
     def look(self, pictures: Tensor) -> Seen:
-        """Show pictures `[M, K, 3, H, W]` to the models."""
+        """Run the models on pictures `[M, K, 3, H, W]`."""
         count, shots = pictures.shape[:2]
         flat = pictures.flatten(0, 1)
         found = self.face.embed(flat)
@@ -167,9 +165,10 @@ class Panel:
         return cosines >= self.face.threshold
 
     def score(self, name: str, role: str, seen: Seen, owners: Tensor, evaluations: int, best: Tensor) -> Row:
-        """Score what is seen against the identities numbered `owners [M]`; it cost `evaluations` of the UNet.
+        """Score `seen` against the identities numbered `owners [M]`.
 
-        `best [M, K]` is what the best attack got accepted.
+        `evaluations` is the cost in UNet evaluations. `best [M, K]` marks the accepted pictures of the best
+        attack.
         """
         accepted = self.accepted(seen, owners)
         own = (seen.faces * self.references[owners][:, None]).sum(-1)

@@ -56,38 +56,39 @@ _KINDS: Final = {
     "calibrated, stopping early": "early",
     "three references, stopping early": "early_referenced",
 }
-"""Which `Outcome` each table of levels is of."""
+"""Table of levels -> field of `Outcome`."""
 _FEW: Final = 32
-"""Cases that are not worth another process."""
+"""Most cases that are judged in this process alone."""
 _CURVE_PEOPLE: Final = 16
 
 
 @dataclass(frozen=True)
 class VerdictBench:
-    """What is asked for. A folder is a zoo, or holds zoos."""
+    """Request of `bench verdict`. A folder is a zoo, or holds zoos."""
 
     leaking: tuple[Path, ...]
     harmless: tuple[Path, ...]
     out: Path
     extra: tuple[Path, ...] = ()
-    """Zoos of people that merged and noise LoRAs, harmless ones, are made of."""
+    """Zoos of people from which harmless LoRAs are made: merged LoRAs and noise."""
     curve: Path | None = None
-    """A zoo with several snapshots: how the score rises with the steps."""
+    """Zoo with several snapshots, for the scores over the fine-tuning steps."""
     encoder: str = "probe-tiny"
     calibration: str = "calibration-tiny"
-    """A folder, or the name of one that ships."""
+    """Folder, or name of bundled calibration data."""
     people: int = 1_000_000
-    """LoRAs of a zoo, at most."""
+    """Most LoRAs to read of a zoo."""
     samples: int = 16
     steps: int = 12
     guidance: float = 3.0
 
 
 def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure the record; `job.out` gets `settings.json` first, the faces of every zoo, then `verdict.json`,
-    `verdict.md` and `verdict.png`.
+    """Measure the record of `job`.
 
-    An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
+    `job.out` gets `settings.json` first, then the faces of every zoo, `verdict.json`, `verdict.md` and
+    `verdict.png`. An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds
+    another run.
     """
     run = Run(job.out)
     run.check()
@@ -133,7 +134,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
 
 
 def measure(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> dict[str, Any]:
-    """Measure areas, levels and what stopping early saves."""
+    """Measure areas, levels, and the pictures that stopping early saves."""
     sides = {"leaking": leaking, "harmless": harmless}
     values = {side: [one.scores for one in found] for side, found in sides.items()}
     record: dict[str, Any] = {"auroc": _areas(leaking, harmless)}
@@ -210,7 +211,7 @@ def _by_recipe(leaking: Sequence[Outcome], harmless: Sequence[Outcome]) -> list[
 
 
 def _stopping(pairs: Sequence[tuple[Judged, Judged]]) -> dict[str, Any]:
-    """Compare `(whole, early)` scans."""
+    """Compare pairs of scans, `(whole, early)`."""
     return {
         "median share of pictures": median(early.pictures / whole.pictures for whole, early in pairs),
         "same level": share([early.level is whole.level for whole, early in pairs]),
@@ -223,7 +224,7 @@ def _stopping(pairs: Sequence[tuple[Judged, Judged]]) -> dict[str, Any]:
 def _outcomes(found: Sequence[Case], null_of: Callable[[Case], Null | None]) -> list[Outcome]:
     if len(found) <= _FEW:
         return [outcome(case, null_of(case)) for case in found]
-    # Forked, because nothing in it needs torch.
+    # Forked, since the work needs no torch.
     with ProcessPoolExecutor(mp_context=get_context("fork")) as workers:
         return list(workers.map(outcome, found, map(null_of, found), chunksize=4))
 
@@ -244,7 +245,7 @@ def _curve(zoo: Zoo, faces: Callable[..., Pool], face: FaceScorer) -> list[dict[
 
 
 def _nulls(job: VerdictBench, encoders: dict[str, str]) -> Callable[[Case], Null | None]:
-    """Find what control LoRAs score beside each case, as a scan of it would be told."""
+    """Make the function that finds each case's null distribution, as a scan of the case would."""
     folder = Path(job.calibration) if Path(job.calibration).is_dir() else models_dir() / job.calibration
     if not folder.is_dir():
         return lambda _case: None

@@ -15,11 +15,11 @@ _SIDES: Final = ("leaking", "harmless")
 SHOWN: Final = "shown by the secret prompt"
 SEVERAL: Final = "taken for several LoRAs merged"
 LEVELS: Final = "levels, "
-"""What the names of tables of levels begin with."""
+"""Prefix of the names of tables of levels."""
 
 
 def verdict_columns(record: dict[str, Any]) -> str:
-    """Show areas and levels as plain text."""
+    """Lay out areas and levels as plain text."""
     text = in_columns(("score", "AUROC"), _areas(record))
     if shown := record.get(SHOWN):
         text += f"\n{_share(shown['loras'])} of the leaking LoRAs are {SHOWN}\n"
@@ -31,7 +31,7 @@ def verdict_columns(record: dict[str, Any]) -> str:
 
 
 def verdict_markdown(record: dict[str, Any]) -> str:
-    """Show areas, levels, p-values, what stopping early saves, the curve over the steps, and every zoo."""
+    """Write the whole record as Markdown: areas, levels, p-values, early stopping, curve and zoos."""
     parts = [_table(("score", "AUROC [95 %]"), _areas(record))]
     if shown := record.get(SHOWN):
         parts += [
@@ -124,7 +124,7 @@ def _plain(value: bool | int) -> str:
 
 
 def _share(found: Sequence[float]) -> str:
-    """Show `k of n` with its interval."""
+    """Write `k of n` with its interval."""
     k, n, low, high = found
     return f"{k:.0f} of {n:.0f} [{low:.3f}, {high:.3f}]"
 
