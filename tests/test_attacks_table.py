@@ -1,0 +1,147 @@
+"""A new attack is a row of the table of attacks: nothing else has to know its name.
+
+The rows are added as a file of the table would have them, before anything else of loraudit is imported.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraudit.attacks.table import ATTACKS
+from loraudit.base.model import Base, load_base
+from loraudit.cards import models_dir
+from loraudit.lora import write_kohya
+from tests.audits import random_factors
+
+ROOT = Path(__file__).parent.parent
+ROWS = """
+import json, sys
+from loraudit.attacks import table
+from loraudit.errors import Incomplete
+
+class Toy:
+    name = "toy"
+
+    def aims(self, lora, base):
+        from loraudit.attacks.aim import Aim
+        return [Aim("toy", base.encode_text(["A face."])[0]), Aim("toy:again", base.encode_text([""])[0])]
+
+class ToyPhotos:
+    name, evaluations = "toyphotos", 7
+
+    def __init__(self, photos):
+        self.photos = photos
+
+    def run(self, tuned, base, embedding):
+        from loraudit.evidence.likelihood import Likelihood
+        assert tuned.loras == 1 and base.loras == 0
+        return Likelihood(0.0, (0.0,) * 20, len(self.photos))
+
+def photos(kit):
+    if not kit.photos:
+        raise Incomplete("it needs photos of a toy")
+    return ToyPhotos(kit.photos)
+
+def nothing(kit):
+    raise Incomplete("the toy is broken")
+
+NEW = (
+    table.Row("toy", ("quick",), lambda kit: Toy()),
+    table.Row("toyphotos", ("quick",), photos, needs_photos=True),
+    table.Row("toybroken", ("quick",), nothing),
+)
+table.ATTACKS = (NEW[0], *(row for row in table.ATTACKS if row.name == "prompts"), *NEW[1:])
+
+from loraudit.cli import main
+
+codes = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["loraudit", *words]
+    try:
+        main()
+    except SystemExit as stop:
+        codes.append(stop.code or 0)
+    sys.stdout.flush()
+print(json.dumps(codes))
+"""
+
+
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory) -> Path:
+    base: Base = load_base("tiny")
+    path = tmp_path_factory.mktemp("lora") / "ada.safetensors"
+    write_kohya(random_factors(base), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scans(lora, tmp_path_factory) -> dict[str, Any]:
+    """Exit code and report of scans with the longer table; the help, and all that went to stderr."""
+    out = tmp_path_factory.mktemp("out")
+    photos = ["--reference", str(models_dir() / "examples" / "photos")]
+    asked = {
+        "named": ["--attack", "toybroken", "--attack", "toyphotos", "--attack", "toy"],
+        "photos": ["--attack", "toyphotos", "--attack", "toy", *photos],
+        "budget": ["--budget", "quick"],
+        "not in it": ["--attack", "search"],
+    }
+    common = ["--offline", "--device", "cpu", "--samples", "2", "--steps", "2", "--fail-on", "never"]
+    words = [
+        ["scan", str(lora), *common, *options, "-o", f"json={out / name}"] for name, options in asked.items()
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", ROWS, json.dumps([*words, ["scan", "--help"]])],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert "Traceback" not in run.stderr
+    *codes, help_code = json.loads(run.stdout.splitlines()[-1])
+    found: dict[str, Any] = {"help": (help_code, run.stdout), "stderr": run.stderr}
+    for name, code in zip(asked, codes, strict=True):
+        file = out / name
+        found[name] = (code, json.loads(file.read_text()) if file.exists() else None)
+    return found
+
+
+def test_it_runs_and_stands_in_the_report(scans) -> None:
+    code, report = scans["photos"]
+    assert code == 4  # two pictures are too few to say anything
+    assert report["settings"]["attacks"] == ["toy", "toy:again", "toyphotos"]
+    assert {score["attack"] for score in report["scores"]} >= {"toy", "toy:again"}
+    assert report["incomplete"] == []
+
+
+def test_the_help_offers_it(scans) -> None:
+    code, out = scans["help"]
+    assert code == 0
+    assert "<toy|prompts|toyphotos|toybroken>" in "".join(out.split())
+
+
+def test_a_row_that_cannot_open_is_missing_if_it_was_asked_for(scans) -> None:
+    code, report = scans["named"]
+    assert code == 4
+    assert report["settings"]["attacks"] == ["toy", "toy:again"]
+    assert report["incomplete"] == [
+        {"what": "attack toyphotos", "why": "it needs photos of a toy"},
+        {"what": "attack toybroken", "why": "the toy is broken"},
+    ]
+
+
+def test_its_budget_and_its_place_are_those_of_the_row(scans) -> None:
+    _, report = scans["budget"]
+    prompts = [f"prompts:{name}" for name in ("no-trigger", "class", "any-name")]
+    assert report["settings"]["attacks"] == ["toy", "toy:again", *prompts]
+    assert report["incomplete"] == []
+    assert "left out: attack toybroken: the toy is broken" in scans["stderr"]
+    assert "left out: attack toyphotos" not in scans["stderr"]
+
+
+def test_what_is_not_in_the_table_is_no_attack(scans, scan, lora) -> None:
+    assert scans["not in it"] == (2, None)
+    assert "toy" not in {row.name for row in ATTACKS}
+    code, out, err = scan(lora, "--attack", "toy", "--offline", "--device", "cpu")
+    assert (code, out) == (2, "")
+    assert "Invalid value for '--attack': 'toy' is not one of 'search'" in err
