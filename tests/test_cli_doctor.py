@@ -65,6 +65,7 @@ def test_without_torch() -> None:
     assert "ok  --depth metadata" in done.stdout and "ok  --depth weights" in done.stdout
     assert "NO  attacks, base tiny" in done.stdout
     assert "cannot run here" in done.stdout
+    assert "torch sees" not in done.stdout, "nobody has asked torch"
 
 
 def test_without_numpy() -> None:

@@ -131,6 +131,48 @@ def test_without_the_attack_extra(files: Mapping[str, Path]) -> None:
     assert "pip install 'loraudit[attack]'" in " ".join(done.stdout.split())
 
 
+ABSENT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("finetune", "photos", "-o", "x.safetensors"),
+        ("finetune", "photos", "-o", "x.safetensors", "--prompt", "A face."),
+        ("train-encoder", "-o", "x"),
+        ("calibrate", "--controls", "photos", "-o", "x"),
+        ("bench", "attacks", "--zoo", "zoo", "-o", "x"),
+        ("bench", "verdict", "--leaking", "zoo", "--harmless", "zoo", "-o", "x"),
+    ],
+    ids=" ".join,
+)
+def test_commands_that_need_the_attack_extra_say_so(words: tuple[str, ...]) -> None:
+    done = loraudit(*words, code=ABSENT.format(absent=("torch",)))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "loraudit: error: this command needs torch, which is not installed",
+        "  install what attacks need with: pip install 'loraudit[attack]'",
+    ]
+
+
+def test_a_part_of_loraudit_that_is_missing_is_a_bug() -> None:
+    broken = (
+        "import loraudit.cli.app as place\n"
+        "def gone(**_k): raise ModuleNotFoundError('x', name='loraudit.gone')\n"
+        "place.app = gone"
+    )
+    done = loraudit("rules", code=broken)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "internal error (ModuleNotFoundError)" in done.stderr
+
+
 def test_ctrl_c_in_a_folder(tmp_path: Path) -> None:
     first = write(tmp_path / "0.safetensors", KOHYA)
     for number in range(1, 3000):

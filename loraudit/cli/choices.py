@@ -4,7 +4,6 @@ An import of this module loads neither torch nor diffusers.
 """
 
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +34,6 @@ __all__ = [
     "check_calibration",
     "check_encoder",
     "given",
-    "training_module",
 ]
 
 
@@ -173,14 +171,3 @@ def _check_folder(name: str, what: str, hint: str) -> None:
 def given(values: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given: the values other than None."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def training_module(name: str) -> Any:  # noqa: ANN401
-    """Import `loraudit.training.<name>` and with it torch. Raises `LorauditError` if a package is missing."""
-    try:
-        return import_module(f"loraudit.training.{name}")
-    except ModuleNotFoundError as error:
-        raise LorauditError(
-            f"training needs {error.name}, which is not installed",
-            "install it with: pip install 'loraudit[attack]'",
-        ) from None

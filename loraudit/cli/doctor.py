@@ -153,7 +153,8 @@ def _device(torch: Any) -> tuple[str, Check]:  # noqa: ANN401
             return "cpu", Check(area, name, Mark.NOTE, told, "Scan with --device cpu until it does.")
         return "cuda", Check(area, name, Mark.OK, told, "Scans take it; --device cpu leaves it alone.")
     advice = "Enough for the base that ships; a scan on Stable Diffusion wants a GPU (docs/sd14.md)."
-    return "cpu", Check(area, name, Mark.OK, f"cpu, {cores}; torch sees no CUDA device", advice)
+    told = "" if torch is None else "; torch sees no CUDA device"
+    return "cpu", Check(area, name, Mark.OK, f"cpu, {cores}{told}", advice)
 
 
 def _memory(available: int | None) -> Check:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from loraudit.cli.console import drop_stdout, say_error, spell_out, write_error
-from loraudit.errors import LorauditError
+from loraudit.errors import INSTALL, LorauditError
 
 __all__ = ["in_one_line", "interruptible"]
 
@@ -34,16 +34,17 @@ def in_one_line(command: Callable[[], object]) -> None:
         if stop.code == INTERRUPTED:
             _fail("interrupted", "", INTERRUPTED)
         raise
+    except ModuleNotFoundError as error:
+        # Commands that train or measure import what a light install lacks, and find out by that.
+        package = (error.name or "loraudit").partition(".")[0]
+        if package == "loraudit":
+            _fail_of_itself(error)
+        _fail(f"this command needs {package}, which is not installed", INSTALL, 2)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             drop_stdout()
             _fail("no space left on the disk", "make room, or write elsewhere", 2)
-        # Python's own exit code is 1, which means "findings" here. The traceback may quote a hostile file.
-        from loraudit.text import clean
-
-        for line in traceback.format_exc().splitlines():
-            write_error(clean(line, 300))
-        _fail(f"internal error ({type(error).__name__})", "this is a bug in loraudit; please report it", 2)
+        _fail_of_itself(error)
 
 
 @contextmanager
@@ -73,6 +74,15 @@ def interruptible() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _fail_of_itself(error: Exception) -> NoReturn:
+    # Python's own exit code for this is 1, which here means "findings". What it says may be a file's.
+    from loraudit.text import clean
+
+    for line in traceback.format_exc().splitlines():
+        write_error(clean(line, 300))
+    _fail(f"internal error ({type(error).__name__})", "this is a bug in loraudit; please report it", 2)
 
 
 def _fail(message: str, hint: str, code: int) -> NoReturn:

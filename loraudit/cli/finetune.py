@@ -15,7 +15,6 @@ from loraudit.cli.choices import (
     QuietOption,
     check_base,
     given,
-    training_module,
 )
 from loraudit.cli.console import say, write_error
 from loraudit.cli.progress import progress
@@ -111,6 +110,8 @@ def finetune(
         "class_prompt": class_prompt,
         "class_images": class_images,
     }
+    from loraudit.training.finetune_job import FinetuneJob, finetune_images
+
     # Nothing but this line tells a random name.
     tell = say if name or prompt is not None else write_error
     if prompt is None:
@@ -118,10 +119,9 @@ def finetune(
 
         prompt = instance_prompt(name or _random_name())
     tell(f"instance prompt: {prompt}")
-    module = training_module("finetune_job")
-    job = module.FinetuneJob(images, output, layout.value, given(changes), prompt, seed)
-    with progress("fine-tuning") as on_step:
-        made = module.finetune_images(base, device, offline, job, on_step)
+    job = FinetuneJob(images, output, layout.value, given(changes), prompt, seed)
+    with progress("loading the base model") as on_step:
+        made = finetune_images(base, device, offline, job, on_step)
     say(
         f"wrote {clean(str(made.output), 300)}: {made.size_bytes / 1e6:.1f} MB, {made.modules} modules at "
         f"rank {made.rank}, after {made.steps} steps"

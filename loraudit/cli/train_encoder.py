@@ -15,7 +15,6 @@ from loraudit.cli.choices import (
     QuietOption,
     check_base,
     given,
-    training_module,
 )
 from loraudit.cli.console import say
 from loraudit.cli.progress import progress, resumable
@@ -155,7 +154,8 @@ def train_encoder(
     on where the training stopped.
     """
     check_base(base)
-    module = training_module("encoder_job")
+    from loraudit.training.encoder_job import EncoderJob, train_an_encoder
+
     settings = {
         "steps": steps,
         "loras": loras,
@@ -167,7 +167,7 @@ def train_encoder(
         "seed": seed,
         "save_every": save_every,
     }
-    job = module.EncoderJob(
+    job = EncoderJob(
         data=data,
         zoo=zoo,
         out=out,
@@ -179,6 +179,6 @@ def train_encoder(
         arch="constant" if constant else arch.value,
         command=sys.argv[1:],
     )
-    with resumable(), progress("training the encoder") as on_step:
-        module.train_an_encoder(base, device, offline, job, on_step)
+    with resumable(), progress("loading the base model") as on_step:
+        train_an_encoder(base, device, offline, job, on_step)
     say(f"the encoder, its card and its record are in {clean(str(out), 300)}")

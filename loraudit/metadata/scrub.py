@@ -95,7 +95,9 @@ def scrub(path: Path, output: Path) -> Scrubbed:
     """
     header = read_header(path)
     if output.exists() and output.samefile(path):
-        raise LorauditError("the output is the input, and the input stays as it is", "choose another with -o")
+        raise LorauditError(
+            "the output is the input, and the input stays as it is", "choose another path with -o"
+        )
     if os.path.lexists(output):
         raise LorauditError(
             f"{clean(str(output), 300)} exists already", "remove it, or choose another path with -o"
