@@ -1,11 +1,15 @@
-"""Every script that docs, cards and docstrings name is there, with the options that they give it."""
+"""Every script and command that docs, cards and docstrings name is there, with the options they give it."""
 
 import re
 import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from loraudit.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/*/CARD.md")])
@@ -75,3 +79,57 @@ def test_the_check_notices() -> None:
         "benchmarks/tables/face_roc.py --wrong",
         "loraudit/bench/panel.py runs nothing",
     ]
+
+
+def options() -> dict[str, set[str]]:
+    """Options of each command of loraudit, by its name; of all together by the empty name."""
+
+    def walk(command: Any, name: str) -> Iterator[tuple[str, set[str]]]:
+        yield name, {text for one in command.params for text in (*one.opts, *one.secondary_opts)} | {"--help"}
+        context = typer.Context(command)
+        for part in command.list_commands(context) if hasattr(command, "list_commands") else ():
+            yield from walk(command.get_command(context, part), f"{name} {part}".strip())
+
+    return dict(walk(typer.main.get_command(app), ""))
+
+
+OPTIONS = options()
+CALL = re.compile(r"(?<![\w.])loraudit ([a-z][a-z-]*)(?: ([a-z]+))?((?:[^`\n\\|>&;]|\\+\n)*)")
+
+
+def wrong_calls(text: str) -> list[str]:
+    """What a text gives to a command of loraudit that it does not take."""
+    found = []
+    for name, part, rest in CALL.findall(text):
+        known = OPTIONS.get(f"{name} {part}", OPTIONS.get(name))
+        if known is not None:
+            given = re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)
+            found += [f"{name} {option}" for option in given if option not in known]
+    return found
+
+
+# The changelog keeps the names that options had.
+@pytest.mark.parametrize(
+    "page",
+    [page for page in DOCS if page.name != "CHANGELOG.md"],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_commands_of_loraudit_take_what_pages_give_them(page: Path) -> None:
+    assert wrong_calls(page.read_text(encoding="utf-8")) == []
+
+
+def test_options_that_messages_and_docstrings_name_exist() -> None:
+    known = set().union(*OPTIONS.values())
+    named = 0
+    for file in sorted(ROOT.glob("loraudit/**/*.py")):
+        # Arrows of a drawing have a dash on either side, and a script's own usage is another test's.
+        text = re.sub(r"python -m.*(?:\\\n.*)*|--\w+--.*", "", file.read_text(encoding="utf-8"))
+        found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+        assert found <= known, (file, found - known)
+        named += len(found)
+    assert named > 100
+
+
+def test_the_check_of_calls_notices() -> None:
+    page = "`loraudit bench verdict --out x --leaking y`, `loraudit scan x --depth weights \\\n --deep`\n"
+    assert wrong_calls(page) == ["bench --out", "scan --deep"]
