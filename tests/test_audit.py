@@ -12,6 +12,7 @@ from loraudit.audit.target import target_of
 from loraudit.base.model import Sampling
 from loraudit.errors import Incomplete, LorauditError, NotScannable
 from loraudit.evidence.calibration import Calibration, Conditions, Control
+from loraudit.evidence.likelihood import Likelihood
 from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations
 from loraudit.findings.exhibits import Distribution
 from loraudit.findings.exits import Exit, exit_code
@@ -47,6 +48,7 @@ class FakePlan:
     seeds, budget = tuple(range(8)), "8 samples"
 
     sampling = Sampling(20, 3.0)
+    sequential = True
 
     def __init__(self, tuned=None, scrambled=None):
         self.scrambled = scrambled
@@ -185,6 +187,26 @@ def test_an_attack_that_cannot_read_the_lora_is_a_gap_and_the_others_go_on() -> 
     assert report.verdict.level is Severity.HIGH
     report = audit([FakeAttack("a", Incomplete("wrong rank"))])
     assert exit_code(report) == Exit.INCOMPLETE
+
+
+class FakeTest:
+    name, evaluations = "photos", 3
+
+    def run(self, tuned, base, embedding):  # noqa: ARG002
+        return Likelihood(1.0, (0.0,) * 99, 2)
+
+
+def test_a_comparison_of_photos_without_an_attack_is_a_gap_and_not_skipped() -> None:
+    for attacks in ([], [FakeAttack("a", Incomplete("wrong rank"))]):
+        report = audit(attacks, tests=(FakeTest(),))
+        assert report.incomplete[-1].what == "attack photos"
+        assert "none ran" in report.incomplete[-1].why
+        assert (report.settings.attacks, report.settings.skipped) == ((), ())
+        assert exit_code(report) == Exit.INCOMPLETE
+    # Where an attack settles the verdict, it is not needed.
+    report = audit(tests=(FakeTest(),))
+    assert report.incomplete == ()
+    assert (report.settings.attacks, report.settings.skipped) == (("a",), ("photos",))
 
 
 @pytest.mark.parametrize("error", [NotScannable("no"), LorauditError("no")])

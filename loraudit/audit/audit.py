@@ -16,7 +16,7 @@ from loraudit.audit.target import target_of, unread_gaps, update_of
 from loraudit.evidence.null import distributions
 from loraudit.evidence.table import score_table
 from loraudit.findings.conditions import Evaluations, Settings
-from loraudit.findings.report import Report
+from loraudit.findings.report import Gap, Report
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.stopping import enough, settled
@@ -76,7 +76,10 @@ def audit_lora(
 
     # 3. The owner's photos are compared without a picture, unless the verdict stands already.
     stands = bool(setup.tests and pictured) and plan.sequential and is_enough()
-    tests = [] if stands or not aims else list(setup.tests)
+    tests = list(setup.tests) if aims and not stands else []
+    if not aims:
+        why = "it takes its embedding from an attack that draws pictures, and none ran"
+        missed += [Gap(f"attack {test.name}", why) for test in setup.tests]
     compared: list[Likelihood] = []
     for test in tests:
         on_step(0, 0, f"attack {test.name}")
@@ -96,7 +99,7 @@ def audit_lora(
             attacks=(*(aim.attack for aim in aims[:ran]), *(test.name for test in tests)),
             skipped=(
                 *(aim.attack for aim in aims[ran:]),
-                *(test.name for test in setup.tests if test not in tests),
+                *(test.name for test in setup.tests if stands),
             ),
             seeds=plan.seeds,
             budget=plan.budget,
