@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from loraudit.attacks.table import ATTACKS
-from loraudit.base.model import Base, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Base
 from loraudit.cards import models_dir
 from loraudit.lora import write_kohya
 from tests.audits import random_factors

@@ -9,7 +9,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from loraudit.attacks.plan import plan_for
 from loraudit.audit.request import Request
 from loraudit.audit.setup import set_up
-from loraudit.base.model import Sampling, load_base
+from loraudit.base.load import load_base
+from loraudit.base.model import Sampling
 from loraudit.cards import base_card, card_like
 from loraudit.training import finetune
 from loraudit.training.defaults import base_recipe
