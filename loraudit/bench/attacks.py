@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from loraudit.attacks.matching import MatchingAttack
-from loraudit.audit.calibrate import versions
 from loraudit.base.load import load_base
 from loraudit.base.model import Base, Sampling
 from loraudit.bench.attack_table import attack_table, markdown

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from loraudit.audit.calibrate import versions
 from loraudit.base.load import load_base
 from loraudit.base.model import Sampling
 from loraudit.bench.attacks import begin
