@@ -1,33 +1,49 @@
-"""A file that is there whole or not at all."""
+"""Files that are written whole or not at all, and read up to a limit."""
 
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from loraudit.errors import LorauditError
 from loraudit.text import clean
 
-__all__ = ["check_writable", "read_bounded", "unwritable", "write_atomic"]
+__all__ = ["check_writable", "read_bounded", "read_within", "replacing", "unwritable", "write_atomic"]
 
 
 def read_bounded(path: Path, what: str, most: int) -> bytes:
-    """The bytes of the file at `path`, called `what` in errors.
+    """Read the file at `path`, called `what` in errors.
 
-    Raises `LorauditError` if it is not there, is no regular file or has more than `most` bytes.
+    Raises `LorauditError` if it is missing, is no regular file or has more than `most` bytes.
     """
     shown = f"{what} {clean(str(path), 300)}"
     try:
-        # Opening a pipe would wait for its other end.
-        if path.exists() and not path.is_file():
-            raise LorauditError(f"{shown} is not a regular file", "name a file")
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        return read_within(path, most)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise LorauditError(
+                f"{shown} is larger than {most // 1000} kB", "is it the right file?"
+            ) from None
+        if error.errno == errno.EINVAL:
+            raise LorauditError(f"{shown} is not a regular file", "name a file") from None
         raise LorauditError(f"cannot read {shown}: {error.strerror}", "check the path") from None
+
+
+def read_within(path: Path, most: int) -> bytes:
+    """Read the file at `path`, for a caller that words its own errors.
+
+    Raises `OSError`, with `EFBIG` if the file has more than `most` bytes, with `EINVAL` if it is no regular
+    file.
+    """
+    # Opening a pipe would wait for its other end.
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
     if len(data) > most:
-        raise LorauditError(f"{shown} is larger than {most // 1000} kB", "is it the right file?")
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return data
 
 
@@ -38,24 +54,45 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
     the umask. A link is followed; a device or pipe is written to as it is. Raises `LorauditError` if that
     fails.
     """
-    path = Path(os.path.realpath(path))
     blocks = (data,) if isinstance(data, bytes) else data
-    temporary = _beside(path)
     try:
-        if path.exists() and not path.is_file():
+        if path.exists() and not (path.is_file() or path.is_dir()):
             with path.open("wb") as device:
                 device.writelines(blocks)
             return
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.writelines(blocks)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise unwritable(path, error) from None
+    with replacing(path) as (temporary,):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(blocks)
+
+
+@contextlib.contextmanager
+def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Yield a temporary path beside each of `paths`; at the end each takes the place of its own.
+
+    Nothing is replaced before everything is on the disk, and nothing at all after an error in the block. What
+    is written may be a folder, if there is none at its path yet. A link is followed. Raises `LorauditError`
+    for any `OSError`.
+    """
+    targets = [Path(os.path.realpath(path)) for path in paths]
+    temporaries = tuple(_beside(target) for target in targets)
+    try:
+        yield temporaries
+        for temporary in temporaries:
+            if temporary.is_file():
+                with temporary.open("r+b") as file:
+                    os.fsync(file.fileno())
+        for temporary, target in zip(temporaries, targets, strict=True):
+            temporary.replace(target)
+    except OSError as error:
+        raise unwritable(targets[0], error) from None
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        for temporary in temporaries:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -76,14 +113,14 @@ def check_writable(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A name for a temporary file in the folder of `path`."""
+    """Make up a name for a temporary file in the folder of `path`."""
     if path.is_dir():
         raise unwritable(path, IsADirectoryError(errno.EISDIR, "it is a folder"))
     return path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
 
 
 def unwritable(path: Path, error: OSError) -> LorauditError:
-    """Why `path` was not written, as an error that names another way."""
+    """Make the error for a `path` that was not written, with another way as its hint."""
     return LorauditError(
         f"cannot write {clean(str(path), 300)}: {error.strerror}", "choose another path with -o"
     )

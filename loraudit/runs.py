@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from loraudit.errors import LorauditError
-from loraudit.files import write_atomic
+from loraudit.files import replacing, write_atomic
 from loraudit.text import clean
 
 __all__ = ["OnStep", "Run", "unheard"]
@@ -63,14 +63,13 @@ class Run:
         write_atomic(self.folder / name, text.encode())
 
     def keep(self, name: str, save: Callable[[Path], None]) -> Path:
-        """Replace the file `name`, whole, by what `save` writes to the path that it is given."""
+        """Replace the file `name`, whole, by what `save` writes to the path that it is given.
+
+        Raises `LorauditError` for an `OSError`.
+        """
         target = self.folder / name
-        partial = target.with_suffix(".partial")
-        try:
-            save(partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(target) as (temporary,):
+            save(temporary)
         return target
 
     def rows(self, name: str, keep: Callable[[Mapping[str, Any]], bool] = lambda _row: True) -> list[Any]:

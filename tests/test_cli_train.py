@@ -380,7 +380,7 @@ def test_ctrl_c_in_training_goes_on_where_it_stopped(run, base, tmp_path) -> Non
         "loraudit: error: interrupted",
         "  the same command goes on where this one stopped",
     ]
-    assert not (out / "config.json").exists() and not list(out.glob("*.partial"))
+    assert not (out / "config.json").exists() and not list(out.glob("*.tmp"))
     assert run("train-encoder", "--out", out, *words)[0] == 0
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]

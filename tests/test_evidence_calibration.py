@@ -134,6 +134,19 @@ def test_a_file_as_large_as_it_may_be_is_read_and_a_larger_one_is_not(tmp_path, 
         load_calibration(tmp_path)
 
 
+def test_a_failed_write_leaves_the_old_data(tmp_path, monkeypatch):
+    MADE.write(tmp_path)
+    before = (tmp_path / "calibration.json").read_bytes()
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LorauditError, match="No space left"):
+        dataclasses.replace(MADE, matches=()).write(tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"calibration.json": before}
+
+
 def why(made, **changes):
     null, used = made.fit(**{"conditions": HERE, "attacks": ("paper",), "most": 16} | changes)
     assert (null is None) is (used.unused is not None)

@@ -1,7 +1,5 @@
 """What is written reads back the same in every layout, and is there whole or not at all."""
 
-import os
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 from safetensors import safe_open
 
 from loraudit.errors import LorauditError
-from loraudit.files import write_atomic
 from loraudit.lora import load_lora, write_diffusers, write_kohya, write_peft
 from loraudit.lora.layouts.topology import topologies
 from loraudit.lora.write import serialize
@@ -52,20 +49,6 @@ def test_the_reference_parser_reads_it(tmp_path: Path, rng: np.random.Generator)
             np.testing.assert_array_equal(file.get_tensor(key), array)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(b"before")
-
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(LorauditError, match="No space left"):
-        write_atomic(path, b"after")
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_paths_that_cannot_be_written(tmp_path: Path, sd1_factors) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "no" / "folder", tmp_path / "file" / "x"):
@@ -76,12 +59,15 @@ def test_paths_that_cannot_be_written(tmp_path: Path, sd1_factors) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_permissions_and_links(tmp_path: Path) -> None:
-    write_atomic(tmp_path / "private", b"x", 0o600)
-    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    write_atomic(tmp_path / "link", b"x")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_bytes() == b"x"
-    write_atomic(Path(os.devnull), b"x")
-    assert not Path(os.devnull).is_file()
+def test_a_folder_that_exists_keeps_its_other_files(tmp_path: Path, sd1_factors) -> None:
+    folder = tmp_path / "peft"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    write_peft(sd1_factors, folder)
+    write_peft(sd1_factors, tmp_path / "new")
+    written = [
+        {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+        for root in (folder, tmp_path / "new")
+    ]
+    assert written[0] == {Path("README.md"): b"mine", **written[1]} and len(written[1]) > 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "peft"]

@@ -115,8 +115,8 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep 
         run=run,
     )
     table = {**record, "rows": [asdict(row) for row in rows]}
-    (job.out / "table.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    (job.out / "table.md").write_text(markdown(rows), encoding="utf-8")
+    run.write("table.json", json.dumps(table, indent=1) + "\n")
+    run.write("table.md", markdown(rows))
     draw_table(rows, job.out / "table.png")
     return rows
 

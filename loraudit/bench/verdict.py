@@ -126,8 +126,8 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
     record = {**settings, **measure(leaking, harmless)}
     if job.curve is not None:
         record["curve"] = _curve(open_zoo(job.curve), faces, face)
-    (job.out / "verdict.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (job.out / "verdict.md").write_text(verdict_markdown(record), encoding="utf-8")
+    run.write("verdict.json", json.dumps(record, indent=1) + "\n")
+    run.write("verdict.md", verdict_markdown(record))
     draw_verdict(leaking, harmless, job.out / "verdict.png", record.get("curve", ()))
     return record
 

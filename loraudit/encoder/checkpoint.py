@@ -6,7 +6,6 @@ the encoder needs. Nothing is ever unpickled.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from loraudit.cards import artefact
 from loraudit.encoder.paper import FrozenTransformer, PaperEncoder, PaperEncoderConfig
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
+from loraudit.files import read_within, replacing, unwritable
 from loraudit.lora.matrices import LoRA
 from loraudit.text import clean
 
@@ -38,6 +38,8 @@ Encoder: TypeAlias = PaperEncoder | ProbeEncoder
 SCHEMA: Final = "loraudit.encoder/1"
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
+_LARGEST_CONFIG: Final = 16_000_000
+"""Limit in bytes; the largest that ships has 62 kB."""
 
 _FIELDS: Final[Mapping[str, type]] = {
     "schema": str, "kind": str, "base": str, "frozen_sha256": str, "weights_sha256": str, "encoder": dict,
@@ -144,8 +146,8 @@ def save_encoder(
 
     `frozen` is the base's text transformer, which the encoder is bound to. `training` is any JSON object.
     Both files are written whole under other names, then renamed. After a cut between the two renames
-    `load_encoder` refuses the folder. Raises `CheckpointError` if the folder cannot be written or a weight is
-    not finite.
+    `load_encoder` refuses the folder. Raises `CheckpointError` if a weight is not finite, `LorauditError` if
+    the folder cannot be written.
     """
     # A probe encoder's millions of coefficients need no more digits than float16 has.
     dtype = torch.float32 if isinstance(encoder, PaperEncoder) else torch.float16
@@ -170,17 +172,11 @@ def save_encoder(
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pairs = [
-            (_write(folder / name, data), folder / name)
-            for name, data in ((WEIGHTS, weights), (CONFIG, text.encode()))
-        ]
-        for written, target in pairs:
-            written.replace(target)
     except OSError as error:
-        raise CheckpointError(
-            f"cannot write the encoder to {clean(str(folder))}: {error.strerror}",
-            "choose another folder or free some space",
-        ) from None
+        raise unwritable(folder, error) from None
+    with replacing(folder / WEIGHTS, folder / CONFIG) as (new_weights, new_config):
+        new_weights.write_bytes(weights)
+        new_config.write_bytes(text.encode())
     return read_checkpoint(folder)
 
 
@@ -194,7 +190,7 @@ def read_checkpoint(where: str | Path) -> EncoderCheckpoint:
         folder = artefact(str(where))
     name = clean(folder.resolve().name)
     try:
-        values = json.loads((folder / CONFIG).read_bytes())
+        values = json.loads(read_within(folder / CONFIG, _LARGEST_CONFIG))
         if not isinstance(values, dict) or any(
             not isinstance(values.get(key), kind) for key, kind in _FIELDS.items()
         ):
@@ -271,17 +267,3 @@ def load_encoder(
 def _build(config: PaperEncoderConfig | ProbeEncoderConfig, frozen: FrozenTransformer) -> Encoder:
     """Make the encoder of `config`, untrained."""
     return PaperEncoder(config, frozen) if isinstance(config, PaperEncoderConfig) else ProbeEncoder(config)
-
-
-def _write(target: Path, data: bytes) -> Path:
-    """Write `data` beside `target`, through to the disk, and return the file written."""
-    path = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return path

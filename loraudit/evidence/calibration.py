@@ -20,7 +20,7 @@ from typing import Any, Final
 from loraudit.errors import LorauditError
 from loraudit.evidence.merging import Spread, one_person_p
 from loraudit.evidence.null import Null
-from loraudit.files import write_atomic
+from loraudit.files import read_within, write_atomic
 from loraudit.findings.conditions import CalibrationUsed
 
 __all__ = [
@@ -174,9 +174,7 @@ def load_calibration(folder: Path) -> Calibration:
     """Read the calibration data in `folder`. Raises `LorauditError` if they are missing or damaged."""
     file = folder / "calibration.json"
     try:
-        if file.stat().st_size > _LARGEST:
-            raise ValueError("too large")
-        return _parsed(folder.name, json.loads(file.read_text(encoding="utf-8")))
+        return _parsed(folder.name, json.loads(read_within(file, _LARGEST).decode()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LorauditError(
             f"the calibration data in {folder.name} cannot be read ({type(error).__name__})",

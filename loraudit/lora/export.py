@@ -1,8 +1,6 @@
 """A LoRA that was read, written again in the layout of choice, so that other programs can load it."""
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -41,21 +39,4 @@ def export_lora(lora: LoRA, layout: str, path: Path) -> None:
         raise LorauditError(
             f"there is no folder for {shown}", "make it first, or choose another path with -o"
         )
-    if layout == "peft":
-        _write_folder(lora, path)
-    else:
-        LAYOUTS[layout](lora.factors, path)
-
-
-def _write_folder(lora: LoRA, path: Path) -> None:
-    """The peft folder by way of one beside it, so that no half of it is ever seen at `path`."""
-    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
-    try:
-        write_peft(lora.factors, partial)
-        partial.rename(path)
-    except OSError as error:
-        raise LorauditError(
-            f"cannot write {clean(str(path), 300)}: {error.strerror}", "choose another path with -o"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    LAYOUTS[layout](lora.factors, path)

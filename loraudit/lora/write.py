@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from loraudit.files import unwritable, write_atomic
+from loraudit.files import replacing, unwritable, write_atomic
 from loraudit.lora.layouts.topology import COMPONENTS, topologies
 from loraudit.lora.matrices import Factors, Site
 from loraudit.lora.source.address import PEFT_CONFIG, PEFT_WEIGHTS
@@ -66,8 +66,18 @@ def write_peft(
 ) -> None:
     """Write a peft folder; with both components, one in `unet/` and one in `text_encoder/`.
 
-    Each of the files is whole or absent; the configuration comes first. Raises as `write_diffusers` does.
+    A new folder is whole or absent. In a folder that exists each file is, and the configuration comes first.
+    Raises as `write_diffusers` does.
     """
+    if path.is_dir():
+        _write_adapters(factors, path, metadata or {})
+        return
+    with replacing(path) as (folder,):
+        _write_adapters(factors, folder, metadata or {})
+
+
+def _write_adapters(factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the files of `write_peft` into the folder `path`."""
     components = [name for name in COMPONENTS if any(site.startswith(f"{name}.") for site in factors)]
     for component in components:
         own = {
@@ -85,7 +95,7 @@ def write_peft(
             tensors[f"base_model.model.{module}.lora_B.weight"] = up
         config = json.dumps(_peft_config(own), indent=2, sort_keys=True)
         write_atomic(folder / PEFT_CONFIG, config.encode())
-        write_atomic(folder / PEFT_WEIGHTS, serialize(tensors, {"format": "pt"} | dict(metadata or {})))
+        write_atomic(folder / PEFT_WEIGHTS, serialize(tensors, {"format": "pt"} | dict(metadata)))
 
 
 def serialize(tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> bytes:

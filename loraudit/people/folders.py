@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from loraudit.errors import LorauditError
+from loraudit.files import read_within
 from loraudit.people.sources import PICTURES, People, Synthetic, read_image
 from loraudit.text import clean
 
@@ -28,6 +29,8 @@ IDENTITIES: Final = "CelebA-HQ-identity.txt"
 """List of images and identities in CelebA-HQ."""
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 TRAIN_SHARE: Final = 0.8
+_LARGEST_LIST: Final = 64_000_000
+"""Limit in bytes on the list of identities; that of CelebA-HQ has 1 MB."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def open_celeba_hq(folder: Path, seed: int = 0) -> FolderPeople:
     """Open the people of a CelebA-HQ folder. Raises `LorauditError` if a listed image is missing."""
     listing = folder / IDENTITIES
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = read_within(listing, _LARGEST_LIST).decode().splitlines()
     except (OSError, UnicodeDecodeError):
         raise LorauditError(
             f"{clean(folder.name)} has no readable {IDENTITIES}",

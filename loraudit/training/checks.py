@@ -4,12 +4,17 @@ import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Final
 
 from loraudit.errors import LorauditError
+from loraudit.files import read_within
 from loraudit.lora.layouts.topology import SD1_FAMILY, UNetShape, topologies
 from loraudit.text import clean
 
 __all__ = ["check_output", "check_targets"]
+
+_LARGEST_CONFIG: Final = 1_000_000
+"""Limit in bytes; that of SD 1.x has 1 kB."""
 
 
 def check_targets(base: str, targets: Sequence[str]) -> None:
@@ -50,7 +55,7 @@ def _unet_modules(base: str) -> list[str] | None:
     folder = Path(base)
     if folder.is_dir():
         try:
-            config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+            config = json.loads(read_within(folder / "unet" / "config.json", _LARGEST_CONFIG))
             return [path for path, _ in UNetShape.from_config(config).modules()]
         except (OSError, ValueError, KeyError, TypeError):
             return None

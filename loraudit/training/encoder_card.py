@@ -1,5 +1,6 @@
 """The files of a finished training of an encoder: the encoder, and a card on how the encoder was made."""
 
+import io
 import json
 import re
 import shlex
@@ -30,9 +31,9 @@ def finish(
     if not isinstance(model, ConstantEmbedding):
         save_encoder(folder, model, frozen, base=base, training=training)
     else:
-        partial = folder / "embedding.partial.npy"
-        np.save(partial, model.mean.detach().float().cpu().numpy())
-        partial.replace(folder / "embedding.npy")
+        data = io.BytesIO()
+        np.save(data, model.mean.detach().float().cpu().numpy())
+        write_atomic(folder / "embedding.npy", data.getvalue())
     write_atomic(folder / "CARD.md", _card(folder, model, base, training, command).encode())
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 

@@ -1,7 +1,6 @@
 """The job behind `loraudit finetune`, from parsed options to a LoRA file."""
 
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 import torch
 
 from loraudit.errors import LorauditError
+from loraudit.lora.export import LAYOUTS
 from loraudit.lora.matrices import Factors
-from loraudit.lora.write import write_diffusers, write_kohya, write_peft
 from loraudit.people.folders import image_files
 from loraudit.people.sources import read_image
 from loraudit.runs import OnStep, unheard
@@ -71,23 +70,7 @@ def finetune_images(
         on_step(step, recipe.steps, "fine-tuning")
         if step == recipe.steps:
             factors = adapters.factors(0)
-    if job.layout == "peft":
-        _write_folder(factors, job.output)
-    else:
-        (write_kohya if job.layout == "kohya" else write_diffusers)(factors, job.output)
+    LAYOUTS[job.layout](factors, job.output)
     written = sorted(job.output.glob("**/*")) if job.output.is_dir() else [job.output]
     size = sum(file.stat().st_size for file in written if file.is_file())
     return Made(job.output, size, len(factors), recipe.rank, recipe.steps)
-
-
-def _write_folder(factors: Mapping[str, Factors], output: Path) -> None:
-    """Write a peft folder: a new folder whole or not at all, an existing one file by file."""
-    if output.exists():
-        write_peft(factors, output)
-        return
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        write_peft(factors, partial)
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from loraudit.errors import LorauditError
+from loraudit.files import read_within
 from loraudit.people.captions import INSTANCE_PROMPT, instance_prompt, trigger
 from loraudit.people.sources import PICTURES, Synthetic
 from loraudit.text import clean
@@ -16,6 +17,8 @@ from loraudit.training.finetune import Recipe
 __all__ = ["RECORD", "Member", "Plan", "members_of", "read_plan"]
 
 RECORD: Final = "zoo.json"
+_LARGEST_RECORD: Final = 64_000_000
+"""Limit in bytes; a zoo of 10,000 people has 70 kB."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def read_plan(folder: Path) -> tuple[Plan, str]:
     """
     shown = clean(folder.name)
     try:
-        raw: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        raw: dict[str, Any] = json.loads(read_within(folder / RECORD, _LARGEST_RECORD))
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["recipe"].items()}
         recipe = Recipe(**values)
         plan = Plan(

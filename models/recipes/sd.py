@@ -34,6 +34,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from loraudit.base.schedule import SCHEDULE, signal_variance
 from loraudit.cli.console import say
+from loraudit.files import replacing
 from loraudit.people.captions import caption
 from loraudit.people.identity import identity, nuisance
 from loraudit.training.runs import Training
@@ -103,16 +104,15 @@ def encode_captions(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(sd / "tokenizer")
     tower = CLIPTextModel.from_pretrained(sd / "text_encoder", dtype=torch.float32).eval()
     length, width = tower.config.max_position_embeddings, tower.config.hidden_size
-    partial = run_folder / "captions.partial.npy"
-    table = np.lib.format.open_memmap(partial, "w+", np.float16, (len(pictures.pixels), length, width))
-    for start in range(0, len(table), 256):
-        texts = []
-        for i in range(start, min(start + 256, len(table))):
-            who, shot = int(pictures.identity_seeds[i]), int(pictures.picture_seeds[i])
-            texts.append(caption(identity(who), nuisance(who, shot), np.random.default_rng([seed, i])))
-        table[start : start + 256] = _encode(tokenizer, tower, texts).numpy()
-    table.flush()
-    partial.replace(path)
+    with replacing(path) as (temporary,):
+        table = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(pictures.pixels), length, width))
+        for start in range(0, len(table), 256):
+            texts = []
+            for i in range(start, min(start + 256, len(table))):
+                who, shot = int(pictures.identity_seeds[i]), int(pictures.picture_seeds[i])
+                texts.append(caption(identity(who), nuisance(who, shot), np.random.default_rng([seed, i])))
+            table[start : start + 256] = _encode(tokenizer, tower, texts).numpy()
+        table.flush()
     say("captions done")
 
 
