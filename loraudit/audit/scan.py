@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING
 
+from loraudit.audit.clock import given_time, made_now
 from loraudit.audit.request import Request
 from loraudit.audit.target import target_of, unread_gaps, update_of
 from loraudit.audit.words import Words, read_words, without_collections
-from loraudit.errors import INSTALL, Incomplete, LorauditError, NotScannable, missing
+from loraudit.errors import INSTALL, Incomplete, LorauditError, missing
 from loraudit.findings.conditions import Settings
 from loraudit.findings.exits import Exit
-from loraudit.findings.report import Gap, Made, Report, Target, gap, unscannable
+from loraudit.findings.report import Gap, Report, Target, gap, unscannable
 from loraudit.lora.source.folder import members_of, pickles_in
 from loraudit.lora.source.source import Source
 from loraudit.text import clean
@@ -32,11 +33,7 @@ if TYPE_CHECKING:
     from loraudit.audit.auditor import Auditor
     from loraudit.lora import LoRA
 
-__all__ = ["Scanned", "made_now", "read_weights", "scan"]
-
-_T = TypeVar("_T")
-_LAST_SECOND: Final = 253_402_300_799
-"""End of the year 9999, in seconds since 1970."""
+__all__ = ["Scanned", "read_weights", "scan"]
 
 
 @dataclass(frozen=True)
@@ -65,90 +62,66 @@ def scan(
     reference photo or single target, and a folder for pictures that is not empty. Raises `LorauditError` also
     if `SOURCE_DATE_EPOCH` is set and no number of seconds.
     """
-    _given_time()
-    made: list[Made] = []
-    auditor: Auditor | None = None
-    done: list[Scanned] = []
-    found: list[str | Source | LorauditError] = []
+    given_time()
     items = [item for target in targets for item in _items(target, len(targets) > 1, say)]
-    digits = max(2, len(str(len(items))))
-    for number, (shown, target) in enumerate(_timed(items, made), 1):
-        if len(items) > 1 and request.depth != "attack":
-            on_step(number, len(items), "reading")
-        name, words = Target(shown), None
-        found.append(target)
+    scanner = _Scanner(request, len(items), say, on_step)
+    return [scanner.scan_one(number, *item) for number, item in enumerate(items, 1)]
+
+
+class _Scanner:
+    """A scan under way: what was asked for, and the auditor once a LoRA needs it."""
+
+    def __init__(
+        self,
+        request: Request,
+        total: int,
+        say: Callable[[str], None],
+        on_step: Callable[[int, int, str], None],
+    ) -> None:
+        self._request, self._total, self._say, self._on_step = request, total, say, on_step
+        self._auditor: Auditor | None = None
+
+    def scan_one(self, number: int, name: str, target: str | Source | LorauditError) -> Scanned:
+        """Scan the target `number`, shown as `name`. Raises `LorauditError` if it is alone and not there."""
+        started, words = time.perf_counter(), None
+        if self._total > 1 and self._request.depth != "attack":
+            self._on_step(number, self._total, "reading")
         try:
             with without_collections():
-                words = read_words(target, request)
-            found[-1] = words.source
-            if request.depth == "metadata":
-                done.append(_words_only(words))
-                continue
-            lora = read_weights(words)
+                words = read_words(target, self._request)
+            done = self._look(words, number)
         except LorauditError as error:
-            if len(items) == 1 and error.exit_code == Exit.ERROR:
+            if self._total == 1 and error.exit_code == Exit.ERROR:
                 raise
-            done.append(_failed(words, name, error))
-            continue
-        if request.depth == "weights":
-            done.append(_unattacked(lora, words, request.depth, unread_gaps(lora)))
-            continue
+            done = _failed(words, Target(name), error)
+        place = target if words is None else words.source
+        shown = replace(done.report.target, path=_below_here(place))
+        return replace(done, report=replace(done.report, target=shown, made=made_now(started)))
+
+    def _look(self, words: Words, number: int) -> Scanned:
+        """Look as deep as was asked. Raises `LorauditError` if the weights are not those of a LoRA."""
+        depth = self._request.depth
+        if depth == "metadata":
+            return _words_only(words)
+        lora = read_weights(words)
+        if depth == "weights":
+            return _unattacked(lora, words, depth, unread_gaps(lora))
         if lacking := missing():
             why = Gap("any attack", f"{lacking[0]} is not installed; {INSTALL}")
-            done.append(_unattacked(lora, words, request.depth, [why]))
-            continue
-        if auditor is None:
-            from loraudit.audit.auditor import Auditor
-
-            auditor = Auditor(request, say, on_step)
+            return _unattacked(lora, words, depth, [why])
         try:
-            within = f"{number:0{digits}d}" if len(items) > 1 else None
-            report = auditor.audit(lora, within)
-            report = replace(report, findings=(*report.findings, *words.findings))
-            done.append(Scanned(report, files=words.files))
-        except NotScannable as error:
-            done.append(_failed(words, name, error))
+            report = self._attack(lora, number)
         except Incomplete as error:
-            why = gap("any attack", error)
-            done.append(_unattacked(lora, words, request.depth, [why]))
-    return [
-        replace(
-            one,
-            report=replace(one.report, target=replace(one.report.target, path=_below_here(where)), made=when),
-        )
-        for one, where, when in zip(done, found, made, strict=True)
-    ]
+            return _unattacked(lora, words, depth, [gap("any attack", error)])
+        return Scanned(replace(report, findings=(*report.findings, *words.findings)), files=words.files)
 
+    def _attack(self, lora: LoRA, number: int) -> Report:
+        from loraudit.audit.auditor import Auditor
 
-def made_now(started: float) -> Made:
-    """Return the time of a scan that began at `started`, by `time.perf_counter()`, and ends now.
-
-    Where `SOURCE_DATE_EPOCH` is set, that is the date, without a duration: equal input gives equal bytes.
-    Raises `LorauditError` if the variable is no number of seconds.
-    """
-    given = _given_time()
-    seconds = round(time.perf_counter() - started, 1)
-    began = time.gmtime(time.time() - seconds if given is None else given)
-    return Made(time.strftime("%Y-%m-%dT%H:%M:%SZ", began), seconds if given is None else None)
-
-
-def _given_time() -> int | None:
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LAST_SECOND):
-        raise LorauditError(
-            "SOURCE_DATE_EPOCH is no number of seconds since 1970", "unset it, or set it to a whole number"
-        )
-    return int(text)
-
-
-def _timed(items: Iterable[_T], made: list[Made]) -> Iterator[_T]:
-    """Yield the items; the time of each is appended to `made` once the next item is asked for."""
-    for item in items:
-        started = time.perf_counter()
-        yield item
-        made.append(made_now(started))
+        if self._auditor is None:
+            self._auditor = Auditor(self._request, self._say, self._on_step)
+        digits = max(2, len(str(self._total)))
+        return self._auditor.audit(lora, f"{number:0{digits}d}" if self._total > 1 else None)
 
 
 def _items(
