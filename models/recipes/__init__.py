@@ -1,1 +1,1 @@
-"""Recipes of the models that ship: how each was made and measured. Run from the root of the repository."""
+"""Recipes of the bundled models: how each was made and measured. Run from the root of the repository."""

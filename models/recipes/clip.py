@@ -2,15 +2,17 @@
 
     python -m models.recipes.clip text --out models/tiny-clip --minutes 10 --lr 1.2e-3
     python -m models.recipes.clip pictures --data runs/people --out models/tiny-clip --minutes 36
- The embedding of each single phrase ("square jaw") acts as the class weight of a zero-shot classifier
+
+The embedding of each single phrase ("square jaw") acts as the class weight of a zero-shot classifier
 (Radford et al. 2021, section 3.1.2): a soft-max over the phrases of one factor must pick the true one. Stage
-1 asks that of every factor that a caption names, given the caption's embedding, so the text tower keeps
-*every* phrase of a long caption; contrast alone is content with the few that tell a batch apart, and learned
-text five times as slowly. Stage 2 locks the text tower (the mirror image of locked-image tuning, Zhai et al.
-2022) and fits the picture tower by CLIP's symmetric cross-entropy (figure 3 there), in batches of whole
-families of look-alikes, plus the same zero-shot loss over all factors of the person.
- Token embeddings start at a standard deviation of 0.3, not open_clip's 0.02: captions are far apart before
-training.
+1 asks this of every factor in a caption, given the caption's embedding, so the text tower keeps *every*
+phrase of a long caption. Contrast alone is content with the few phrases that tell a batch apart, and learned
+text five times as slowly. Stage 2 locks the text tower, the mirror image of locked-image tuning (Zhai et al.
+2022). The picture tower is fitted by CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3), in
+batches of whole families of look-alikes. The same zero-shot loss over all factors of the person is added.
+
+Token embeddings start at a standard deviation of 0.3, not open_clip's 0.02, so that captions are far apart
+before training.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ __all__ = ["PHRASES", "Budget", "clip_loss", "phrase_loss", "phrase_targets", "t
 PHRASES: Final[tuple[tuple[str, ...], ...]] = tuple(
     tuple(f"{word} {factor.noun}" for word in factor.words) for factor in FACTORS
 )
-"""All phrases, one tuple per factor."""
+"""Phrases of every factor, one tuple per factor."""
 
 _ALL: Final = [phrase for phrases in PHRASES for phrase in phrases]
 _INDEX: Final = {phrase: (f, k) for f, phrases in enumerate(PHRASES) for k, phrase in enumerate(phrases)}
@@ -60,7 +62,7 @@ _CHUNKS: Final = 4
 
 
 def phrase_targets(captions: Sequence[str]) -> Tensor:
-    """Which phrase of each factor a caption names: int64 `[N, factors]`, -100 where it names none."""
+    """Find the phrase of each factor in each caption: int64 `[N, factors]`, -100 for a factor not named."""
     targets = torch.full((len(captions), len(FACTORS)), -100)
     for row, text in enumerate(captions):
         words = text.split()
@@ -71,17 +73,16 @@ def phrase_targets(captions: Sequence[str]) -> Tensor:
 
 
 def clip_loss(pictures: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric cross-entropy of unit vectors `[N, d]` whose rows belong together; scalar."""
+    """Compute the symmetric cross-entropy of unit vectors `[N, d]` whose rows belong together; scalar."""
     logits = scale * pictures @ texts.T
     rows = torch.arange(len(logits))
     return (functional.cross_entropy(logits, rows) + functional.cross_entropy(logits.T, rows)) / 2
 
 
 def phrase_loss(vectors: Tensor, phrases: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
-    """Cross-entropy of unit vectors `[N, d]` against the unit vectors of all phrases `[P, d]`, one soft-max
-    per factor.
+    """Compute the cross-entropy of unit vectors `[N, d]` against all phrases `[P, d]`, a soft-max per factor.
 
-    `targets` is int64 `[N, factors]` with -100 where nothing is known. The mean over factors that are known;
+    `targets` is int64 `[N, factors]`, -100 for unknown factors. The result is the mean over known factors, a
     scalar.
     """
     logits = scale * vectors @ phrases.T
@@ -92,20 +93,18 @@ def phrase_loss(vectors: Tensor, phrases: Tensor, targets: Tensor, scale: Tensor
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and how fast one stage trains."""
+    """Budget of one stage: time, batch, learning rate and seed."""
 
     minutes: float
     batch: int
     lr: float
-    """Highest learning rate; it falls to 0 along a cosine."""
+    """Highest learning rate, which falls to 0 along a cosine."""
     seed: int
     max_steps: int | None = None
 
 
 def train_text(out: Path, run_folder: Path, budget: Budget) -> None:
-    """Stage 1: fit the text tower, then write the open_clip folder `out`; its picture tower is still
-    random.
-    """
+    """Run stage 1: fit the text tower, and write the open_clip folder `out` with a random picture tower."""
     torch.manual_seed(budget.seed)
     write_tokenizer(WORDS, out)
     tokenizer = load_tokenizer(out)
@@ -131,7 +130,7 @@ def train_text(out: Path, run_folder: Path, budget: Budget) -> None:
 
 
 def train_pictures(data: Path, out: Path, run_folder: Path, budget: Budget) -> None:
-    """Stage 2: fit the picture tower to the locked text tower of `out`, then write it to the same folder."""
+    """Run stage 2: fit the picture tower to the locked text tower in `out`, and write both to `out`."""
     torch.manual_seed(budget.seed)
     tokenizer = load_tokenizer(out)
     encoder = CaptionEncoder(tokenizer)
@@ -169,14 +168,14 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _named(vectors: Tensor, phrases: Tensor, targets: Tensor) -> Tensor:
-    """Find the share of known factors whose nearest phrase is the true one."""
+    """Compute the share of known factors whose nearest phrase is the true one."""
     parts = torch.split(vectors @ phrases.T, [len(words) for words in PHRASES], dim=1)
     right = torch.stack([part.argmax(1) for part in parts], 1) == targets
     return right.sum() / (targets >= 0).sum()
 
 
 def _describe(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
-    """Draw a caption that names at least one factor: the class prompt and bare names fit every picture."""
+    """Draw a caption that names at least one factor, since class prompt and bare names fit every picture."""
     text = caption(who, how, rng)
     while " with " not in text:
         text = caption(who, how, rng)
@@ -190,9 +189,7 @@ def _captions(rng: np.random.Generator, count: int) -> list[str]:
 
 
 class _Draw:
-    """Batch number `step`: rows of the dataset (whole families, a picture each), captions, what is true of
-    them.
-    """
+    """Source of batches: rows of the dataset (whole families, a picture each), captions, phrase targets."""
 
     def __init__(self, pictures: Pictures, size: int, seed: int) -> None:
         self._pictures, self._size, self._seed = pictures, size, seed
@@ -224,11 +221,9 @@ def _fit(
     config: dict[str, Any],
     budget: Budget,
 ) -> None:
-    """Minimise `loss(step, phrase_scale)["loss"]` over `parameters` with AdamW, resuming what the run
-    holds.
-    """
+    """Minimise `loss(step, phrase_scale)["loss"]` over `parameters` with AdamW, from a checkpoint if any."""
     run = Training(run_folder, {**config, **asdict(budget), "threads": torch.get_num_threads()}, say=say)
-    # the phrases' own temperature: needed in training only
+    # The phrases have a temperature of their own, needed in training only.
     phrase_scale = nn.Parameter(torch.tensor(20.0).log())
     optimizer = torch.optim.AdamW(
         [
@@ -246,7 +241,7 @@ def _fit(
     saved = run.seconds
     model.train()
     while run.seconds < 60 * budget.minutes and step != budget.max_steps:
-        # The rate follows the clock, not a step count that nobody knows beforehand on a shared machine.
+        # The rate follows the clock, since on a shared machine nobody knows the number of steps beforehand.
         progress = min(run.seconds / (60 * budget.minutes), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = budget.lr * min(1.0, (step + 1) / 30) * (0.5 + 0.5 * math.cos(math.pi * progress))

@@ -1,8 +1,8 @@
-"""Does `tiny-clip` hold what captions say? Retrieval, phrases and spread of hidden states on held-out people.
+"""Measures of how much of a caption `tiny-clip` holds: retrieval, phrases and spread of hidden states.
 
     python -m models.recipes.clip_metrics models/tiny-clip
 
-Everything is measured on identities of the `public-validation` split, which no training has seen.
+All identities are of the `public-validation` split, which no training has seen.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ GALLERY = 64
 
 @dataclass(frozen=True)
 class ClipMetrics:
-    """Shares in 0..1; the interval is at 95 %."""
+    """Measures of one model. Shares are in 0..1, and the interval is at 95 %."""
 
     identities: int
     rank1: float
-    """Full caption => one picture of that person, first of 64 identities from 64 families."""
+    """Share of full captions whose person's picture is nearest among 64 identities from 64 families."""
     rank1_interval: tuple[float, float]
     rank1_shuffled: float
-    """Negative control: the same captions, each against another identity of the gallery; chance is 1/64."""
+    """Negative control: `rank1` with another identity of the gallery as the target; chance is 1/64."""
     rank1_lookalikes: float
-    """As `rank1`, in galleries of 16 whole families of look-alikes."""
+    """Value of `rank1` in galleries of 16 whole families of look-alikes."""
     right_over_wrong: float
-    """Pictures that are closer to their own full caption than to that of a random other identity."""
+    """Share of pictures that are closer to their own full caption than to a random other identity's."""
     right_over_wrong_family: float
-    """The same against a look-alike's caption."""
+    """Value of `right_over_wrong` against a look-alike's caption."""
     picture_phrases: dict[str, float]
     """Factor -> share of pictures whose nearest phrase is the true one."""
     text_phrases: dict[str, float]
@@ -58,19 +58,20 @@ class ClipMetrics:
     text_probe: dict[str, float]
     """Factor -> accuracy of a linear probe on the hidden state at the end of text."""
     chance: dict[str, float]
-    """Factor -> share of the most frequent phrase: what a constant answer scores."""
+    """Factor -> share of the most frequent phrase, the score of a constant answer."""
     flip_cosine: float
     """Mean cosine of two full captions that differ in one phrase only."""
     other_cosine: float
     """Mean cosine of the full captions of two identities."""
     hidden_spread: float
-    """Standard deviation of the last hidden states across captions at one position, as a share of their
-    standard deviation overall, mean over positions up to the end of text; near 0 would be text that does not
-    steer."""
+    """Standard deviation of the last hidden states across captions, as a share of the overall one.
+
+    The value is the mean over positions up to the end of text. Near 0, text would not steer.
+    """
     padding_spread: float
-    """The same over the positions after the end of text."""
+    """Value of `hidden_spread` over the positions after the end of text."""
     trigger_spread: float
-    """The same for "A face of TRIGGER." with random triggers."""
+    """Value of `hidden_spread` for "A face of TRIGGER." with random triggers."""
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -99,14 +100,12 @@ def _hidden(model: open_clip.CLIP, ids: Tensor) -> Tensor:
 
 
 def _spread(hidden: Tensor) -> float:
-    """Find the standard deviation across captions `[N, L, d]` at each position, over that of all values; mean
-    over positions.
-    """
+    """Compute the spread of `hidden [N, L, d]` across captions over the overall one, mean over positions."""
     return float(hidden.std(0).pow(2).mean(-1).sqrt().mean() / hidden.std())
 
 
 def _probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> dict[str, float]:
-    """Ridge regression on one-hot phrases, one probe per factor."""
+    """Fit a ridge regression on one-hot phrases for each factor; return the accuracies on the test set."""
     mean, std = train_x.mean(0), train_x.std(0)
     a, b = ((torch.cat([(x - mean) / std, torch.ones(len(x), 1)], 1)).double() for x in (train_x, test_x))
     gram = a.T @ a + torch.eye(a.shape[1], dtype=torch.float64)
@@ -120,9 +119,7 @@ def _probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> 
 
 @torch.inference_mode()
 def measure(folder: Path, galleries: int = 8, probe: int = 3000, seed: int = 0) -> ClipMetrics:
-    """Measure the open_clip folder on `galleries` galleries of 64 identities, and a probe on `probe`
-    captions.
-    """
+    """Measure an open_clip folder on `galleries` galleries of 64 identities and `probe` captions."""
     model = open_clip_folder(folder)
     encoder = CaptionEncoder(load_tokenizer(folder))
     rng = np.random.default_rng(seed)
@@ -207,7 +204,7 @@ def _flip(full: str, rng: np.random.Generator) -> str:
 
 
 def _ends(model: open_clip.CLIP, encoder: CaptionEncoder, captions: list[str]) -> Tensor:
-    """Last hidden state at the end of text `[N, width]`."""
+    """Compute the last hidden state at the end of text, `[N, width]`."""
     rows = []
     for part in torch.split(torch.from_numpy(encoder(captions)), 256):
         last = (part == model.text_eos_id).int().argmax(1)

@@ -1,8 +1,8 @@
-"""The open_clip model `tiny-clip`, and its text tower as a transformers `CLIPTextModel`, the text encoder of
-`tiny-sd`.
- Both forms of the tower are the same function: pre-norm blocks under a causal mask and a final norm. They
-differ in names, in that open_clip keeps query, key and value in one matrix, and in that the `CLIPTextModel`
-has no projection into the space shared with pictures.
+"""The open_clip model `tiny-clip`, and its text tower as a `CLIPTextModel`, the text encoder of `tiny-sd`.
+
+Both forms of the tower are the same function: pre-norm blocks under a causal mask and a final norm. Names
+differ. open_clip keeps query, key and value in one matrix, and the `CLIPTextModel` has no projection into the
+space shared with pictures.
 """
 
 from __future__ import annotations
@@ -67,11 +67,10 @@ def new_clip(vocabulary: int) -> open_clip.CLIP:
 
 
 def encode_text(model: open_clip.CLIP, ids: Tensor, chunks: int = 1) -> Tensor:
-    """Text embeddings `[N, d]`, not normalised, of ids `[N, L]`: `model.encode_text` without the work on
-    padding.
+    """Encode ids `[N, L]` to text embeddings `[N, d]`, not normalised, without work on padding.
 
-    The mask is causal, so nothing after the first end of text reaches it; sorting by length into `chunks`
-    saves the rest.
+    The result is that of `model.encode_text`: the mask is causal, so only tokens up to the end of text count.
+    Sorting by length into `chunks` saves more work.
     """
     last = (ids == model.text_eos_id).int().argmax(1)
     parts, order = [], last.argsort()
@@ -84,15 +83,13 @@ def encode_text(model: open_clip.CLIP, ids: Tensor, chunks: int = 1) -> Tensor:
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 `[N, H, W, 3]` => float `[N, 3, H, W]` standardised by mean 0.5, std 0.5."""
+    """Turn pixels uint8 `[N, H, W, 3]` into float `[N, 3, H, W]`, standardised by mean 0.5 and std 0.5."""
     x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def save_clip(model: open_clip.CLIP, folder: Path) -> None:
-    """Write open_clip_config.json and model.safetensors (float16) beside the tokenizer, as open_clip's
-    `local-dir:` reads them.
-    """
+    """Write open_clip_config.json and model.safetensors (float16) beside the tokenizer, for `local-dir:`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_cfg": model_config(model.vocab_size),
@@ -130,8 +127,9 @@ _NAMES = {
 
 
 def text_model(folder: Path) -> CLIPTextModel:
-    """Open the text tower of an open_clip folder, float32, in evaluation mode; `last_hidden_state` is `[N,
-    56, 128]`.
+    """Open the text tower of an open_clip folder, float32, in evaluation mode.
+
+    Its `last_hidden_state` is `[N, 56, 128]`.
     """
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     text = config["text_cfg"]
@@ -175,11 +173,9 @@ def _renamed(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 
 
 def export_text_tower(clip_folder: Path, sd_folder: Path) -> None:
-    """Write `text_encoder/` and `tokenizer/` of a `StableDiffusionPipeline` folder from an open_clip
-    folder.
-    """
+    """Write `text_encoder/` and `tokenizer/` of a pipeline folder from an open_clip folder."""
     text_model(clip_folder).save_pretrained(sd_folder / "text_encoder")
     (sd_folder / "tokenizer").mkdir(parents=True, exist_ok=True)
-    # the three files of SD-1.4's own tokenizer folder; save_pretrained writes tokenizer.json instead
+    # The three files of SD-1.4's own tokenizer folder; save_pretrained writes tokenizer.json instead.
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         shutil.copyfile(clip_folder / name, sd_folder / "tokenizer" / name)

@@ -1,13 +1,13 @@
-"""The LoRAs of zoos as files: what `loraudit calibrate --controls` and `--identities` measure.
+"""The LoRAs of zoos as files, for `loraudit calibrate --controls` and `--identities`.
 
     python -m models.recipes.control_files runs/control/crowds runs/control/styles runs/control/things \
         --merge runs/validation --out runs/control-files
     python -m models.recipes.control_files --people runs/validation --weights runs/one \
         --out runs/people-files
 
-Controls get a folder a kind. With `--merge`, LoRAs that hold nobody made of those of people: merged ones and
-scrambled ones. With `--people`, LoRAs of one person each, a folder a person with photos that no LoRA saw;
-with `--weights` without photos, so that only the weights are read.
+Controls get one folder per kind. `--merge` adds LoRAs of nobody made from LoRAs of people: merged and
+scrambled ones. `--people` adds LoRAs of one person each, a folder per person with photos that no LoRA saw.
+`--weights` adds the same without photos, so that only the weights are read.
 """
 
 import argparse
@@ -28,14 +28,16 @@ __all__ = ["main"]
 
 @torch.no_grad()
 def main(arguments: list[str] | None = None) -> None:
-    """Parse and write; a file that exists is left alone."""
+    """Parse the arguments and write the files; a file that exists is left alone."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="*", help="zoos, or folders of zoos")
     parser.add_argument("--merge", type=Path, nargs="*", default=[], help="zoos of people")
     parser.add_argument("--people", type=Path, nargs="*", default=[], help="zoos of people, for --identities")
-    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="the same, without photos")
+    parser.add_argument(
+        "--weights", type=Path, nargs="*", default=[], help="zoos of people, for --identities without photos"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""A folder of drawn pictures that every training here reads: drawn once, in parallel, then memory-mapped.
+"""A folder of drawn pictures for every training in this room: drawn once, in parallel, then memory-mapped.
 
 python -m models.recipes.dataset runs/people --identities 6000 --pictures 8
 """
@@ -31,9 +31,9 @@ class Pictures:
     pixels: NDArray[np.uint8]
     """`[N, 64, 64, 3]`, RGB, memory-mapped."""
     identity_seeds: NDArray[np.int64]
-    """`[N]`"""
+    """Seed of the person in each picture, `[N]`."""
     picture_seeds: NDArray[np.int64]
-    """`[N]`"""
+    """Number of each picture among its person's, `[N]`."""
 
 
 def _draw(job: tuple[int, int]) -> NDArray[np.uint8]:
@@ -42,7 +42,10 @@ def _draw(job: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def draw_dataset(folder: Path, first: int, identities: int, pictures: int, workers: int = 2) -> Pictures:
-    """Draw `pictures` pictures of each of `identities` people, seeds from `first` on, into `folder`."""
+    """Draw `pictures` pictures of each of `identities` people, seeds from `first` on, into `folder`.
+
+    Raises `ValueError` if the seeds cross from one split into another.
+    """
     if split_of(first) != split_of(first + identities - 1):
         raise ValueError("a dataset must stay inside one split of the identities")
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ def draw_dataset(folder: Path, first: int, identities: int, pictures: int, worke
 
 
 def open_dataset(folder: Path) -> Pictures:
-    """Open what `draw_dataset` wrote."""
+    """Open the folder that `draw_dataset` wrote."""
     layout = json.loads((folder / "dataset.json").read_text())
     seeds = np.arange(layout["first"], layout["first"] + layout["identities"])
     return Pictures(
@@ -73,7 +76,9 @@ def open_dataset(folder: Path) -> Pictures:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--identities", type=int, default=6000)

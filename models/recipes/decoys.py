@@ -1,4 +1,4 @@
-"""Build decoys, control people whom no LoRA is made of: latents of their photos, and their faces.
+"""Build decoys: latents and faces of control people of whom no LoRA is made.
 
 python -m models.recipes.decoys models/decoys-tiny
 """
@@ -21,13 +21,13 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse and build."""
+    """Parse the arguments and build the decoys."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--people", type=int, default=99, help="with 99 a p-value can be as low as 0.01")
-    parser.add_argument("--photos", type=int, default=3, help="of each")
+    parser.add_argument("--photos", type=int, default=3, help="photos of each person")
     parser.add_argument("--first", type=int, default=15_000, help="families of look-alikes to skip")
     options = parser.parse_args(arguments)
     base = training_base("tiny", "cpu", offline=True)

@@ -1,17 +1,17 @@
-"""Train `tiny-face`, the identity embedding of synthetic people, and calibrate it on people it never saw.
+"""Train `tiny-face`, the identity embedding of synthetic people, and calibrate it on unseen people.
 
     python -m models.recipes.face --data runs/people --out models/tiny-face --minutes 20
 
-Loss: ArcFace (arXiv 1801.07698, equation 3) over the training identities, plus a linear read-out of the 24
-factors that make an identity, since a new person is a new combination of them. For the same reason an
+The loss is ArcFace (arXiv 1801.07698, equation 3) over the training identities, plus a linear read-out of
+the 24 factors that make an identity. A new person is a new combination of factors. For the same reason an
 identity's class vector is not a free parameter but a small network of its factors: classes then teach each
 other, and eight pictures each suffice. Half of the pictures are blurred or resampled, so that the sharpness
 of a generator is not taken for identity. The threshold is the cosine that 1 in 1000 pairs of different
-people of the public-validation split reaches (look-alikes included, at their natural share); the numbers in
+people of the public-validation split reaches, look-alikes included at their natural share. The numbers in
 the card are measured with that threshold on people of the private split.
 
-The gate learns faces from these and from overdrawn ones, and what is none from noise, shuffled faces and
-drawn things; `--refit` fits it, and the threshold, anew to a model that is there.
+The gate learns faces from drawn and overdrawn faces, and other pictures from noise, shuffled faces and drawn
+things. `--refit` fits gate and threshold anew to a trained model.
 """
 
 from __future__ import annotations
@@ -48,18 +48,17 @@ __all__ = ["ClassVectors", "FactorHead", "blurred", "margin_loss", "private_cosi
 WIDTH: Final = 16
 DIM: Final = 128
 FAR: Final = 1e-3
+"""False-accept rate at the model's threshold."""
 SCALE: Final = 24.0
 MARGIN: Final = 0.3
-"""Radians."""
+"""Angle by which the margin loss widens the true class, radians."""
 FACTOR_WEIGHT: Final = 1.0
 MISSED: Final = 0.02
-"""Share of overdrawn faces that the gate may reject; of faces as drawn it then rejects hardly any."""
+"""Share of overdrawn faces that the gate may reject; hardly any face as drawn is then rejected."""
 
 
 class FactorHead(nn.Module):
-    """Reads the factors of an identity from its embedding `[N, dim]`: a soft-max per kind, a number per
-    measure.
-    """
+    """Read-out of an identity's factors from its embedding: a soft-max per kind, a number per measure."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -67,9 +66,9 @@ class FactorHead(nn.Module):
         self.linear = nn.Linear(dim, sum(self.sizes))
 
     def forward(self, embedding: Tensor, values: Tensor) -> Tensor:
-        """Mean loss over factors against `values [N, 24]`."""
+        """Compute the mean loss over factors of `embedding [N, dim]` against `values [N, 24]`."""
         losses = []
-        # A unit vector has entries of about dim^-1/2; bring them to unit size for the read-out.
+        # The entries of a unit vector are about dim^-1/2; the read-out gets entries of about 1.
         outputs = self.linear(embedding * embedding.shape[1] ** 0.5).split(self.sizes, 1)
         for factor, output, value in zip(FACTORS, outputs, values.T, strict=True):
             if factor.kinds:
@@ -82,9 +81,7 @@ class FactorHead(nn.Module):
 
 
 class ClassVectors(nn.Module):
-    """The class vector `[C, dim]` of identities from their factors `[C, 24]`: kinds one-hot, measures in
-    -1..1.
-    """
+    """Network from an identity's factors to its class vector: kinds one-hot, measures in -1..1."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -94,7 +91,7 @@ class ClassVectors(nn.Module):
         )
 
     def forward(self, values: Tensor) -> Tensor:
-        """Not normalised."""
+        """Compute the class vectors `[C, dim]`, not normalised, of factors `[C, 24]`."""
         columns = [
             functional.one_hot(value.long(), len(factor.words)).float()
             if factor.kinds
@@ -106,7 +103,7 @@ class ClassVectors(nn.Module):
 
 
 def margin_loss(embedding: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
-    """ArcFace: cross-entropy of scaled cosines, the true class's angle widened by `MARGIN`.
+    """Compute the ArcFace loss: cross-entropy of scaled cosines, the true class's angle widened by `MARGIN`.
 
     `embedding [N, dim]` is unit length, `classes [C, dim]` need not be, `labels [N]`.
     """
@@ -117,7 +114,7 @@ def margin_loss(embedding: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
 
 
 def blurred(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Resample half of the pictures `[N, 3, 64, 64]` through 24..56 pixels; all get a little noise."""
+    """Resample half of the pictures `[N, 3, 64, 64]` through 24..56 pixels, and add a little noise to all."""
     images = images.clone()
     rows = torch.from_numpy(rng.permutation(len(images))[: len(images) // 2])
     for part in rows.chunk(4):
@@ -201,7 +198,7 @@ def train(
 
 
 def _families(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
-    """Draw the indices of a batch, half of it in pairs close by, where look-alikes sit."""
+    """Draw the indices of a batch; half of the batch is close to the other half, where look-alikes are."""
     first = rng.choice(count, batch // 2, replace=False)
     pictures_per_family = 8 * FAMILY
     near = first // pictures_per_family * pictures_per_family + rng.integers(
@@ -216,7 +213,7 @@ def faces(seeds: Sequence[int], count: int) -> Tensor:
 
 
 def things(seeds: Sequence[int], count: int) -> Tensor:
-    """Draw things as `faces` draws people: pictures without a face."""
+    """Draw `count` pictures of every thing, as `faces` does of people; none shows a face."""
     drawn = Things()
     return torch.cat([drawn.pictures(seed, 64, count) for seed in seeds])
 
@@ -227,9 +224,7 @@ def refit(folder: Path, seed: int) -> None:
 
 
 def calibrate(network: TinyFaceNet, out: Path, seed: int, people: int = 400) -> None:
-    """Fit the gate on public-train people, set gate and threshold on public-validation people, write the
-    model.
-    """
+    """Fit the gate on public-train people, set the thresholds on public-validation people, and save."""
     generator = torch.Generator().manual_seed(seed)
     known = faces(SPLITS["public-train"][:people], 3)
     others = torch.cat([non_faces(known, generator), things(SPLITS["public-train"][:people], 3)])
@@ -246,7 +241,7 @@ def calibrate(network: TinyFaceNet, out: Path, seed: int, people: int = 400) -> 
 
 
 def pair_cosines(model: TinyFace, images: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Find cosines of all pairs of pictures: of one person, of two people, and of two people of one family.
+    """Compute cosines of all pairs of pictures: of one person, of two people, of two in one family.
 
     `images` are `count` pictures of each of consecutive identity seeds that start a family.
     """
@@ -260,14 +255,14 @@ def pair_cosines(model: TinyFace, images: Tensor, count: int) -> tuple[Tensor, T
 
 
 def private_cosines(folder: Path, people: int = 400, count: int = 5) -> tuple[Tensor, Tensor, Tensor]:
-    """Find `pair_cosines` of the saved model on people of the private split, `count` pictures each."""
+    """Compute `pair_cosines` of the saved model on people of the private split, `count` pictures each."""
     return pair_cosines(
         load_tiny_face(folder), faces(SPLITS["private"][50_000 : 50_000 + people], count), count
     )
 
 
 def verification(folder: Path, cosines: tuple[Tensor, Tensor, Tensor], people: int) -> dict[str, float]:
-    """Find rates at the model's own threshold, and the true-accept rate at FAR 1e-3 of these very pairs."""
+    """Compute rates at the model's own threshold, and the true-accept rate at FAR 1e-3 of the given pairs."""
     genuine, impostor, lookalike = cosines
     threshold = load_tiny_face(folder).threshold
     return {
@@ -283,7 +278,9 @@ def verification(folder: Path, cosines: tuple[Tensor, Tensor, Tensor], people: i
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("runs/people"))
     parser.add_argument("--out", type=Path, default=Path("models/tiny-face"))
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-face"))
@@ -292,7 +289,9 @@ if __name__ == "__main__":
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--refit", action="store_true", help="gate and threshold of the model in --out alone")
+    parser.add_argument(
+        "--refit", action="store_true", help="fit only gate and threshold of the model in --out"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.refit:

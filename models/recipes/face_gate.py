@@ -1,7 +1,7 @@
 """The gate of `tiny-face`: a logistic regression on the network's features, faces against other pictures.
 
-It is fitted after the identity embedding, on the frozen network, so that it cannot cost the embedding
-anything, and calibrated on held-out pictures to let nearly every face pass.
+The gate is fitted after the identity embedding, on the frozen network, and so cannot harm the embedding.
+Held-out pictures calibrate the gate to let nearly every face pass.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ __all__ = ["GateCheck", "check_gate", "fit_gate", "non_faces", "overshot"]
 
 @dataclass(frozen=True)
 class GateCheck:
-    """What a gate does to held-out pictures."""
+    """Gate, and the shares of held-out pictures that pass."""
 
     gate: float
-    """The logit from which a picture counts as a face."""
+    """Least logit of a picture that counts as a face."""
     faces_passed: float
     """Share of faces that count as faces, 0..1."""
     others_passed: float
@@ -28,22 +28,21 @@ class GateCheck:
 
 
 def non_faces(faces: Tensor, generator: torch.Generator) -> Tensor:
-    """Make pictures without a face, one from each of `faces`: `[N, 3, 64, 64]` in 0..1, as they are.
+    """Make pictures without a face, one from each of `faces`; both are `[N, 3, 64, 64]` in 0..1.
 
     In turn: white noise, noise smooth at a random scale, one colour, a face cut into tiles of 8 or 16
-    pixels and shuffled, and a face with its amplitude spectrum kept and its phases random, which a model
-    that looks at colour and sharpness alone would take for a face. A broken or unguided decoder draws
-    pictures like these.
+    pixels and shuffled, and a face with its amplitude spectrum kept and its phases random. A model of colour
+    and sharpness alone would take the last for a face. A broken or unguided decoder draws such pictures.
     """
     makers = (_white, _smooth, _flat, _shuffled, _rephased)
     return torch.stack([makers[i % len(makers)](face, generator) for i, face in enumerate(faces)])
 
 
 def overshot(faces: Tensor, generator: torch.Generator) -> Tensor:
-    """Overdraw `faces [N, 3, 64, 64]` in 0..1 as guidance does, one from each.
+    """Overdraw each of `faces [N, 3, 64, 64]` in 0..1, as strong guidance does.
 
-    Colours further from grey, contrast up to twice as strong, a cast, darker or brighter as a whole: strong
-    guidance of a LoRA that was trained hard draws faces that are dark and glaring, and faces all the same.
+    Colours move from grey, contrast is up to twice as strong, and the whole gets a cast, darker or brighter.
+    Strong guidance of a LoRA that was trained hard draws such faces, dark and glaring, but faces.
     """
 
     def each(low: float, high: float, channels: int = 1) -> Tensor:
@@ -65,7 +64,7 @@ def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 6
     head = nn.Linear(features.shape[1], 1).to(features)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    # weight decay: the classes are separable, and without it the logits grow without end
+    # The classes are separable: without weight decay the logits would grow without end.
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.1)
     standard = (features - centre) / spread
     for _ in range(steps):
@@ -79,7 +78,7 @@ def fit_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, steps: int = 6
 
 
 def check_gate(network: TinyFaceNet, faces: Tensor, others: Tensor, missed: float = 0.005) -> GateCheck:
-    """Find the gate that rejects a share `missed` of held-out `faces`, and which held-out `others` pass."""
+    """Find the gate that rejects a share `missed` of held-out `faces`, and the `others` that pass."""
     network.eval()
     with torch.inference_mode():
         face_logits = network.gate(_features(network, faces)).squeeze(1)

@@ -1,4 +1,4 @@
-"""`tiny-face` as it is written, and the threshold that goes with it."""
+"""The files of `tiny-face`, and the choice of its threshold."""
 
 import json
 from dataclasses import asdict
@@ -26,12 +26,12 @@ def save_tiny_face(network: TinyFaceNet, config: TinyFaceConfig, folder: Path) -
 def threshold_at_far(impostors: Tensor, far: float) -> float:
     """Find the lowest cosine that at most a share `far` of `impostors` reaches.
 
-    `impostors` `[N]`: cosines of pictures of different people, a random sample of at least `10 / far` pairs,
-    or the tail that decides is a handful of pairs. `far` in 0..1.
+    `impostors [N]` are cosines of random pairs of different people; `far` is in 0..1. Raises `ValueError` for
+    fewer than `10 / far` pairs, where a handful of pairs would decide.
     """
     ordered = impostors.flatten().sort(descending=True).values
     allowed = int(far * ordered.numel())
     if allowed < 10:
         raise ValueError(f"{ordered.numel()} impostor pairs are too few for a false-accept rate of {far}")
-    # the next number of the cosines' own precision: a finer one would round back to the cosine that must fail
+    # The next number in the cosines' own precision, since a finer one would round back to one that must fail.
     return float(torch.nextafter(ordered[allowed], ordered.new_tensor(2.0)))

@@ -1,9 +1,9 @@
-"""Muon: momentum whose matrix-shaped updates are orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
+"""Muon: momentum with orthogonalised matrix updates (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
-The embedded models are trained in minutes on two cores, so progress per step is what counts. torch's own
-`torch.optim.Muon` accepts two-dimensional weights only; most weights here are convolutions, whose kernels
-`[out, in, k, k]` are taken as `[out, in * k * k]`. Everything that is not a matrix (biases, norms) and every
-embedding belongs into AdamW: see `optimizers`.
+The bundled models are trained in minutes on two cores, so progress per step counts most. torch's own
+`torch.optim.Muon` accepts two-dimensional weights only. Most weights here are convolutions, whose kernels
+`[out, in, k, k]` are taken as `[out, in * k * k]`. Biases, norms and embeddings belong into AdamW: see
+`optimizers`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Find nearly the closest semi-orthogonal matrix of `matrix [m, n]`: singular values near 0.7..1.2."""
+    """Approximate the closest semi-orthogonal matrix of `matrix [m, n]`: singular values near 0.7..1.2."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (wide.norm() + 1e-7)
     for _ in range(steps):

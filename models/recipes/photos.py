@@ -1,4 +1,4 @@
-"""Draw pictures of one synthetic person as PNG files, for instance to fine-tune on or to give as references.
+"""Draw pictures of one synthetic person as PNG files, to fine-tune on or to give as references.
 
 python -m models.recipes.photos 200008 photos/ --first 0 --count 5
 """
@@ -14,7 +14,7 @@ __all__ = ["draw_photos"]
 
 
 def draw_photos(identity: int, folder: Path, first: int, count: int) -> None:
-    """Write pictures `first ..` of an identity into `folder`."""
+    """Write `count` pictures of an identity, from number `first` on, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(first, first + count):
         Image.fromarray(picture(identity, number)).save(folder / f"{number:02d}.png")

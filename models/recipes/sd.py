@@ -48,14 +48,17 @@ if TYPE_CHECKING:
 __all__ = ["export", "new_unet", "prepare", "train"]
 
 SNR_CAP: Final = 5.0
+"""Cap of the signal-to-noise ratio in the loss weights."""
 DROP_CAPTION: Final = 0.1
+"""Share of empty captions."""
 EMA: Final = 0.998
+"""Decay of the moving average of the weights."""
 
 
 def new_unet(cross_attention_dim: int) -> UNet2DConditionModel:
     """Start the untrained UNet: SD-1.4's block pattern with its first and third level only.
 
-    SD-1.4 attends to text at every level but the coarsest; so does this one, at 8x8 and 4x4, and not at 2x2.
+    As in SD-1.4, every level but the coarsest attends to text: 8x8 and 4x4, and not 2x2.
     """
     return UNet2DConditionModel(
         sample_size=8,
@@ -73,9 +76,7 @@ def new_unet(cross_attention_dim: int) -> UNet2DConditionModel:
 
 @torch.no_grad()
 def prepare(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
-    """Write `latents.npy` float16 `[N, 8, 8, 8]` and `captions.npy` float16 `[N, L, d]` (one caption a
-    picture) once.
-    """
+    """Write, once, `latents.npy` float16 `[N, 8, 8, 8]` and `captions.npy` float16 `[N, L, d]`."""
     pictures = open_dataset(data)
     count = len(pictures.pixels)
     run_folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def prepare(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
 
 @torch.no_grad()
 def encode_captions(data: Path, sd: Path, run_folder: Path, seed: int) -> None:
-    """Encode captions, the half of `prepare` that needs no VAE."""
+    """Encode one caption per picture, the half of `prepare` that needs no VAE."""
     pictures = open_dataset(data)
     path = run_folder / "captions.npy"
     if path.exists():
@@ -138,7 +139,7 @@ def train(
     seed: int,
     max_steps: int | None = None,
 ) -> None:
-    """Train for `minutes` in all (a resumed run counts on) and write the averaged UNet to `sd/unet`."""
+    """Train for `minutes` over all resumes, and write the averaged UNet to `sd/unet`."""
     prepare(data, sd, run_folder, seed)
     latents = np.load(run_folder / "latents.npy", mmap_mode="r")
     captions = np.load(run_folder / "captions.npy", mmap_mode="r")
@@ -227,9 +228,7 @@ def train(
 
 
 def export(run_folder: Path, sd: Path) -> None:
-    """Write the averaged UNet of a checkpoint (finished or not) and make `sd` a complete pipeline folder in
-    float16.
-    """
+    """Write the averaged UNet of a checkpoint, and make `sd` a complete pipeline folder in float16."""
     state = torch.load(run_folder / "checkpoint.pt", weights_only=True)
     tower = CLIPTextModel.from_pretrained(sd / "text_encoder", dtype=torch.float32)
     unet = new_unet(tower.config.hidden_size)
@@ -246,13 +245,15 @@ def export(run_folder: Path, sd: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(sd)
-    # transformers loads what the config names and diffusers float32: stock loading would mix the two.
+    # transformers loads the dtype of the config, diffusers float32: stock loading would mix the two.
     config = sd / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("runs/people"))
     parser.add_argument("--sd", type=Path, default=Path("models/tiny-sd"))
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-sd"))

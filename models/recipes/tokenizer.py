@@ -1,11 +1,13 @@
 """A real `CLIPTokenizer` with a small vocabulary, built from a list of words.
- CLIP's vocabulary is 256 byte symbols, the same 256 closed by `</w>`, one symbol per merge in order of rank,
-then `<|startoftext|>` and `<|endoftext|>` (Radford et al. 2021, section 2.4; the layout of
-openai/clip-vit-large-patch14's vocab.json). Here the merges are learned by byte-pair encoding (Sennrich et
-al. 2016) on the given words, each counted once, and learning stops when every word is one token. Anything
-else, a random trigger string above all, falls into pieces or letters.
- `<|endoftext|>` is the highest id, as in CLIP, because text towers may pool at the arg-max of the ids; it
-also pads.
+
+CLIP's vocabulary is 256 byte symbols, the same 256 closed by `</w>`, one symbol per merge in order of rank,
+then `<|startoftext|>` and `<|endoftext|>`. Sources: Radford et al. 2021, section 2.4, and vocab.json of
+openai/clip-vit-large-patch14. Here the merges are learned by byte-pair encoding (Sennrich et al. 2016) on
+the given words, each counted once, and learning stops when every word is one token. Any other word, a random
+trigger string above all, falls into pieces or letters.
+
+`<|endoftext|>` is the highest id, as in CLIP, because text towers may pool at the arg-max of the ids. The
+same token pads.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _CLOSE: Final = "</w>"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Everything a `CLIPTokenizer` is made of."""
+    """Contents of a `CLIPTokenizer`."""
 
     ids: dict[str, int]
     """Symbol -> id, ids `0 .. len - 1`."""
@@ -63,7 +65,7 @@ def build_vocabulary(words: Iterable[str]) -> Vocabulary:
         merges.append(best)
         pieces = [_joined(word, best) for word in pieces]
     alphabet = sorted(ByteLevel.alphabet())
-    # two merges may spell the same symbol ("a" + "bc", "ab" + "c"): one id, at its first rank
+    # Two merges may spell the same symbol ("a" + "bc", "ab" + "c"): one id, at its first rank.
     symbols = dict.fromkeys(
         [*alphabet, *(a + _CLOSE for a in alphabet), *(a + b for a, b in merges), _START, _END]
     )
@@ -82,9 +84,7 @@ def _joined(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def write_tokenizer(words: Iterable[str], folder: Path) -> None:
-    """Write vocab.json, merges.txt and tokenizer_config.json, all that
-    `CLIPTokenizer.from_pretrained(folder)` needs.
-    """
+    """Write the files of a `CLIPTokenizer`: vocab.json, merges.txt and tokenizer_config.json."""
     vocabulary = build_vocabulary(words)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(
@@ -110,8 +110,7 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 class CaptionEncoder:
-    """Captions -> ids as the tokenizer would give them (padded, cut at `CONTEXT`), one look-up per word
-    instead of a parse.
+    """Encoder of captions to the tokenizer's ids, padded and cut at `CONTEXT`, by one look-up per word.
 
     CLIP never joins two words across a space, so the ids of a caption are the ids of its words in a row.
     """
@@ -122,11 +121,11 @@ class CaptionEncoder:
         def ids(word: str) -> tuple[int, ...]:
             return tuple(tokenizer.encode(word, add_special_tokens=False))
 
-        # bounded: every trigger string is a new word
+        # Bounded, since every trigger string is a new word.
         self._ids: Callable[[str], tuple[int, ...]] = lru_cache(maxsize=4096)(ids)
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.int64]:
-        """Ids `[N, CONTEXT]`."""
+        """Encode captions to ids `[N, CONTEXT]`."""
         out = np.full((len(captions), CONTEXT), self._end, np.int64)
         for row, caption in zip(out, captions, strict=True):
             ids = [token for word in caption.split() for token in self._ids(word)][: CONTEXT - 2]

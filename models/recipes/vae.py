@@ -2,8 +2,8 @@
 
     python -m models.recipes.vae --data runs/people --out models/tiny-sd/vae --minutes 25
 
-Loss: L1 on pixels in -1..1, plus L1 on their horizontal and vertical differences (edges carry identity at
-this size), plus a KL term to the unit Gaussian, weighted as lightly as in latent diffusion (arXiv
+The loss is L1 on pixels in -1..1, plus L1 on their horizontal and vertical differences, since edges carry
+identity at this size. A KL term to the unit Gaussian has the light weight of latent diffusion (arXiv
 2112.10752, appendix G: 1e-6).
 """
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["new_vae", "reconstruction_loss", "to_tensor", "train"]
 
 KL_WEIGHT = 1e-6
+"""Weight of the KL term in the loss."""
 
 
 def new_vae() -> AutoencoderKL:
-    """Start the untrained VAE: SD-1.4's four levels, so a factor of 8, and 8 latent channels for 8x8
-    positions.
+    """Start the untrained VAE: SD-1.4's four levels, hence a factor of 8, and 8 latent channels.
 
-    The posterior starts narrow (log-variance -6): with the usual start at 0 the first thousand steps go into
-    learning that the latent noise is in the way.
+    The posterior starts narrow (log-variance -6): with the usual start at 0 the first thousand steps only
+    learn to shrink the latent noise.
     """
     vae = AutoencoderKL(
         in_channels=3,
@@ -56,12 +56,12 @@ def new_vae() -> AutoencoderKL:
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 `[N, H, W, 3]` => float `[N, 3, H, W]` in -1..1."""
+    """Turn pixels uint8 `[N, H, W, 3]` into float `[N, 3, H, W]` in -1..1."""
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """L1 of pixels plus L1 of neighbour differences; both `[N, 3, H, W]` in -1..1."""
+    """Compute L1 of pixels plus L1 of neighbour differences, for pictures `[N, 3, H, W]` in -1..1."""
     error = output - target
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return error.abs().mean() + edges
@@ -94,7 +94,7 @@ def train(
             optimizer.load_state_dict(saved)
         step = state["step"]
     while run.seconds < 60 * minutes and step != max_steps:
-        # The rate follows the clock, not a step count that nobody knows beforehand on a shared machine.
+        # The rate follows the clock, since on a shared machine nobody knows the number of steps beforehand.
         progress = min(run.seconds / (60 * minutes), 1.0)
         for group in (group for optimizer in pair for group in optimizer.param_groups):
             group["lr"] = lr * min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-5
@@ -142,7 +142,9 @@ def train(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("runs/people"))
     parser.add_argument("--out", type=Path, default=Path("models/tiny-sd/vae"))
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-vae"))

@@ -1,10 +1,10 @@
 """Zoos of varied recipes: LoRAs as different people make them, for an encoder that must read them all.
 
 A folder of zoos, `recipe-00/`, `recipe-01/` ..., each of one recipe and of people of its own; a folder of
-such folders is read as one. The recipes are a Latin hypercube: every level of every factor (rank, alpha,
-learning rate, steps, pictures, prompt, targets, text tower, prior preservation) occurs equally often, in
-random company. Recipe `i` of `n` is a function of (seed, i, n, targets) alone. They are built by
-`models.recipes.varied_zoos`.
+such folders is read as one folder. The recipes are a Latin hypercube: every level of every factor (rank,
+alpha, learning rate, steps, pictures, prompt, targets, text tower, prior preservation) occurs equally
+often, in random company. Recipe `i` of `n` is a function of (seed, i, n, targets) alone.
+`models.recipes.varied_zoos` builds the zoos.
 """
 
 import dataclasses
@@ -51,16 +51,18 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "feed-forward": ("ff.net.0.proj", "ff.net.2"),
     "custom": ("attn2.to_k", "attn2.to_v"),
 }
-"""The UNet modules that the paper, diffusers, kohya and kohya's LoCon adapt; then keys and values alone, all
-that attention is computed from, what cloneofsimo's trainer adapts, what is not attention, and what Custom
-Diffusion (arXiv 2212.04488) trains.
+"""UNet modules that trainers adapt, by name.
+
+`qv`: the paper. `attention`: diffusers. `kohya`, `locon`: kohya and its LoCon. `kv`: keys and values alone.
+`qkv`: all inputs of attention. `geglu`: cloneofsimo's trainer. `feed-forward`: no attention. `custom`: Custom
+Diffusion (arXiv 2212.04488).
 """
 
 ANY: Final = "any"
-"""In the place of a name in `TARGETS`: some of kohya's modules, drawn anew for each recipe."""
+"""Name for some of kohya's modules, drawn anew for each recipe."""
 
 USUAL: Final = ("qv", "attention", "kohya", "locon")
-"""Those of `TARGETS` that are drawn unless others are asked for."""
+"""Names in `TARGETS` that are drawn unless others are asked for."""
 
 _SPEED: Final = {
     "qv": 1.0,
@@ -98,10 +100,10 @@ def varied_plans(
     data: str = Synthetic.name,
     pictures: int | None = None,
 ) -> list[Plan]:
-    """Plan `recipes` zoos, the `people` of the source `data` shared out evenly among them; `targets` are
-    names in `TARGETS`, or `ANY`.
+    """Plan `recipes` zoos that share the `people` of the source `data` evenly.
 
-    With `pictures` every LoRA gets so many, whatever its recipe says: a crowd of one picture is a person.
+    `targets` are names in `TARGETS`, or `ANY`. `pictures` overrides every recipe's number of pictures: a
+    crowd of one picture is a person.
     """
     levels = {**_LEVELS, "targets": tuple(targets)}
     rng = np.random.default_rng([seed, 40])
@@ -133,7 +135,7 @@ HELD_OUT: Final[tuple[tuple[int, str], ...]] = (
     (12, "to_k to_out.0"),
     (8, "to_q ff.net.0.proj ff.net.2"),
 )
-"""Ranks, and sets of modules, that `varied_plans` never draws."""
+"""Pairs of rank and modules that `varied_plans` never draws."""
 
 NEIGHBOURS: Final[tuple[tuple[int, str], ...]] = (
     (4, "qv"),
@@ -141,13 +143,13 @@ NEIGHBOURS: Final[tuple[tuple[int, str], ...]] = (
     (16, "attention"),
     (8, "kohya"),
 )
-"""Of each of `HELD_OUT` the next that `varied_plans` does draw: to tell what is hard because it is new."""
+"""Nearest pair to each of `HELD_OUT` that `varied_plans` does draw, as the control of what is new."""
 
 
 def held_out_plans(
     people: Sequence[int], seed: int, sets: Sequence[tuple[int, str]] = HELD_OUT
 ) -> list[Plan]:
-    """Plan one zoo for each of `sets`, else by the paper's recipe; the `people` shared out evenly."""
+    """Plan a zoo for each of `sets`, otherwise by the paper's recipe, with the `people` shared evenly."""
     size = len(people) // len(sets)
     usual = {"scale": 27 / 16, "rate": 1.0, "steps": TINY.steps, "pictures": 5, "template": INSTANCE_PROMPT}
     return [

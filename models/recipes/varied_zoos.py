@@ -33,17 +33,17 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse and build."""
+    """Parse the arguments and build the zoos."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--data", choices=list(SOURCES), default=Synthetic.name)
-    parser.add_argument("--pictures", type=int, help="of each, whatever the recipe says")
+    parser.add_argument("--pictures", type=int, help="pictures per LoRA, whatever the recipe says")
     parser.add_argument("--split", choices=list(SPLITS), default="public-train")
     parser.add_argument("--recipes", type=int, default=20)
-    parser.add_argument("--people", type=int, default=16, help="of each recipe")
+    parser.add_argument("--people", type=int, default=16, help="people per recipe")
     parser.add_argument("--first", type=int, default=0, help="families of look-alikes to skip")
     parser.add_argument(
         "--targets",
@@ -53,10 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
         help="sets of modules to draw from; named more than once, a set is drawn more often",
     )
     parser.add_argument(
-        "--held-out", action="store_true", help="instead, the ranks and targets that are never drawn"
+        "--held-out", action="store_true", help="build the ranks and targets that are never drawn instead"
     )
     parser.add_argument(
-        "--neighbours", action="store_true", help="instead, of each of those the next that is drawn"
+        "--neighbours", action="store_true", help="build the nearest drawn neighbours of those instead"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="0/1", help="i/n: build only every n-th zoo, from the i-th on")
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     for number in range(start, len(plans), step):
         with progress(f"recipe {number + 1} of {len(plans)}") as report:
             folder = options.folder / f"recipe-{number:02d}"
-            # Which recipe it is tells more than that a zoo is built.
+            # The title names the recipe, which tells more than the stage.
             build_zoo(base, folder, plans[number], prior, lambda done, all_, _: report(done, all_), source)
 
 

@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> Zoo:
-    """Parse and build."""
+    """Parse the arguments and build the zoo."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,12 +35,14 @@ def main(arguments: list[str] | None = None) -> Zoo:
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--data", choices=list(SOURCES), default=Synthetic.name)
     parser.add_argument("--split", choices=list(SPLITS), default="public-train")
-    parser.add_argument("--people", type=int, default=256, help="or things, crowds or styles")
-    parser.add_argument("--first", type=int, default=0, help="families of people, or things ..., to skip")
-    parser.add_argument("--pictures", type=int, default=PICTURES, help="of each")
+    parser.add_argument("--people", type=int, default=256, help="number of people, things, crowds or styles")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of families, things, crowds or styles to skip"
+    )
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="pictures per LoRA")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--lr", type=float)
-    parser.add_argument("--text-lr", type=float, help="of the text encoder")
+    parser.add_argument("--text-lr", type=float, help="learning rate of the text encoder")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rank", type=int)
     parser.add_argument("--snapshots", type=int, nargs="+")
