@@ -1,9 +1,9 @@
-"""action.yml as a runner of GitHub runs it, the step that installs included: one leaking file, one scrubbed.
+"""action.yml as a GitHub runner runs it, the installing step included, on a leaking and a scrubbed file.
 
     python benchmarks/action.py
 
 Steps that use other actions (Python, cache, upload) are named and not run. The install needs the package
-index. All of it is in a temporary folder.
+index. All files are in a temporary folder.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.workflow import Job, run_action
 
 
 def told(name: str, job: Job, seconds: float) -> None:
-    """Tell what a job has come to, without its log."""
+    """Print the result of a job, without its log."""
     print(f"{name}: exit code {job.code} ({seconds:.0f} s), outputs {', '.join(job.outputs['scan'])}")
     print(f"    other actions: {', '.join(job.used)}")
     for line in [line for line in job.summary.splitlines() if line.startswith(("## ", "| **"))]:
@@ -29,7 +29,7 @@ def told(name: str, job: Job, seconds: float) -> None:
 
 def main() -> None:
     """Run both files; end with exit code 1 if one did not go as it must."""
-    os.environ.pop("PYTHONPATH", None)  # what is installed is run, not this checkout
+    os.environ.pop("PYTHONPATH", None)  # so that the installed package runs, not this checkout
     with tempfile.TemporaryDirectory() as name:
         work, temp = Path(name, "work"), Path(name, "temp")
         work.mkdir()

@@ -1,11 +1,11 @@
-"""How much faster `canonicalize` is than a dense SVD of the products, over a whole LoRA for SD 1.x.
+"""The speed of `canonicalize` against a dense SVD of the products, over a whole LoRA for SD 1.x.
 
     OMP_NUM_THREADS=1 python benchmarks/canonicalize.py [--rank R]
 
-The LoRA has the 264 modules that kohya-ss/sd-scripts adapts, random weights: at rank 128 in half precision a
-file of 151 MB. Every module is canonicalised; the dense SVD, float64 as well, is timed once for each
-shape of module and counted as often as the shape occurs. Seconds are CPU time of the process, so that a busy
-machine does not count; they do not depend on the values.
+The LoRA has the 264 modules that kohya-ss/sd-scripts adapts, random weights: at rank 128 in half precision
+a file of 151 MB. Every module is canonicalised. The dense SVD, in float64 as well, is timed once for each
+shape of module and counted as often as the shape occurs. Seconds are CPU time of the process, so that a
+busy machine does not count, and do not depend on the values.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.
 
 
 def kohya_shapes() -> list[tuple[int, int]]:
-    """`(out, in)` of the modules that sd-scripts adapts by default: transformers and the text tower."""
+    """List `(out, in)` of the modules that sd-scripts adapts by default: transformers and the text tower."""
     sd1 = next(topology for topology in topologies() if topology.base == "sd14")
     return [
         (shape[0], int(np.prod(shape[1:])))
@@ -32,14 +32,14 @@ def kohya_shapes() -> list[tuple[int, int]]:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """CPU time of `run`."""
+    """Measure the CPU time of `run`."""
     start = time.process_time()
     run()
     return time.process_time() - start
 
 
 def main() -> None:
-    """Parse, time, print one line."""
+    """Parse the arguments, time both sides and print one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rank", type=int, default=128)
     rank = parser.parse_args().rank

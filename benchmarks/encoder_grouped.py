@@ -1,11 +1,11 @@
-"""How much faster the paper's encoder is with equal stacks in one grouped convolution than one by one.
+"""The speed of the paper's encoder with equal stacks in one grouped convolution, against one by one.
 
     python benchmarks/encoder_grouped.py [--base tiny|sd14] [--rank R] [--loras M ...] [--rounds N]
         [--threads N]
 
-A line gives medians and their ratio for the stacks (`PaperEncoder.read`), for the whole encoder with its
-frozen transformer and heads, and for the stacks forward and backward. Weights are random: time does not
-depend on them.
+A line gives medians and their ratio for three parts: the stacks (`PaperEncoder.read`), the whole encoder
+with its frozen transformer and heads, and the stacks forward and backward. Weights are random, since time
+does not depend on weights.
 """
 
 import argparse
@@ -33,11 +33,11 @@ TEXTS = {
         CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12),
     ),
 }
-"""`L` and the sizes of the text encoder."""
+"""Base -> length `L` and configuration of the text encoder."""
 
 
 def build(base: str, rank: int) -> PaperEncoder:
-    """Start an encoder of all to_q and to_v of `base`."""
+    """Start the paper's encoder over all to_q and to_v of `base`."""
     length, config = TEXTS[base]
     frozen = frozen_transformer(CLIPTextModel(config))
     sites = tuple(
@@ -47,7 +47,7 @@ def build(base: str, rank: int) -> PaperEncoder:
 
 
 def medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
-    """Median seconds of each run, the runs taking turns so that a busy machine slows all alike."""
+    """Measure the median seconds of each run, in turns so that a busy machine slows all alike."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(rounds + 1):
         for run, seconds in zip(runs, times, strict=True):
@@ -59,7 +59,7 @@ def medians(rounds: int, *runs: Callable[[], object]) -> list[float]:
 
 
 def compare(base: str, rank: int, count: int, rounds: int) -> None:
-    """Time both forms on `count` LoRAs and print the line."""
+    """Time both forms on `count` LoRAs and print one line."""
     encoder = build(base, rank)
     alone = encoder.one_by_one()
     matrices = {
@@ -100,7 +100,7 @@ def compare(base: str, rank: int, count: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Parse and run."""
+    """Parse the arguments and compare both forms on each number of LoRAs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", choices=list(UNETS), default="tiny")
     parser.add_argument("--rank", type=int, default=16)

@@ -1,11 +1,13 @@
-"""Hostile bytes by the million, at what reads them: header, metadata audit, reports, pictures, model cards.
+"""Hostile bytes by the million for each reader: header, metadata audit, reports, pictures, model cards.
 
     python benchmarks/fuzz.py header 600 -seed=1
 
-Needs `pip install atheris`, which is no dependency of loraudit. The number is the seconds that it runs; what
-follows goes to libFuzzer.
-An input fails if anything but a `LorauditError` is raised, if it takes more than a second, or if a report
-holds a character that a terminal obeys; it is then kept as `crash-*`. docs/fuzzing.md has what came of it.
+Needs `pip install atheris`, which is no dependency of loraudit. The number is the seconds to run; further
+arguments go to libFuzzer.
+
+An input fails if an exception other than a `LorauditError` is raised, or if reading takes more than a
+second. A report must hold no character that a terminal obeys. A failing input is kept as `crash-*`.
+docs/fuzzing.md has the results.
 """
 
 import json
@@ -39,7 +41,7 @@ with atheris.instrument_imports(include=["loraudit"], exclude=["loraudit.report"
 
 _SCRATCH: Final = Path(f"fuzz-{os.getpid()}.tmp")
 LIMIT_SECONDS: Final = 1.0
-"""Of processor time, for one input."""
+"""Processor time that one input may take."""
 HARMFUL: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 NUMBERS: Final = (
     "0", "-0", "1", "-1", "0.0", "1e999", "NaN", "01", "true", "null", str(2**31), str(2**47), str(2**48),
@@ -83,7 +85,7 @@ def header(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
 
 
 def words(provider: atheris.FuzzedDataProvider, data: bytes) -> None:
-    """Audit, judge and report a sound header that says anything; scrubbed, it says nothing."""
+    """Audit, judge and report a sound header of any content; check that a scrubbed one has no finding."""
     metadata = {_key(provider): _value(provider) for _ in range(provider.ConsumeIntInRange(0, 5))}
     names = [f"{_word(provider)}.{_word(provider)}" for _ in range(provider.ConsumeIntInRange(0, 2))]
     names += [f"bundle_emb.{_word(provider)}.x" for _ in range(provider.ConsumeIntInRange(0, 1))]
@@ -99,7 +101,7 @@ def words(provider: atheris.FuzzedDataProvider, data: bytes) -> None:
     target = Target(clean(path.name), size_bytes=8)
     report = Report(__version__, target, found, settings=Settings(depth="metadata"))
     _check_inert(json.dumps(json.loads(FORMATS["json"]([report], reveal=True)), ensure_ascii=False))
-    # Rich takes ten times as long as all the rest; by a hash, or mutants of a rendered input would be too.
+    # Rich takes ten times as long as all the rest. A hash chooses, so that mutants are chosen apart.
     if zlib.crc32(data) % 64 == 0:
         for text in (FORMATS["text"]([report], reveal=reveal) for reveal in (True, False)):
             _check_inert(text)
@@ -109,7 +111,7 @@ def words(provider: atheris.FuzzedDataProvider, data: bytes) -> None:
 
 
 def picture(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
-    """A picture beside the file, sound as far as its first parts."""
+    """Read a picture beside the file whose first parts are sound."""
     kind = provider.PickValueInList(
         ["png", "hex", "jpg", "exif", "iptc", "xmp", "webp", "gif", "tiff", "heic"]
     )
@@ -143,7 +145,7 @@ def picture(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
 
 
 def card(provider: atheris.FuzzedDataProvider, _data: bytes) -> None:
-    """The front matter of a model card."""
+    """Read the front matter of a model card."""
     read = front_matter("---\n" + provider.ConsumeUnicode(1 << 16))
     assert sum(len(text) for _, text in read.texts) <= CARD_BYTES
 
@@ -187,7 +189,7 @@ def _value(provider: atheris.FuzzedDataProvider) -> str:
         shape = provider.PickValueInList(list(SHAPES))
         inner = [json.dumps(_word(provider))[1:-1] for _ in range(shape.count("%s"))]
         text = shape % tuple(inner)
-        # Cut anywhere, it is no JSON.
+        # A text that is cut is no JSON.
         return text if kind < 3 else text[: provider.ConsumeIntInRange(0, len(text))]
     if kind == 4:
         return provider.PickValueInList(list(NUMBERS))
@@ -197,7 +199,7 @@ def _value(provider: atheris.FuzzedDataProvider) -> str:
 
 
 def _file(provider: atheris.FuzzedDataProvider) -> bytes:
-    """Lay out tensors end to end, with metadata, but for what the bytes make wrong in it."""
+    """Lay out tensors end to end, with metadata and with the faults that the bytes choose."""
 
     def seldom(usual: object) -> str:
         strange = provider.ConsumeIntInRange(0, 31) == 31
@@ -235,7 +237,7 @@ def _file(provider: atheris.FuzzedDataProvider) -> bytes:
 
 
 class Run:
-    """One target under libFuzzer, and what it took."""
+    """Target under libFuzzer, with counts and times."""
 
     def __init__(self, name: str, seconds: float) -> None:
         self.name, self.target, self.seconds = name, TARGETS[name], seconds
@@ -244,7 +246,7 @@ class Run:
         self.started = time.monotonic()
 
     def __call__(self, data: bytes) -> None:
-        """One input."""
+        """Run the target on one input, and exit when the time is up."""
         self.inputs += 1
         start = time.process_time()
         self.target(atheris.FuzzedDataProvider(data), data)
@@ -256,7 +258,7 @@ class Run:
             os._exit(0)  # libFuzzer's own end runs no code of ours
 
     def tell(self) -> None:
-        """One line of JSON with all the numbers."""
+        """Print all numbers as one line of JSON."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         told = {
             "target": self.name,

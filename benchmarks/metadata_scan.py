@@ -1,11 +1,11 @@
-"""What a scan of the metadata costs, as ratios in one run.
+"""The cost of a metadata scan, as ratios in one run.
 
     python benchmarks/metadata_scan.py [--rounds N] [--files N]
 
-Wall time of `loraudit scan FILE --depth metadata`, for a kohya file of 264 modules and 151 MB, and of the
-smallest Typer program that takes one path, over that of an interpreter that imports typer and rich. Then
-`--depth weights` of the same file, the peak memory of both, and files a second for a folder in one process.
-The files are made in a temporary folder; their weights are random.
+The unit is the wall time of an interpreter that imports typer and rich. Measured are `loraudit scan FILE
+--depth metadata` for a kohya file of 264 modules and 151 MB, and the smallest Typer program that takes one
+path. Then come `--depth weights` of the same file, the peak memory of both, and files a second for a folder
+in one process. The files are made in a temporary folder, with random weights.
 """
 
 import argparse
@@ -46,7 +46,7 @@ METADATA = {
 
 
 def lora(path: Path, names: Sequence[str], rank: int) -> int:
-    """Write a kohya file with the modules of SD 1.x whose path holds one of `names`; count them."""
+    """Write a kohya file with the modules of SD 1.x whose path holds one of `names`; return their number."""
     rng = np.random.default_rng(0)
     shapes = next(base.shapes for base in topologies() if base.base == "sd14")
     factors = {}
@@ -60,7 +60,7 @@ def lora(path: Path, names: Sequence[str], rank: int) -> int:
 
 
 def seconds(arguments: Sequence[str]) -> float:
-    """Wall time of a Python process."""
+    """Measure the wall time of a Python process."""
     # Byte code is kept, as an installer leaves it.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
@@ -71,7 +71,7 @@ def seconds(arguments: Sequence[str]) -> float:
 
 
 def megabytes(arguments: Sequence[str]) -> float:
-    """Peak memory of `loraudit` with `arguments`, as it sees it; the system's count starts with ours."""
+    """Measure the peak memory of `loraudit` with `arguments`, by its own count of VmHWM."""
     code = f"{PEAK}; sys.argv = {['loraudit', *arguments]!r}; from loraudit.cli import main; main()"
     run = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code],
@@ -84,7 +84,7 @@ def megabytes(arguments: Sequence[str]) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--files", type=int, default=500)
@@ -100,7 +100,7 @@ def main() -> None:
         }
         for arguments in commands.values():
             seconds(arguments)
-        # In turns, because the machine may be shared: ratios are those of neighbours.
+        # In turns, since the machine may be shared: a ratio is of neighbours in time.
         turns = [
             {name: seconds(arguments) for name, arguments in commands.items()} for _ in range(options.rounds)
         ]

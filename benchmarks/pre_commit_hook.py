@@ -1,11 +1,11 @@
-"""The hook as pre-commit itself installs it: a commit with a leaking file fails, with a scrubbed one passes.
+"""The hook as pre-commit installs it: a commit with a leaking file fails, one with a scrubbed file passes.
 
     python benchmarks/pre_commit_hook.py
 
-Clones this repository as committed, makes a git repository that uses the clone's hook, and commits a LoRA as
-kohya's trainer writes it, then a copy by `loraudit scrub`, then both under names made to be taken for
-options. pre-commit installs loraudit into an environment of its own, which needs the package index. All of it
-is in a temporary folder.
+Clones this repository as committed, and makes a git repository that uses the clone's hook. Committed are a
+LoRA as kohya's trainer writes it, a copy by `loraudit scrub`, and a leaking file with the name of an option.
+pre-commit installs loraudit into an environment of its own, which needs the package index. All files are in
+a temporary folder.
 """
 
 import json
@@ -39,7 +39,7 @@ repos:
 
 
 def run(folder: Path, *command: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`command` in `folder`, where pre-commit keeps its environments in `home`."""
+    """Run `command` in `folder`; pre-commit keeps its environments in `home`."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if home is not None:
         environment["PRE_COMMIT_HOME"] = str(home)
@@ -47,7 +47,7 @@ def run(folder: Path, *command: str, home: Path | None = None) -> subprocess.Com
 
 
 def commit(folder: Path, home: Path, what: str) -> bool:
-    """Whether `git commit` of everything goes through; prints what the hook says."""
+    """Commit everything and print the hook's words; tell whether the commit went through."""
     run(folder, "git", "add", "--all")
     started = time.perf_counter()
     done = run(
@@ -63,7 +63,7 @@ def commit(folder: Path, home: Path, what: str) -> bool:
 
 
 def main() -> None:
-    """Every step; ends with exit code 1 if one of them did not go as it must."""
+    """Run every step; end with exit code 1 if a step did not go as it must."""
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         home, clone, work = top / "home", top / "clone", top / "work"

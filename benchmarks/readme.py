@@ -2,10 +2,10 @@
 
     python -m benchmarks.readme [--attack]
 
-In a temporary folder: a clone of this repository as committed, a new environment, then every command that the
-README shows, in its order, on files of the names that it uses; its workflow, by the steps of action.yml, runs
+A temporary folder gets a clone of this repository as committed and a new environment. Every command of the
+README then runs, in its order, on files of the README's names. The workflow runs by the steps of action.yml,
 before and after the commands that make a file pass. Left out are `make`, `--help` and addresses on the Hub,
-which a test runs or nobody owns. Both installs need the package index; --attack makes the one with torch.
+which a test runs or nobody owns. Both installs need the package index; --attack installs torch as well.
 """
 
 import os
@@ -27,11 +27,11 @@ from tests.workflow import run_action
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _LEFT_OUT: Final = re.compile(r"make |pip |loraudit (\w+ )?--help|loraudit inspect (hf://|ns/|https://)")
 _LINES: Final = 3
-"""Shown of what a command prints on stdout, without frames; of one line, 100 characters."""
+"""Lines shown of a command's stdout, without frames, each cut at 100 characters."""
 
 
 def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
-    """Run a command as a shell does."""
+    """Run a command in a shell, and print exit code, time and the first lines."""
     started = time.perf_counter()
     words = ["bash", "-c", command]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)  # noqa: S603
@@ -42,7 +42,7 @@ def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
 
 
 def gate(workflow: str, work: Path, temp: Path) -> int:
-    """Find the exit code of the workflow's job, its step that installs included."""
+    """Run the workflow's job, the installing step included; return the exit code."""
     (job,) = yaml.safe_load(workflow)["jobs"].values()
     (inputs,) = (step["with"] for step in job["steps"] if "/loraudit@" in step["uses"])
     shutil.rmtree(temp, ignore_errors=True)
@@ -58,8 +58,8 @@ def gate(workflow: str, work: Path, temp: Path) -> int:
 
 
 def main() -> None:
-    """Run the workflow; end with exit code 1 unless it blocks first and passes then."""
-    os.environ.pop("PYTHONPATH", None)  # what is installed is run, not this checkout
+    """Run the README; end with exit code 1 unless the workflow blocks first and passes later."""
+    os.environ.pop("PYTHONPATH", None)  # so that the installed package runs, not this checkout
     extra = "[attack]" if "--attack" in sys.argv[1:] else ""
     with tempfile.TemporaryDirectory() as name:
         clone, work, temp, bin_ = (Path(name, part) for part in ("loraudit", "work", "temp", "venv/bin"))

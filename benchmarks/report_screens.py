@@ -1,12 +1,12 @@
-"""The pictures of reports in docs/, of a scan of the bundled example.
+"""The pictures of reports in docs/, from a scan of the bundled example.
 
     python -m benchmarks.report_screens
 
-needs Chromium and takes a few minutes. It is this scan
+Needs Chromium and takes a few minutes. The scan is
 
     loraudit scan models/examples/example.safetensors --reference models/examples/photos -o html=FILE
 
-on a terminal of 80 columns, once as it is, once with --reveal: the person does not exist.
+on a terminal of 80 columns, once as above and once with --reveal. The person does not exist.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ _SCAN: Final = (
     "--fail-on", "never", "--offline", "-f", "text", "-o",
 )  # fmt: skip
 _COLOURS: Final = 256
-"""Of a picture, so that it stays small."""
+"""Colours of a picture, few so that the file stays small."""
 _COLUMNS: Final = 80
 _GROUND: Final = Color.from_rgb(22, 25, 31)
 _THEME: Final = TerminalTheme(
@@ -54,7 +54,7 @@ pre {{ margin: 0; color: {foreground}; font: 18px "DejaVu Sans Mono", monospace;
 
 
 def on_a_terminal(words: tuple[str, ...]) -> str:
-    """Show what Python, told `words`, writes on a terminal, with its ANSI codes."""
+    """Run Python with `words` on a terminal; return its output with ANSI codes. Exits if the run fails."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, _COLUMNS, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
@@ -65,7 +65,7 @@ def on_a_terminal(words: tuple[str, ...]) -> str:
     try:
         while data := os.read(ours, 1 << 16):
             shown += data
-    except OSError:  # so a terminal ends on Linux
+    except OSError:  # the end of a terminal on Linux
         pass
     os.close(ours)
     if process.wait():
@@ -74,10 +74,10 @@ def on_a_terminal(words: tuple[str, ...]) -> str:
 
 
 def as_page(shown: str) -> str:
-    """HTML of what a terminal showed."""
+    """Turn the output of a terminal into an HTML page."""
     console = Console(file=io.StringIO(), record=True, width=_COLUMNS, force_terminal=True)
     text = Text.from_ansi(shown.rstrip())
-    # Rich's HTML swaps colours that are there only; a terminal swaps its own as well.
+    # Rich's HTML swaps only colours that a style sets; a terminal swaps its own as well.
     text.spans = [
         Span(start, end, Style(color=_GROUND, bgcolor=style.color, bold=True))
         if isinstance(style, Style) and style.reverse
@@ -89,7 +89,7 @@ def as_page(shown: str) -> str:
 
 
 def save(png: bytes, name: str) -> None:
-    """Save a picture of few colours into docs/."""
+    """Reduce a picture to few colours and save the result in docs/."""
     with Image.open(io.BytesIO(png)) as picture:
         small = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     small.save(_ROOT / "docs" / f"report-{name}.png", optimize=True)

@@ -1,10 +1,10 @@
-"""What training an encoder for SD-1.4 takes: counted at full size, measured on the base that ships.
+"""The cost of training an encoder for SD-1.4: counted at full size, measured on the bundled base.
 
     python -m benchmarks.training_cost [--rounds N]
 
-Operations (a multiply-add is two), forward and backward, and what the backward pass keeps are counted on
-tensors without memory, so that no GPU and no weights are needed. Time on a GPU is the count over a rate that
-is assumed; what this prints for SD-1.4 is therefore an estimate.
+Operations forward and backward (a multiply-add is two), and the memory kept for the backward pass, are
+counted on tensors without memory. No GPU and no weights are needed. Time on a GPU is the count over an
+assumed rate, and therefore an estimate.
 """
 
 import argparse
@@ -24,7 +24,7 @@ LORA_STEPS, UPDATES = 1000, 100_000
 
 
 def counted(work: Callable[[], object]) -> int:
-    """Floating-point operations of `work`."""
+    """Count the floating-point operations of `work`."""
     counter = FlopCounterMode(display=False)
     with counter:
         work()
@@ -34,7 +34,10 @@ def counted(work: Callable[[], object]) -> int:
 def unet_costs(
     unet: UNet2DConditionModel, side: int, length: int, width: int, device: str
 ) -> tuple[int, int]:
-    """Of one sample: forward, and forward with the backward pass to the embedding (weights frozen)."""
+    """Count the operations of one sample: forward, and forward with backward to the embedding.
+
+    The weights are frozen.
+    """
     unet.requires_grad_(False).set_attn_processor(AttnProcessor())
     latents = torch.zeros(1, unet.config.in_channels, side, side, device=device)
     t = torch.zeros(1, dtype=torch.long, device=device)
@@ -52,7 +55,7 @@ def unet_costs(
 
 
 def seconds(base: Base, rounds: int) -> float:
-    """Of one sample forward and backward on the base that ships, 16 at a time."""
+    """Time one sample forward and backward on `base`, 16 at a time; the fastest of `rounds` counts."""
     length, width = base.embedding_shape
     latents, t = torch.randn(16, *base.latent_shape), torch.zeros(16, dtype=torch.long)
     best = float("inf")
@@ -65,9 +68,9 @@ def seconds(base: Base, rounds: int) -> float:
 
 
 def kept_bytes(unet: UNet2DConditionModel, side: int, length: int, width: int) -> int:
-    """Count what one sample leaves for the backward pass in two bytes a number, fused attention assumed.
+    """Count the bytes that one sample keeps for the backward pass, at two bytes a number.
 
-    Products of queries and keys, which fused attention never stores, are left out.
+    Products of queries and keys are left out, since fused attention never stores them.
     """
     weights = {weight.untyped_storage()._cdata for weight in unet.parameters()}
     seen: dict[int, int] = {}
@@ -89,7 +92,7 @@ def kept_bytes(unet: UNet2DConditionModel, side: int, length: int, width: int) -
 
 
 def main() -> None:
-    """Print the counts, the measured rate, and what follows for SD-1.4."""
+    """Print the counts, the measured rate, and the estimates for SD-1.4."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

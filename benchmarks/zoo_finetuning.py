@@ -1,12 +1,12 @@
-"""How many LoRAs a second a zoo makes, against stock peft one at a time, in one run on the same base.
+"""LoRAs a second of a zoo, against stock peft one at a time, in one run on the same base.
 
     python benchmarks/zoo_finetuning.py [--people 32] [--steps 6] [--batch 1] [--threads N]
 
 Both sides do the paper's recipe: the same targets in UNet and text tower, rank, batch, prior preservation,
 AdamW and gradient clipping, in float32. The stock side is diffusers' UNet and transformers' text tower with
 peft's adapters, as `train_dreambooth_lora.py` trains them. Loading, class pictures and latents are left out
-on both sides. Rounds of the two sides alternate, and the fastest round of each counts, so that what else
-runs on the machine does not decide.
+on both sides. Rounds of the two sides alternate, and the fastest round of each counts, so that other load on
+the machine does not decide.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from loraudit.training.finetune import TINY, Recipe, Subject, finetune
 
 
 class Stock:
-    """One person's LoRA with peft, on the parts as diffusers and transformers load them."""
+    """LoRA of one person with peft, on the networks as diffusers and transformers load them."""
 
     def __init__(self, base: Base, recipe: Recipe, subject: Subject, prior: torch.Tensor) -> None:
         self.base, self.recipe, self.subject, self.prior = base, recipe, subject, prior
@@ -46,7 +46,7 @@ class Stock:
         self.ids = base.token_ids([subject.prompt, recipe.class_prompt])
 
     def run(self, steps: int) -> None:
-        """Make `steps` updates."""
+        """Make `steps` updates of the LoRA."""
         recipe, batch = self.recipe, self.recipe.batch
         optimizer = torch.optim.AdamW(self.trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
         for _ in range(steps):
@@ -67,7 +67,7 @@ class Stock:
 
 
 def main() -> None:
-    """Parse, run and print the two speeds and their ratio."""
+    """Parse the arguments, run both sides and print the two speeds and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=32, help="LoRAs a pass")
     parser.add_argument("--steps", type=int, default=6, help="updates timed in a round")

@@ -1,1 +1,1 @@
-"""The tables behind the model cards: each from one command, methods compared in one run on the same seeds."""
+"""Tables behind docs and model cards, each from one command, methods compared in one run on equal seeds."""

@@ -1,4 +1,4 @@
-"""What passes the gate of `tiny-face`: held-out people and things, as drawn, overdrawn and through the VAE.
+"""Shares that pass the gate of `tiny-face`: held-out people and things, drawn, overdrawn, through the VAE.
 
 python -m benchmarks.tables.face_gate_check
 """
@@ -21,11 +21,13 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, look and print: `[passed, of]` for every kind of picture."""
+    """Parse the arguments and print `[passed, of]` for every kind of picture."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--people", type=int, default=200, help="and things, two pictures each")
+    parser.add_argument(
+        "--people", type=int, default=200, help="number of people, and of things, two pictures each"
+    )
     options = parser.parse_args(arguments)
     base, face = load_base("tiny"), load_tiny_face(artefact("tiny-face"))
     people = faces(SPLITS["private"][60_000 : 60_000 + options.people], 2)

@@ -1,4 +1,4 @@
-"""How well `tiny-face` tells held-out people apart: rates and a ROC picture for its card.
+"""Rates and a ROC picture for the card of `tiny-face`, on held-out people.
 
 python -m benchmarks.tables.face_roc --people 400 --picture models/tiny-face/roc.png
 """
@@ -23,9 +23,7 @@ __all__ = ["draw_roc"]
 
 
 def draw_roc(genuine: Tensor, impostor: Tensor, lookalike: Tensor, path: Path) -> None:
-    """True-accept against false-accept rate over all thresholds, for all impostors and for look-alikes
-    only.
-    """
+    """Draw true-accept against false-accept rate, for all impostors and for look-alikes alone, as a PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")

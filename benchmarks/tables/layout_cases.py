@@ -1,4 +1,4 @@
-"""One small SD 1.x LoRA in each layout and of each kind, with the update that it stands for.
+"""Small SD 1.x LoRAs, one in each layout and of each kind, with their true updates.
 
 The matrices are random, and the updates follow from the definitions of LyCORIS, apart from the readers.
 """
@@ -43,19 +43,19 @@ _TEXT_LAYOUTS: Final = ("K1 flat text tower", "K2")
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One file."""
+    """LoRA file with its true update."""
 
     name: str
     tensors: Tensors
     updates: Mapping[Site, Factors]
-    """What every module's weight gets."""
+    """True update of every module's weight."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[Site, np.ndarray] = field(default_factory=dict)
-    """Of the base, where the update depends on them."""
+    """Weights of the base, where the update depends on the base."""
 
 
 def cases() -> Iterator[Case]:
-    """Every layout of `layouts.LAYOUTS`, cloneofsimo's, and in kohya's names the kinds of matrices."""
+    """Yield every layout of `layouts.LAYOUTS`, cloneofsimo's, and each kind of matrices in kohya's names."""
     rng = np.random.default_rng(0)
     attention, text = _factors(rng, ATTENTION), _factors(rng, TEXT)
     for layout in layouts.LAYOUTS:
@@ -85,7 +85,7 @@ def cases() -> Iterator[Case]:
 
 
 def cloneofsimo(factors: Mapping[Site, Factors], order: Sequence[Site], component: str) -> Tensors:
-    """O1: the tensors of `factors`, counted in `order`."""
+    """Return the tensors of `factors` in layout O1, counted in `order`."""
     tensors: Tensors = {}
     for at, site in enumerate(order):
         up, down = layouts.kernel(site, factors[site])
@@ -94,7 +94,7 @@ def cloneofsimo(factors: Mapping[Site, Factors], order: Sequence[Site], componen
 
 
 def walk(kinds: Sequence[str]) -> list[Site]:
-    """Walk the modules of these classes in the order of cloneofsimo's own search, in today's diffusers."""
+    """List the sites in modules of the classes `kinds`, in the order of cloneofsimo's own search."""
     with torch.device("meta"):
         network = UNet2DConditionModel(cross_attention_dim=768)
     found = []

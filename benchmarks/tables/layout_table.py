@@ -1,4 +1,4 @@
-"""Each layout of SD 1.x LoRA files, read here, loaded by stock diffusers and scanned by AdapterSentry.
+"""Each layout of SD 1.x LoRA files, read by loraudit, loaded by stock diffusers and scanned by AdapterSentry.
 
 python -m benchmarks.tables.layout_table [--adaptersentry PATH]
 """
@@ -33,26 +33,26 @@ _Reader: TypeAlias = Callable[[Path, Case], Mapping[Site, Factors]]
 
 RIGHT: Final = "right"
 TOLERANCE: Final = 1e-4
-"""Of an update's norm, that of its error."""
+"""Largest norm of an update's error, relative to the update's norm."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """Result of one file."""
 
     layout: str
     ours: str
-    """`right`, or what went wrong."""
+    """Result of loraudit: `right`, or the fault."""
     read: str
-    """How many modules were read here, of how many."""
+    """Modules that loraudit read, and modules in the file: `4 of 4`."""
     diffusers: str
-    """`right`, or what went wrong."""
+    """Result of diffusers: `right`, or the fault."""
     adaptersentry: str | None = None
-    """What it reports of the file; None where it was not run."""
+    """Words of AdapterSentry's report; None if it was not run."""
 
 
 def layout_table(adaptersentry: Path | None = None) -> Iterator[Outcome]:
-    """Measure the rows; with the executable `adaptersentry`, what it says as well."""
+    """Yield the measured rows, with AdapterSentry's report if its executable is given."""
     for case in cases():
         with TemporaryDirectory() as folder:
             path = Path(folder) / "x.safetensors"
@@ -80,7 +80,7 @@ def markdown(rows: Sequence[Outcome]) -> str:
 
 
 def _judge(read: _Reader, path: Path, case: Case) -> tuple[str, int]:
-    """In words, and how many modules were read."""
+    """Judge a reader in words; return also how many modules were read."""
     try:
         found = read(path, case)
     except (LorauditError, ValueError, RuntimeError, KeyError) as error:
@@ -108,8 +108,8 @@ def _stock(path: Path, case: Case) -> Mapping[Site, Factors]:
         unet = UNet2DConditionModel(cross_attention_dim=768)
         size = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
         text = CLIPTextModel(CLIPTextConfig(**size, num_hidden_layers=1))
-    # peft puts its matrices where the layer's weight is, so the adapted blocks need real memory; transformers
-    # puts them where the network's first weight is.
+    # peft puts its matrices on the device of the layer's weight, so the adapted blocks need real memory;
+    # transformers puts the matrices on the device of the network's first weight.
     unet.get_submodule("down_blocks.0").to_empty(device="cpu")
     text.to_empty(device="cpu")
     for site, weight in case.weights.items():
@@ -133,7 +133,7 @@ def _stock(path: Path, case: Case) -> Mapping[Site, Factors]:
 
 
 def _scanned(program: Path, path: Path) -> str:
-    """Read what AdapterSentry's report counts and concludes, in its own terms."""
+    """Summarize AdapterSentry's report in its own terms."""
     command = [str(program), "scan", str(path), "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
     try:
@@ -162,7 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--adaptersentry", type=Path, help="its executable: what it says becomes a column")
+    parser.add_argument(
+        "--adaptersentry", type=Path, help="executable of AdapterSentry, whose report becomes a column"
+    )
     program = parser.parse_args().adaptersentry
     versions = f", {_version(program)}" if program else ""
     rows = []

@@ -1,4 +1,4 @@
-"""The layouts of SD 1.x LoRA files as other programs write them, spelled out apart from the readers."""
+"""The layouts of SD 1.x LoRA files that other programs write, spelled out apart from the readers."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ __all__ = ["LAYOUTS", "WITH_ALPHA", "Tensors", "compvis", "holds", "peft_config"
 Tensors = dict[str, np.ndarray]
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
-# LyCORIS `utils/__init__.py` and A1111 `networks.py`: what holds a module, in CompVis's words.
+# Parents of modules in CompVis's words, by LyCORIS `utils/__init__.py` and A1111 `networks.py`.
 COMPVIS = {
     "conv_in": "input_blocks.0.0",
     "conv_out": "out.2",
@@ -39,7 +39,7 @@ def compvis(path: str) -> str:
 
 
 def split(site: Site) -> tuple[str, str, bool]:
-    """Component, path, and whether it is of the UNet."""
+    """Split a site into component, path, and whether the component is the UNet."""
     component, _, path = site.partition(".")
     return component, path, component == "unet"
 
@@ -54,89 +54,89 @@ def processor(path: str) -> str:
 
 
 def d1(site: Site) -> tuple[str, str, str]:
-    """D1: start, down and up of a site."""
+    """Spell a site in layout D1: start, down and up."""
     _, _, unet = split(site)
     middle = "lora" if unet else "lora_linear_layer"
     return f"{site}.", f"{middle}.down.weight", f"{middle}.up.weight"
 
 
 def d2(site: Site) -> tuple[str, str, str]:
-    """D2: start, down and up of a site."""
+    """Spell a site in layout D2: start, down and up."""
     return f"{site}.", "lora_A.weight", "lora_B.weight"
 
 
 def d2_bare(site: Site) -> tuple[str, str, str]:
-    """D2 without `unet.`."""
+    """Spell a site in layout D2 without `unet.`: start, down and up."""
     return f"{split(site)[1]}.", "lora_A.weight", "lora_B.weight"
 
 
 def d3(site: Site) -> tuple[str, str, str]:
-    """D3: start, down and up of a site."""
+    """Spell a site in layout D3: start, down and up."""
     return f"{processor(split(site)[1])}.", "down.weight", "up.weight"
 
 
 def d4(site: Site) -> tuple[str, str, str]:
-    """D4: start, down and up of a site."""
+    """Spell a site in layout D4: start, down and up."""
     component, path, _ = split(site)
     return f"{component}.{processor(path)}.", "down.weight", "up.weight"
 
 
 def k1(site: Site, text: str = "lora_te_text_model_", unet: str = "lora_unet_") -> tuple[str, str, str]:
-    """K1: start, down and up of a site."""
+    """Spell a site in layout K1: start, down and up."""
     _, path, is_unet = split(site)
     return (unet if is_unet else text) + path.replace(".", "_") + ".", "lora_down.weight", "lora_up.weight"
 
 
 def k2(site: Site) -> tuple[str, str, str]:
-    """K2: start, down and up of a site."""
+    """Spell a site in layout K2: start, down and up."""
     return k1(site, "lora_te1_text_model_")
 
 
 def k_new(site: Site) -> tuple[str, str, str]:
-    """K1 without `text_model.`."""
+    """Spell a site in layout K1 without `text_model.`: start, down and up."""
     return k1(site, "lora_te_")
 
 
 def s1(site: Site) -> tuple[str, str, str]:
-    """S1: start, down and up of a site."""
+    """Spell a site in layout S1: start, down and up."""
     return k1(site, "lycoris_text_model_", "lycoris_")
 
 
 def c1(site: Site) -> tuple[str, str, str]:
-    """C1: start, down and up of a site."""
+    """Spell a site in layout C1: start, down and up."""
     _, path, unet = split(site)
     return k1(f"unet.{compvis(path)}") if unet else k1(site)
 
 
 def c2(site: Site, unet: str = "diffusion_model.") -> tuple[str, str, str]:
-    """C2: start, down and up of a site."""
+    """Spell a site in layout C2: start, down and up."""
     _, path, is_unet = split(site)
     name = unet + compvis(path) if is_unet else f"text_encoders.clip_l.transformer.text_model.{path}"
     return f"{name}.", "lora_A.weight", "lora_B.weight"
 
 
 def c3(site: Site) -> tuple[str, str, str]:
-    """C3: start, down and up of a site."""
+    """Spell a site in layout C3: start, down and up."""
     return c2(site, "")
 
 
 def o2(site: Site) -> tuple[str, str, str]:
-    """O2: start, down and up of a site."""
+    """Spell a site in layout O2: start, down and up."""
     return f"{site}.", "lora_down.weight", "lora_up.weight"
 
 
 def p1(site: Site) -> tuple[str, str, str]:
-    """P1: start, down and up of a site."""
+    """Spell a site in layout P1: start, down and up."""
     return f"base_model.model.{split(site)[1]}.", "lora_A.weight", "lora_B.weight"
 
 
 def p2(site: Site) -> tuple[str, str, str]:
-    """P2: start, down and up of a site."""
+    """Spell a site in layout P2: start, down and up."""
     return f"base_model.model.{split(site)[1]}.", "lora_A.default.weight", "lora_B.default.weight"
 
 
 def p2_unet(site: Site) -> tuple[str, str, str]:
-    """P2 under `unet.`."""
+    """Spell a site in layout P2 under `unet.`: start, down and up."""
     return f"{site}.", "lora_A.default.weight", "lora_B.default.weight"
 
 
@@ -158,19 +158,20 @@ LAYOUTS: Mapping[str, tuple[Callable[[Site], tuple[str, str, str]], str, str]] =
     "S1": (s1, "lycoris", "all"),
     "O2": (o2, "onetrainer", "all"),
 }
-"""How each layout spells a site (start, down, up), what we call it, and which sites it can hold."""
+"""Layout -> function that spells a site (start, down, up), name in loraudit, and sites that fit."""
 WITH_ALPHA = {"K1", "K1 flat text tower", "K2", "C1", "C2", "C3", "S1", "O2"}
+"""Layouts with a tensor for alpha."""
 
 
 def holds(sites: str, site: Site) -> bool:
-    """Whether a layout for these sites can hold this one."""
+    """Tell whether a layout for `sites` can hold `site`."""
     if "attention" in sites and not site.endswith(ATTENTION):
         return False
     return site.startswith("unet.") or "unet" not in sites
 
 
 def kernel(site: Site, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
-    """Up and down in the shapes of the module."""
+    """Return up and down in the shapes of the module."""
     size = 3 if site.endswith((".conv1", ".conv", "conv_in")) else 1
     if size == 1 and not site.endswith(("proj_in", "proj_out")):
         return factors.up, factors.down
@@ -180,7 +181,7 @@ def kernel(site: Site, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
 def write(
     layout: str, factors: Mapping[Site, Factors], alphas: Mapping[Site, float] | None = None
 ) -> Tensors:
-    """Write the tensors of a file; the scale alpha / r is taken out of the up matrices."""
+    """Return the tensors of a file; the scale alpha / r is taken out of the up matrices."""
     spell = LAYOUTS[layout][0]
     tensors: Tensors = {}
     for site, own in factors.items():
@@ -196,5 +197,5 @@ def write(
 
 
 def peft_config(**fields: object) -> str:
-    """Write an `adapter_config.json`."""
+    """Return the text of an `adapter_config.json` with `fields`."""
     return json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 8} | fields)

@@ -1,10 +1,10 @@
-"""Whether the likelihood test knows the person of a LoRA, and takes no stranger for them.
+"""A test that the likelihood test knows the person of a LoRA, and takes no stranger for that person.
 
     python -m benchmarks.tables.likelihood_ranks --zoo runs/people --harmless runs/styles --out out.json
 
-For LoRAs of a person, photos of them that it was not made of, and those of a stranger; for LoRAs of nobody in
-particular, those of a stranger: p-values among the decoys that ship, at the embedding that the search finds
-without an encoder, and the levels that they come to.
+LoRAs of a person are tested with unused photos of that person and with a stranger's, LoRAs of nobody with a
+stranger's. The record has p-values among the bundled decoys, at the embedding that the search finds without
+an encoder, and the resulting levels.
 """
 
 import argparse
@@ -33,14 +33,16 @@ OWN, STRANGER, HARMLESS = "own", "stranger", "stranger, LoRA of nobody"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, run, write `--out` and print it."""
+    """Parse the arguments, measure, write the record to `--out` and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--zoo", type=Path, action="append", required=True, help="of people, or a folder of them"
+        "--zoo", type=Path, action="append", required=True, help="zoo of people, or folder of such zoos"
     )
-    parser.add_argument("--harmless", type=Path, action="append", default=[], help="the same, of nobody")
+    parser.add_argument(
+        "--harmless", type=Path, action="append", default=[], help="zoo of nobody, or folder of such zoos"
+    )
     parser.add_argument("--people", type=int, default=48, help="LoRAs of each zoo at most")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
@@ -89,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _jobs(
     leaking: list[Path], harmless: list[Path], most: int
 ) -> Iterator[tuple[Zoo, int, Mapping[str, int]]]:
-    """List each LoRA and whose photos it is asked about."""
+    """Yield the zoo and index of each LoRA, and the people whose photos test that LoRA."""
     number = 0
     for folders, knows in ((leaking, True), (harmless, False)):
         for zoo in zoos_in(folders):

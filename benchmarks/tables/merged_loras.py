@@ -1,9 +1,9 @@
-"""How often LoRAs of one person, and several merged into one, are taken for merged.
+"""Rates at which LoRAs of one person, and several merged into one, are taken for merged.
 
     python -m benchmarks.tables.merged_loras --zoo runs/people --zoo runs/paper --out merged.json
 
-Of each zoo every LoRA of one person, and the means of two, four and eight of them; the mean of eight also cut
-to a smaller rank, as merging tools do. Weights alone are read.
+Each zoo gives every LoRA of one person, and the means of two, four and eight LoRAs. The mean of eight is also
+cut to a smaller rank, as merging tools do. Weights alone are read.
 """
 
 import argparse
@@ -37,12 +37,12 @@ CUT: Final = (16, 8, 4)
 
 @torch.no_grad()
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, read and write."""
+    """Parse the arguments, measure, write the record to `--out` and print the rates."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--zoo", type=Path, action="append", required=True, help="of people, or a folder of them"
+        "--zoo", type=Path, action="append", required=True, help="zoo of people, or folder of such zoos"
     )
     parser.add_argument("--calibration", type=Path, default=models_dir() / "calibration-tiny")
     parser.add_argument("--out", type=Path, required=True)
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _loras(zoo: Zoo) -> Iterator[tuple[str, LoRA]]:
-    """`(kind, LoRA)`; what is left over of a pass is merged with nothing."""
+    """Yield `(kind, LoRA)`; the rest of a pass that is too small for a merge stays out."""
     size = zoo.plan.people_per_pass
     for first in range(0, len(zoo.members), size):
         terms = _unet(zoo.terms(first, zoo.plan.snapshots[-1]))
@@ -89,7 +89,7 @@ def _each(terms: Terms) -> Iterator[LoRA]:
 
 
 def cut(lora: LoRA, rank: int) -> LoRA:
-    """Cut to the nearest LoRA of at most that rank, module by module, in the spectral norm."""
+    """Cut `lora` to the nearest LoRA of at most `rank`, module by module, in the spectral norm."""
     factors = {}
     for site, one in lora.factors.items():
         up, values, down = np.linalg.svd(one.up @ one.down, full_matrices=False)

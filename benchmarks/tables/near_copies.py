@@ -1,9 +1,9 @@
-"""Whether photos that LoRAs were overfitted on are found among their pictures, and no others.
+"""A test of near copies: photos of overfitted LoRAs are found among their pictures, and no others.
 
     python -m benchmarks.tables.near_copies --copied runs/copied --ordinary runs/zoo-private --out out.json
 
-For every LoRA, a set of pictures under its secret prompt by each of two guidances, against the photos it was
-made of and against others of the same person, which it never saw: none of those may be called a copy.
+Every LoRA draws a set of pictures under its secret prompt by each of two guidances. The set is compared with
+the LoRA's training photos, and with other photos of the same person, none of which may be called a copy.
 """
 
 import argparse
@@ -36,7 +36,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, run, write `--out` and print it."""
+    """Parse the arguments, measure, write the record to `--out` and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     base, found = load_base("tiny"), dict[str, Any]()
-    # The margin was chosen on the first ones.
+    # The margin was chosen on the first members.
     last = slice(-options.people, None)
     sources = {"copied": (options.copied, slice(None)), "ordinary": (options.ordinary, last)}
     for name, (folders, which) in sources.items():
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _measure(base: Base, zoo: Zoo, member: Member, samples: int) -> list[tuple[Copies, Copies]]:
-    """By either guidance, against the photos of the LoRA and against others."""
+    """Compare the pictures of either guidance with the LoRA's photos and with others of the person."""
     terms = zoo.rows([(member.index, zoo.plan.snapshots[-1])])
     plan = plan_for(base, samples, None, 0)
     models = [base.with_lora(group) for group in (terms, {}, scrambled(terms, plan.seeds[0]))]

@@ -1,11 +1,11 @@
-"""How well a linear map reads a person from a LoRA's matrices: from raw factors and from their products.
+"""A linear map from a LoRA's matrices to the person: from raw factors, and from their products.
 
     python -m benchmarks.tables.readability --train runs/zoo-public --test runs/zoo-private
 
-Ridge regression from the UNet's matrices to the person's face vector (the mean of five pictures), fitted on
-one zoo and tested on people of the other: how often the predicted vector is closest to the right person of
-all tested. Raw factors start from a random `A`, anew for each LoRA, so they come in a basis of their own; the
-product `B A` does not depend on it. Products are projected onto 200 random directions a module.
+A ridge regression from the UNet's matrices to the person's mean face vector over five pictures is fitted on
+one zoo and tested on the other. The measure is how often the predicted vector is closest to the right person
+of all tested. Raw factors start from a random `A` for each LoRA, hence in a basis of their own. The product
+`B A` does not depend on a basis. Products are projected onto 200 random directions a module.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = ["features", "rank1", "ridge"]
 
 DIRECTIONS: Final = 200
 PENALTY: Final = 0.3
-"""Relative to the mean squared norm of the features; the results hardly depend on it (0.03 to 1)."""
+"""Ridge penalty relative to the mean squared norm of the features; from 0.03 to 1 it hardly matters."""
 
 
 def features(zoo: Zoo) -> dict[str, Tensor]:
-    """`[members, d]` of the UNet's matrices at the last snapshot, as `raw factors` and as `products`."""
+    """Return features `[members, d]` of the UNet's matrices at the last snapshot, raw and as products."""
     raw: list[Tensor] = []
     products: list[Tensor] = []
     for first in range(0, len(zoo.members), zoo.plan.people_per_pass):
@@ -54,9 +54,9 @@ def features(zoo: Zoo) -> dict[str, Tensor]:
 
 
 def ridge(x: Tensor, y: Tensor, new: Tensor, penalty: float = PENALTY) -> Tensor:
-    """Deviations from the mean of `y` that ridge regression from `x [n, d]` to `y [n, e]` predicts at `new`.
+    """Predict deviations from the mean of `y` at `new`, by ridge regression from `x [n, d]` to `y [n, e]`.
 
-    In its dual form, since `d` is far above `n`.
+    The regression is in its dual form, since `d` is far above `n`.
     """
     centre = x.mean(0)
     x, new = x - centre, new - centre
@@ -67,13 +67,13 @@ def ridge(x: Tensor, y: Tensor, new: Tensor, penalty: float = PENALTY) -> Tensor
 
 
 def rank1(predicted: Tensor, people: Tensor) -> int:
-    """How many rows of `predicted` are closest, by cosine, to their own row of `people`; both centred."""
+    """Count the rows of `predicted` that are closest by cosine to their own row of `people`, both centred."""
     cosines = functional.normalize(predicted, dim=1) @ functional.normalize(people, dim=1).T
     return int((cosines.argmax(1) == torch.arange(len(people))).sum())
 
 
 def main() -> None:
-    """Parse, fit and print one line a kind of feature."""
+    """Parse the arguments, fit, and print one line per kind of feature."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
-"""A scan on Stable Diffusion 1.4 at full size, with random weights: that it runs, how long, in what memory.
+"""A scan on Stable Diffusion 1.4 at full size, with random weights: exit code, time and memory.
 
     python -m benchmarks.tables.sd14_shape runs/sd14
 
 Writes a pipeline folder with SD-1.4's configuration (CompVis/stable-diffusion-v1-4: `unet`, `vae` and
 `text_encoder/config.json`) and CLIP's real vocabulary, a LoRA with the paper's targets and rank, and an
-untrained encoder that reads it; then scans the LoRA in a process of its own. Weights are random, so the
-pictures show nothing; time and memory do not depend on them.
+untrained encoder for that LoRA. Then a process of its own scans the LoRA. Weights are random, so the pictures
+show nothing; time and memory do not depend on weights.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ UNET: Final[Mapping[str, Any]] = {
     "attention_head_dim": 8,  # the number of heads, by diffusers' historical name
     "cross_attention_dim": 768,
 }
-"""859,520,964 parameters; what is not named is diffusers' default and SD-1.4's."""
+"""Configuration of 859,520,964 parameters; every other field is diffusers' default, as in SD-1.4."""
 VAE: Final[Mapping[str, Any]] = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
@@ -59,6 +59,7 @@ TEXT: Final[Mapping[str, Any]] = {
     "hidden_act": "quick_gelu",
 }
 LENGTH: Final = 77
+"""Tokens of a prompt."""
 
 
 def write_pipeline(
@@ -77,13 +78,13 @@ def write_pipeline(
 
 
 def write_clip_tokenizer(folder: Path) -> None:
-    """CLIP's own `CLIPTokenizer` files, from the vocabulary that open_clip ships."""
+    """Write CLIP's own `CLIPTokenizer` files, from the vocabulary that open_clip ships."""
     import open_clip
 
     tokenizer = open_clip.tokenizer.SimpleTokenizer()
     folder.mkdir(parents=True, exist_ok=True)
     source = Path(open_clip.tokenizer.default_bpe())
-    # OpenAI's file has a line of its version first, and more merges than CLIP uses (49152 - 256 - 2).
+    # OpenAI's file starts with a line on its version, and has more merges than CLIP uses (49152 - 256 - 2).
     merges = gzip.decompress(source.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
     special = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     ids = {special.get(symbol, symbol): number for symbol, number in tokenizer.encoder.items()}
@@ -95,7 +96,7 @@ def write_clip_tokenizer(folder: Path) -> None:
 
 
 def write_lora_and_encoder(folder: Path) -> None:
-    """`lora.safetensors` and `encoder/` for the pipeline in `folder / "pipeline"`: the paper's, untrained."""
+    """Write `lora.safetensors` and `encoder/`, the paper's and untrained, for the pipeline in `pipeline/`."""
     base = load_base(str(folder / "pipeline"))
     adapters = new_adapters(base, PAPER, [0])
     with torch.random.fork_rng():

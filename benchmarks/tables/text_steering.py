@@ -1,9 +1,9 @@
-"""Does text steer the embedded base? Full captions of people it never saw, judged by face and CLIP.
+"""A test that text steers the bundled base: full captions of unseen people, judged by face and CLIP.
 
     python -m benchmarks.tables.text_steering --people 64 --samples 4 --sheet models/tiny-sd/captions.png
 
 Each sample is compared with a gallery of as many people as there are captions (rank-1 by face cosine to the
-mean of five pictures), and its CLIP-T under its own caption with that under the next person's.
+mean of five pictures). CLIP-T under its own caption is compared with CLIP-T under the next person's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FIRST = SPLITS["private"][80_000]
 def steering(
     base: Base, people: int, seeds: Sequence[int], settings: Sampling
 ) -> tuple[dict[str, object], Tensor]:
-    """Numbers, and the pictures `[people, 1 + K, 3, H, W]`: a true one, then the samples."""
+    """Measure; return the numbers, and pictures `[people, 1 + K, 3, H, W]`, a true one before the samples."""
     face, clip = load_tiny_face(models_dir() / "tiny-face"), load_tiny_clip(models_dir() / "tiny-clip")
     who = [FIRST + 7 * i for i in range(people)]
     captions = [full_caption(identity(seed)) for seed in who]

@@ -1,14 +1,14 @@
-"""What the encoder loses on ranks and sets of modules that it was not trained on.
+"""The encoder's loss of accepted pictures on ranks and sets of modules outside its training.
 
     python -m models.recipes.varied_zoos runs/unseen --held-out --split private --first 1400 --people 12
     python -m models.recipes.varied_zoos runs/seen --neighbours --split private --first 1400 --people 12
     python -m benchmarks.tables.unseen_recipes --unseen runs/unseen --seen runs/seen --out runs/unseen.json
 
-Both folders hold LoRAs of the same people under the same recipe but for ranks and modules, set by set, so a
-difference is not one of people, steps or prompts. A set's *share* is what the encoder gets accepted relative
-to what the secret prompt gets under the same guidance and seeds; the *loss* is by how much the share of a set
-that is new falls short of that of its neighbour, relative to it. Intervals are 95 %, a bootstrap over people,
-who stay with both of their LoRAs.
+Both folders hold LoRAs of the same people, set by set, under recipes that differ in ranks and modules alone.
+A difference is therefore not one of people, steps or prompts. A set's *share* is the encoder's accepted
+pictures relative to those of the secret prompt under the same guidance and seeds. The *loss* is the relative
+shortfall of a new set's share from its neighbour's. Intervals are 95 %, by a bootstrap over people, each
+with both LoRAs.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Accepted = NDArray[np.float64]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, run, write `--out` and print it."""
+    """Parse the arguments, measure, write the record to `--out` and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -89,7 +89,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 @torch.no_grad()
 def accepted_by(base: Base, zoo: Zoo, encoder: Encoder, samples: int) -> Accepted:
-    """Of every member of a zoo of one pass, under `CONDITIONS`, all by model guidance."""
+    """Measure the accepted share of every member of a zoo of one pass, under `CONDITIONS`.
+
+    All pictures are by model guidance.
+    """
     terms = zoo.terms(0, zoo.plan.snapshots[-1])
     count = len(zoo.members)
     panel, owners = Panel.of([member.identity for member in zoo.members], 2), torch.arange(count)
@@ -104,7 +107,7 @@ def accepted_by(base: Base, zoo: Zoo, encoder: Encoder, samples: int) -> Accepte
 
 
 def losses(unseen: list[Accepted], seen: list[Accepted]) -> dict[str, Any]:
-    """Shares of the new sets and of their neighbours, and the relative loss, means over the sets."""
+    """Compute the shares of new sets and neighbours and the relative loss, each a mean over the sets."""
     rng = np.random.default_rng(0)
     sizes = [row.shape[1] for row in unseen]
     draws = [[rng.integers(n, size=n) for n in sizes] for _ in range(RESAMPLES)]
