@@ -1,9 +1,9 @@
 """The command `cache`: show or delete the models that scans fetched.
 
 huggingface_hub counts and deletes in its own cache, which other programs share. Two limits are set here to
-each deletion. It covers one repository, since another may hold the same commit. It covers only files within
-that repository, since a plan of huggingface_hub follows a snapshot's link to a file outside. The folder of a
-repository without another revision goes whole, interrupted downloads too.
+each deletion. A deletion covers one repository, since another may hold the same commit. Only files within
+that repository are deleted, since huggingface_hub follows a snapshot's link to a file outside. The folder of
+a repository without another revision goes whole, interrupted downloads too.
 """
 
 import errno

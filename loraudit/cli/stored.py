@@ -1,7 +1,7 @@
 """The models that loraudit uses: the place of each, and how much of each is on this machine.
 
-Small models are in `models/`. Large models are fetched when a scan first needs them, into the cache of the
-Hugging Face Hub, which other programs share, or into loraudit's own folder.
+Small models are in `models/`. Large models are fetched when a scan first needs them. Their place is the
+cache of the Hugging Face Hub, which other programs share, or loraudit's own folder.
 """
 
 import json

@@ -1,13 +1,14 @@
 r"""DreamBooth with LoRA, for one person or for many at once.
 
-The paper's recipe (arXiv 2409.08482, author's `training_settings.yml`): low-rank terms on `to_q` and `to_v`
-of the UNet (rank 16, alpha 27) and on `q_proj` and `v_proj` of the text tower (rank 16, alpha 17), AdamW,
-gradient norm clipped at 1, prior preservation on class pictures sampled from the base (arXiv 2208.12242,
-equation 2 with weight 1). A LoRA starts as in peft: `A` Kaiming-uniform with a = sqrt(5), `B` zero.
+The recipe is the paper's (arXiv 2409.08482, author's `training_settings.yml`). Low-rank terms are on `to_q`
+and `to_v` of the UNet (rank 16, alpha 27) and on `q_proj` and `v_proj` of the text tower (rank 16, alpha
+17). AdamW trains with the gradient norm clipped at 1. Prior preservation is on class pictures sampled from
+the base (arXiv 2208.12242, equation 2 with weight 1). A LoRA starts as in peft: `A` Kaiming-uniform with a =
+sqrt(5), `B` zero.
 
 Many people share one forward pass of the frozen base (`loraudit.base.lowrank`). AdamW works element by
-element, gradients are clipped LoRA by LoRA and every LoRA draws its noise from its own seed, so a person's
-LoRA is the same, up to rounding, whoever else is in the pass.
+element, gradients are clipped LoRA by LoRA, and every LoRA draws its noise from its own seed. A person's
+LoRA is therefore the same, up to rounding, whoever else is in the pass.
 """
 
 import math

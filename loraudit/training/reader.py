@@ -1,8 +1,8 @@
 """Fit the reader of a probe encoder: ridge regression from a LoRA's updates to the person's face vector.
 
-Probes: for every module, the principal directions of the updates' columns and of their rows (the first step
-of a higher-order SVD, https://doi.org/10.1137/S0895479896305696), so that few probes keep most of what
-updates hold. Regression: in its dual form, since a LoRA has far more views than a zoo has LoRAs.
+The probes of a module are the principal directions of the updates' columns and rows, the first step of a
+higher-order SVD (https://doi.org/10.1137/S0895479896305696). Few probes thus keep most of an update. The
+regression is in its dual form, since a LoRA has far more views than a zoo has LoRAs.
 
 A regression reads the LoRAs of its own fit far too well. The encoder's answer is therefore learned from
 readings of held-out people: the people are cut into `FOLDS` parts, and each part is read by a regression

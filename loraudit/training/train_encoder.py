@@ -1,8 +1,8 @@
 """Train an encoder on LoRAs of public people: the paper's (arXiv 2409.08482) or the probe encoder.
 
-One training sample is (LoRA after r fine-tuning steps, r, a picture it was trained on): the encoder turns
-the matrices and r into an embedding, the tuned base predicts the noise of the noised picture under that
-embedding, and the usual epsilon MSE, plus a weighted KL term, is the loss. Only the encoder learns.
+A training sample is (LoRA after r fine-tuning steps, r, a picture it was trained on). The encoder turns the
+matrices and r into an embedding, under which the tuned base predicts the noise of the noised picture. The
+loss is the usual epsilon MSE plus a weighted KL term. Only the encoder learns.
 
 `LiveSource` is the paper's Algorithm: people are fine-tuned for a number of steps drawn uniformly, and every
 fine-tuning step is at once a sample. `ZooSource` takes its samples from saved snapshots of a zoo, without
@@ -10,9 +10,9 @@ fine-tuning, so that a LoRA can be seen again and again. `VariedSource` takes sa
 recipes. `ConstantEmbedding` in the place of the encoder is the baseline that reads no weights, at the same
 seeds and budget.
 
-With `Settings.taught` the target is the tuned base's noise prediction under the secret prompt, which is known
-of LoRAs of public people. The minimum is the same, as far as a prompt can reach it. Missing is the noise that
-no embedding can predict, which is most of the usual loss. The loss is relative to that prediction's own
+With `Settings.taught` the target is the tuned base's noise prediction under the secret prompt, which is
+known of LoRAs of public people. The minimum is the same, as far as a prompt can reach. The noise that no
+embedding can predict, most of the usual loss, is left out. The loss is relative to that prediction's own
 error, so that the times count at which a prompt decides whom the picture shows.
 
 Of the probe encoder only the answer is learned here, from readings of held-out people

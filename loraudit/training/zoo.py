@@ -2,10 +2,10 @@
 
     python -m models.recipes.zoo runs/zoo --split public-train --people 256
 
-A *pass* fine-tunes up to `people_per_pass` people together and becomes one safetensors file,
-`pass-0000.safetensors`, whose tensors are `<step>/<site>.up [M, out, r]` (scale folded in) and
-`<step>/<site>.down [M, r, in]`. `zoo.json` holds the plan and is written before the first pass. A pass whose
-file exists is not trained again, so an interrupted build goes on and ends with the same files.
+A *pass* fine-tunes up to `people_per_pass` people together and becomes one file, `pass-0000.safetensors`.
+Its tensors are `<step>/<site>.up [M, out, r]` (scale folded in) and `<step>/<site>.down [M, r, in]`.
+`zoo.json` holds the plan and is written before the first pass. A pass whose file exists is not trained
+again, so an interrupted build goes on and ends with the same files.
 """
 
 import dataclasses
