@@ -16,7 +16,7 @@ from loraudit.cli import main
 from loraudit.encoder import PaperEncoder, PaperEncoderConfig, frozen_transformer
 from loraudit.lora.layouts.topology import TextShape, Topology, UNetShape, topologies
 
-NARROW_UNET = {**sd14_shape.UNET, "sample_size": 16, "block_out_channels": (32, 32, 64, 64)}
+NARROW_UNET = {**sd14_shape.UNET, "sample_size": 32, "block_out_channels": (32, 32, 64, 64)}
 NARROW_UNET |= {"cross_attention_dim": 32, "attention_head_dim": 2}
 NARROW_VAE = {**sd14_shape.VAE, "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}
 NARROW_TEXT = {**sd14_shape.TEXT, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
