@@ -18,7 +18,11 @@ from loraudit.text import clean
 __all__ = ["OnStep", "Run", "unheard"]
 
 OnStep: TypeAlias = Callable[[int, int, str], None]
-"""Callable `(done, total, stage)` that hears how far a long job is in its present stage."""
+"""Listener `(done, total, stage)` of a long job.
+
+An empty stage is the job's title. `total` may shrink where a job turns out to need less, and is 0 in a stage
+of unknown length.
+"""
 
 
 def unheard(_done: int, _total: int, _stage: str) -> None:

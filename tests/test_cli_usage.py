@@ -263,8 +263,8 @@ def test_a_report_on_stdin(run, lora, tmp_path, monkeypatch) -> None:
 
 def lines(capsys, steps: list[tuple]) -> list[str]:
     with progress("working") as on_step:
-        for step in steps:
-            on_step(*step)
+        for done, total, *stage in steps:
+            on_step(done, total, *(stage or [""]))
     return capsys.readouterr().err.splitlines()
 
 

@@ -22,6 +22,7 @@ from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
 from loraudit.base.passes import KEEPS_BUSY, PREDICTED, samples_a_pass
 from loraudit.lora import LoRA
+from loraudit.runs import OnStep
 
 __all__ = ["Plan", "draw", "looks", "plan_for"]
 
@@ -67,7 +68,7 @@ class Plan:
         lora: LoRA,
         base: Base,
         aims: Sequence[Aim],
-        on_step: Callable[[int, int, str], None],
+        on_step: OnStep,
         settled: Callable[[Reconstruction], bool] = lambda _found: False,
         enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[Reconstruction]:

@@ -17,6 +17,7 @@ from loraudit.evidence.null import distributions
 from loraudit.evidence.table import score_table
 from loraudit.findings.conditions import Evaluations, Settings
 from loraudit.findings.report import Gap, Report
+from loraudit.runs import OnStep, unheard
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.stopping import enough, settled
@@ -41,7 +42,7 @@ def audit_lora(
     setup: Setup,
     plan: Plan,
     keep: Callable[[Reconstruction], None] = lambda _found: None,
-    on_step: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
+    on_step: OnStep = unheard,
 ) -> Report:
     """Attack `lora` with all that `setup` holds, as far as `plan` goes, and report what came back.
 

@@ -16,6 +16,7 @@ from loraudit.findings.finding import leading_attack
 from loraudit.findings.report import Report
 from loraudit.lora import LoRA
 from loraudit.lora.dora import resolve
+from loraudit.runs import OnStep, unheard
 from loraudit.text import clean
 
 __all__ = ["Auditor"]
@@ -28,7 +29,7 @@ class Auditor:
         self,
         request: Request,
         say: Callable[[str], None] = lambda _line: None,
-        on_step: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
+        on_step: OnStep = unheard,
     ) -> None:
         """Read the reference photos and make the folder for pictures.
 

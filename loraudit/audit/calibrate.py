@@ -8,7 +8,7 @@ one person each are measured three times: alone, against photos of that person, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -30,7 +30,7 @@ from loraudit.evidence.merging import Spread
 from loraudit.evidence.null import agreement_score, likeness_score
 from loraudit.lora import Factors, LoRA, LoRAFile, load_lora
 from loraudit.lora.directions import directions
-from loraudit.runs import Run
+from loraudit.runs import OnStep, Run, unheard
 from loraudit.scores import FaceScorer
 from loraudit.scores.scorers import Scorers, look_at
 from loraudit.text import clean
@@ -78,7 +78,7 @@ def calibrate_folders(
     controls: Path,
     identities: Path | None,
     out: Path,
-    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+    on_step: OnStep = unheard,
 ) -> Calibration:
     """Measure `controls/<kind>/*` and `identities/<name>`, write `calibration.json` into `out`.
 
@@ -109,7 +109,7 @@ def calibrate_folders(
     done = _resumed(run, settings)
     jobs += [(_MATCH, folder) for folder in shown]
     for number, (kind, path) in enumerate(jobs):
-        on_step(number, len(jobs))
+        on_step(number, len(jobs), "")
         if (key := f"{kind}/{path.name}") in done:
             continue
         lora, judges = path, [Scorers(scorers.face)]
@@ -120,7 +120,7 @@ def calibrate_folders(
                 judges.append(_against(judges[0], read_photos(folder)))
         done[key] = measure(setup.base, setup.attacks, plan, judges, load_lora(str(lora)))
         run.append(_DONE, {"lora": key, "scores": done[key]})
-    on_step(len(jobs), len(jobs))
+    on_step(len(jobs), len(jobs), "")
     rows = [(kind, done[f"{kind}/{path.name}"]) for kind, path in jobs]
     found = _calibration(
         out.name,

@@ -26,6 +26,7 @@ from loraudit.findings.exits import Exit
 from loraudit.findings.report import Gap, Report, Target, gap, unscannable
 from loraudit.lora.source.folder import members_of, pickles_in
 from loraudit.lora.source.source import Source
+from loraudit.runs import OnStep, unheard
 from loraudit.text import clean
 from loraudit.version import __version__
 
@@ -51,7 +52,7 @@ def scan(
     targets: Sequence[str],
     request: Request,
     say: Callable[[str], None] = lambda _line: None,
-    on_step: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
+    on_step: OnStep = unheard,
 ) -> list[Scanned]:
     """Audit every target, in order, and every LoRA in those that are folders.
 
@@ -76,7 +77,7 @@ class _Scanner:
         request: Request,
         total: int,
         say: Callable[[str], None],
-        on_step: Callable[[int, int, str], None],
+        on_step: OnStep,
     ) -> None:
         self._request, self._total, self._say, self._on_step = request, total, say, on_step
         self._auditor: Auditor | None = None

@@ -22,6 +22,7 @@ from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.calibration import Conditions, load_calibration
 from loraudit.findings.report import Gap, gap
 from loraudit.lora.directions import directions
+from loraudit.runs import OnStep
 from loraudit.scores.scorers import look_at, open_scorers
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Setup:
     gaps: tuple[Gap, ...] = ()
     """Parts that could not be set up."""
 
-    def aims(self, lora: LoRA, on_step: Callable[[int, int, str], None]) -> tuple[list[Aim], list[Gap]]:
+    def aims(self, lora: LoRA, on_step: OnStep) -> tuple[list[Aim], list[Gap]]:
         """Aim with every attack; an attack that cannot read this LoRA is a gap.
 
         `on_step` receives zeros and the name of the attack that looks. Raises `NotScannable` if the LoRA does

@@ -3,23 +3,14 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from loraudit.cli.console import say, shows_progress
 from loraudit.cli.failures import interruptible
 from loraudit.errors import LorauditError
+from loraudit.runs import OnStep, unheard
 
-__all__ = ["Interrupted", "OnStep", "progress", "resumable"]
-
-
-class OnStep(Protocol):
-    """A listener of a long job."""
-
-    def __call__(self, done: int, total: int, stage: str = "", /) -> None:
-        """Hear that `done` of `total` are done in `stage`; an empty stage is the job's title.
-
-        `total` may shrink where a job turns out to need less, and is 0 in a stage of unknown length.
-        """
+__all__ = ["Interrupted", "progress", "resumable"]
 
 
 class Interrupted(LorauditError):
@@ -46,7 +37,7 @@ def progress(title: str) -> Iterator[OnStep]:
     Nothing is written with `--quiet` or `--no-progress`.
     """
     if not shows_progress():
-        yield lambda _done, _total, _stage="": None
+        yield unheard
     elif sys.stderr.isatty():
         yield from _bar(title)
     else:
@@ -56,7 +47,7 @@ def progress(title: str) -> Iterator[OnStep]:
 def _lines(title: str) -> OnStep:
     tenth, before, running = -1, (0, 0), ""
 
-    def line(done: int, total: int, stage: str = "", /) -> None:
+    def line(done: int, total: int, stage: str) -> None:
         nonlocal tenth, before, running
         stage, (last, most), previous = stage or title, before, running
         before, running = (done, total), stage
@@ -95,7 +86,7 @@ def _bar(title: str) -> Iterator[OnStep]:
         before, running = (0, 0), ""
         task = bars.add_task(title, total=None, count="")
 
-        def step(done: int, total: int, stage: str = "", /) -> None:
+        def step(done: int, total: int, stage: str) -> None:
             nonlocal task, before, running
             stage, (last, most) = stage or title, before
             if done < last or (total == 0) != (most == 0) or (stage != running and total != most):

@@ -87,7 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
         with progress(f"recipe {number + 1} of {len(plans)}") as report:
             folder = options.folder / f"recipe-{number:02d}"
             # The title names the recipe, which tells more than the stage.
-            build_zoo(base, folder, plans[number], prior, lambda done, all_, _: report(done, all_), source)
+            build_zoo(
+                base, folder, plans[number], prior, lambda done, all_, _: report(done, all_, ""), source
+            )
 
 
 if __name__ == "__main__":
