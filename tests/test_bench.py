@@ -1,6 +1,7 @@
 """`loraudit bench` on the embedded base: the rows are there, and a control that must differ does."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from loraudit.base.model import Base
 from loraudit.bench.attacks import AttackBench, bench_attacks
 from loraudit.bench.verdict import VerdictBench, bench_verdict
 from loraudit.bench.verdict_tables import verdict_columns
+from loraudit.cli import main
 from loraudit.errors import LorauditError
 from tests.zoos import make_zoos
 
@@ -74,3 +76,39 @@ def test_the_verdict_bench_tells_of_areas_levels_and_stopping(zoos: Path, tmp_pa
     for line in ("| high | 0 of 2 [0.000, 0.658] |", "| 1 | ", "| three references | 0."):
         assert line in tables
     assert "p at most" not in tables, "nothing was calibrated"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("bench attacks --zoo zoo --constant gone -o out", "no constant embedding in gone"),
+        ("bench attacks --zoo zoo --constant . -o out", "no constant embedding in ."),
+        ("bench attacks --zoo zoo -o file", "cannot write file"),
+        ("bench verdict --leaking gone --harmless gone -o out", "no zoo in gone"),
+        ("calibrate --controls gone -o out", "no folder gone"),
+        ("calibrate --controls . -o out", "a folder for each kind of control"),
+        ("calibrate --controls controls --identities gone -o out", "no folder gone"),
+        ("calibrate --controls controls --identities controls -o out", "a folder for each person"),
+        ("calibrate --controls controls -o file", "cannot write file"),
+    ],
+)
+def test_a_bad_folder_is_refused_before_the_base_is_loaded(
+    words: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for room in ("bench.attacks", "bench.verdict", "audit.setup"):
+        monkeypatch.delattr(f"loraudit.{room}.load_base")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "controls" / "noise").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "embedding.npy").write_bytes(b"no array")
+    monkeypatch.setattr(sys, "argv", ["loraudit", *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    line, hint = capsys.readouterr().err.splitlines()
+    assert line.startswith("loraudit: error: ") and message in line and hint.startswith("  ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["controls", "embedding.npy", "file"]

@@ -36,7 +36,7 @@ from loraudit.scores.scorers import Scorers, look_at
 from loraudit.text import clean
 from loraudit.version import versions
 
-__all__ = ["calibrate", "calibrate_folders", "conditions_of", "measure"]
+__all__ = ["calibrate", "calibrate_folders", "check_folders", "conditions_of", "measure"]
 
 _MATCH: Final = "identity"
 """Name of a person's LoRAs in `done.jsonl`, where controls have their kind."""
@@ -159,8 +159,16 @@ def _against(scorers: Scorers, photos: Sequence[Tensor]) -> Scorers:
     return replace(scorers, references=look_at(photos, scorers.face, None))
 
 
+def check_folders(controls: Path, identities: Path | None, out: Path) -> None:
+    """Raise `LorauditError` where `calibrate_folders` would for these folders, before a base is loaded."""
+    _kinds(controls)
+    if identities:
+        _people(identities)
+    Run(out).check()
+
+
 def _kinds(controls: Path) -> list[Path]:
-    folders = sorted(folder for folder in controls.iterdir() if folder.is_dir()) if controls.is_dir() else []
+    folders = _folders_in(controls)
     if not folders or any(folder.name not in KINDS for folder in folders):
         raise LorauditError(
             f"{clean(str(controls), 300)} needs a folder for each kind of control",
@@ -170,13 +178,19 @@ def _kinds(controls: Path) -> list[Path]:
 
 
 def _people(identities: Path) -> list[Path]:
-    folders = sorted(one for one in identities.iterdir() if one.is_dir()) if identities.is_dir() else []
+    folders = _folders_in(identities)
     if not folders or not all((folder / _LORA).is_file() for folder in folders):
         raise LorauditError(
             f"{clean(str(identities), 300)} needs a folder for each person, with {_LORA} in it",
             "add photos of the person, or leave only the weights to be read",
         )
     return folders
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise LorauditError(f"there is no folder {clean(str(folder), 300)}", "check the path")
+    return sorted(one for one in folder.iterdir() if one.is_dir())
 
 
 def _holds_photos(identity: Path) -> bool:

@@ -15,6 +15,7 @@ from loraudit.base.model import Base, Sampling
 from loraudit.bench.attack_table import attack_table, markdown
 from loraudit.bench.panel import GALLERY
 from loraudit.encoder import Encoder, frozen_transformer, load_encoder, read_checkpoint
+from loraudit.errors import LorauditError
 from loraudit.people.sources import Synthetic
 from loraudit.people.things import subjects
 from loraudit.runs import OnStep, Run, unheard
@@ -27,6 +28,8 @@ from loraudit.version import versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from torch import Tensor
 
     from loraudit.attacks.aim import Attack
     from loraudit.bench.panel import Row
@@ -69,12 +72,14 @@ class AttackBench:
 def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep = unheard) -> list[Row]:
     """Measure the rows; `job.out` gets `settings.json` first, then `table.json`, `table.md` and `table.png`.
 
-    An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run.
+    An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds another run, or
+    `job.constant` no embedding.
     """
     run = Run(job.out)
     run.check()
     for encoder_name in (job.paper, job.encoder):
         read_checkpoint(encoder_name)
+    constant = None if job.constant is None else _constant(job.constant)
     base = load_base("tiny")
     zoo = _zoo(base, job, say, on_step)
     frozen, length = frozen_transformer(base.text_encoder), base.embedding_shape[0]
@@ -85,7 +90,6 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep 
         encoder, checkpoint = load_encoder(where, frozen, length)
         if _reads(encoder, zoo):
             encoders[name], shas[name] = encoder, checkpoint.sha256
-    constant = None if job.constant is None else torch.from_numpy(np.load(job.constant / "embedding.npy"))
     settings = Sampling(job.steps, job.guidance)
     record = {
         "zoo": asdict(replace(zoo.plan, people=zoo.plan.people[: job.people])),
@@ -119,6 +123,16 @@ def bench_attacks(job: AttackBench, say: Callable[[str], None], on_step: OnStep 
     run.write("table.md", markdown(rows))
     draw_table(rows, job.out / "table.png")
     return rows
+
+
+def _constant(folder: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(folder / "embedding.npy"))
+    except (OSError, ValueError):
+        raise LorauditError(
+            f"there is no constant embedding in {clean(str(folder), 300)}",
+            "give the folder that 'loraudit train-encoder --constant' wrote",
+        ) from None
 
 
 def _zoo(base: Base, job: AttackBench, say: Callable[[str], None], on_step: OnStep) -> Zoo:

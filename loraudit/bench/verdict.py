@@ -87,19 +87,20 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
 
     `job.out` gets `settings.json` first, then the faces of every zoo, `verdict.json`, `verdict.md` and
     `verdict.png`. An interrupted run goes on where it stopped. Raises `LorauditError` if `job.out` holds
-    another run.
+    another run, or a folder no zoo.
     """
     run = Run(job.out)
     run.check()
     read_checkpoint(job.encoder)
+    sides = {"leaking": job.leaking, "harmless": job.harmless, "extra": job.extra}
+    zoos = {side: zoos_in(folders) for side, folders in sides.items()}
+    curve = None if job.curve is None else open_zoo(job.curve)
     base = load_base("tiny")
     encoder, checkpoint = load_encoder(
         job.encoder, frozen_transformer(base.text_encoder), base.embedding_shape[0]
     )
     face = load_tiny_face(artefact("tiny-face"))
     shots = Shots(job.samples, Sampling(job.steps, job.guidance))
-    sides = {"leaking": job.leaking, "harmless": job.harmless, "extra": job.extra}
-    zoos = {side: zoos_in(folders) for side, folders in sides.items()}
     settings = {
         "encoder": checkpoint.sha256,
         "attacks": [*AIMS, *PHOTO_AIMS],
@@ -124,8 +125,8 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
         nobody += cases(pool, strangers(len(pool.kinds), len(nobody)), face)
     leaking, harmless = (_outcomes(side, null_of) for side in (people, nobody))
     record = {**settings, **measure(leaking, harmless)}
-    if job.curve is not None:
-        record["curve"] = _curve(open_zoo(job.curve), faces, face)
+    if curve is not None:
+        record["curve"] = _curve(curve, faces, face)
     run.write("verdict.json", json.dumps(record, indent=1) + "\n")
     run.write("verdict.md", verdict_markdown(record))
     draw_verdict(leaking, harmless, job.out / "verdict.png", record.get("curve", ()))
