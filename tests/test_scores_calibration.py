@@ -228,8 +228,9 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
         calibrate_folders(setup, plan, tmp_path / "none", None, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     (tmp_path / "nobody" / "dan").mkdir(parents=True)
-    for identities in ("none", "nobody", "people/ada"):
-        with pytest.raises(LorauditError, match=r"with lora\.safetensors in it"):
+    lacking = r"with lora\.safetensors in it"
+    for identities, why in (("none", "there is no folder"), ("nobody", lacking), ("people/ada", lacking)):
+        with pytest.raises(LorauditError, match=why):
             calibrate_folders(setup, plan, tmp_path / "controls", tmp_path / identities, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     lora = load_lora(str(tmp_path / "controls" / "noise" / "a.safetensors"))
