@@ -13,7 +13,7 @@ from loraudit.lora.write import serialize
 from loraudit.report.json_v1 import schema
 from tests.audits import random_factors
 from tests.headers import KOHYA, NO_METADATA, TENSORS, write
-from tests.test_lora_header import frame
+from tests.test_lora_file_header import frame
 
 FLUX = {"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": np.ones((4, 3072), np.float32)}
 HOSTILE = (

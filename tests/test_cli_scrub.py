@@ -21,9 +21,9 @@ from loraudit.lora.file.header import read_header
 from loraudit.lora.write import serialize
 from loraudit.metadata.scrub import KEPT_KEYS, allowed_metadata, scrub
 from tests.headers import DIFFUSERS, KOHYA, TENSORS, audit, write
-from tests.test_lora_header import GOOD, frame
-from tests.test_lora_metadata import JPEG
-from tests.test_lora_metadata_hostile import HOSTILE, NESTED
+from tests.test_lora_file_header import GOOD, frame
+from tests.test_metadata import JPEG
+from tests.test_metadata_hostile import HOSTILE, NESTED
 
 
 def tensor_bytes(path: Path) -> bytes:

@@ -26,7 +26,7 @@ import pytest
 
 from loraudit.lora.write import serialize
 from tests.headers import KOHYA, TENSORS, write
-from tests.test_lora_header import GOOD, frame
+from tests.test_lora_file_header import GOOD, frame
 
 ROOT = Path(__file__).parent.parent
 METADATA = ("--depth", "metadata")

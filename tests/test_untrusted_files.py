@@ -23,9 +23,9 @@ from pathlib import Path
 import pytest
 
 from tests.headers import KOHYA
-from tests.test_lora_header import GOOD, frame
-from tests.test_lora_header_fuzz import framed
-from tests.test_lora_header_limits import BOMBS
+from tests.test_lora_file_fuzz import framed
+from tests.test_lora_file_header import GOOD, frame
+from tests.test_lora_file_limits import BOMBS
 
 PAIR = {"a": GOOD["a"], "b": GOOD["a"] | {"data_offsets": [16, 32]}}
 """Two tensors of 16 bytes, one after the other."""

@@ -1,6 +1,6 @@
 """Whatever the bytes, a header is read right or refused in words: no other exception, no more memory.
 
-A longer run of the same strategies: `HEADER_EXAMPLES=100000 pytest tests/test_lora_header_fuzz.py`.
+A longer run of the same strategies: `HEADER_EXAMPLES=100000 pytest tests/test_lora_file_fuzz.py`.
 """
 
 import contextlib

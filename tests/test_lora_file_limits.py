@@ -10,7 +10,7 @@ import pytest
 from loraudit.errors import NotScannable
 from loraudit.lora import load_lora
 from loraudit.lora.file.header import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_METADATA, MAX_TENSORS, read_header
-from tests.test_lora_header_fuzz import NAME, framed, memory_below, read_or_refused
+from tests.test_lora_file_fuzz import NAME, framed, memory_below, read_or_refused
 
 
 def many(count: int, entry: str) -> bytes:

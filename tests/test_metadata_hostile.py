@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.headers import KOHYA, audit, write
-from tests.test_lora_header import frame
+from tests.test_lora_file_header import frame
 
 HOSTILE = st.text(max_size=80) | st.sampled_from(
     [

@@ -14,7 +14,7 @@ from loraudit.lora.write import serialize
 from loraudit.metadata.judge import METADATA_RULES, Trace, judge_metadata
 from loraudit.metadata.patterns import addresses, picture_type
 from tests.headers import DIFFUSERS, KOHYA, NO_METADATA, TENSORS, audit, write
-from tests.test_lora_header import frame
+from tests.test_lora_file_header import frame
 
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2).decode()
 

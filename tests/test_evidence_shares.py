@@ -12,7 +12,7 @@ from scipy import stats
 from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.evidence.intervals import Comparison, Share, mean_interval, t_tail, wilson_interval
 from loraudit.evidence.statistics import accepted_share, accepted_test, agreement_share, agreement_test
-from tests.test_findings import OTHER, SAME, THRESHOLD, clique, evidence
+from tests.test_verdict import OTHER, SAME, THRESHOLD, clique, evidence
 
 
 def test_wilson_interval_known_values():
