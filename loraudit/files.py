@@ -60,12 +60,12 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
             with path.open("wb") as device:
                 device.writelines(blocks)
             return
+        with replacing(path) as (temporary,):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(blocks)
     except OSError as error:
         raise unwritable(path, error) from None
-    with replacing(path) as (temporary,):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(blocks)
 
 
 @contextlib.contextmanager
@@ -73,8 +73,8 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Yield a temporary path beside each of `paths`; at the end each takes the place of its own.
 
     Nothing is replaced before everything is on the disk, and nothing at all after an error in the block. What
-    is written may be a folder, if there is none at its path yet. A link is followed. Raises `LorauditError`
-    for any `OSError`.
+    is written may be a folder, if there is none at its path yet. A link is followed. Raises `OSError`, for a
+    caller that words its own errors.
     """
     targets = [Path(os.path.realpath(path)) for path in paths]
     temporaries = tuple(_beside(target) for target in targets)
@@ -86,8 +86,6 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
                     os.fsync(file.fileno())
         for temporary, target in zip(temporaries, targets, strict=True):
             temporary.replace(target)
-    except OSError as error:
-        raise unwritable(targets[0], error) from None
     finally:
         for temporary in temporaries:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -100,22 +98,21 @@ def check_writable(path: Path) -> None:
 
     A file beside `path` is made and removed: permissions alone do not tell whether a disk can be written.
     """
-    path = Path(os.path.realpath(path))
-    temporary = _beside(path)
     try:
+        temporary = _beside(Path(os.path.realpath(path)))
         if not path.exists() or path.is_file():
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            try:
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _beside(path: Path) -> Path:
-    """Make up a name for a temporary file in the folder of `path`."""
+    """Make up a name for a temporary file in the folder of `path`. Raises `OSError` if `path` is a folder."""
     if path.is_dir():
-        raise unwritable(path, IsADirectoryError(errno.EISDIR, "it is a folder"))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
     return path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
 
 

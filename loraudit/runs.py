@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from loraudit.errors import LorauditError
-from loraudit.files import replacing, write_atomic
+from loraudit.files import replacing, unwritable, write_atomic
 from loraudit.text import clean
 
 __all__ = ["OnStep", "Run", "unheard"]
@@ -72,8 +72,11 @@ class Run:
         Raises `LorauditError` for an `OSError`.
         """
         target = self.folder / name
-        with replacing(target) as (temporary,):
-            save(temporary)
+        try:
+            with replacing(target) as (temporary,):
+                save(temporary)
+        except OSError as error:
+            raise unwritable(target, error) from None
         return target
 
     def rows(self, name: str, keep: Callable[[Mapping[str, Any]], bool] = lambda _row: True) -> list[Any]:

@@ -19,7 +19,7 @@ from loraudit.cards import artefact
 from loraudit.encoder.paper import FrozenTransformer, PaperEncoder, PaperEncoderConfig
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
-from loraudit.files import read_within, replacing, unwritable
+from loraudit.files import read_within, replacing
 from loraudit.lora.matrices import LoRA
 from loraudit.text import clean
 
@@ -172,6 +172,9 @@ def save_encoder(
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / WEIGHTS, folder / CONFIG) as (new_weights, new_config):
+            new_weights.write_bytes(weights)
+            new_config.write_bytes(text.encode())
     except OSError as error:
         raise unwritable(folder, error) from None
     with replacing(folder / WEIGHTS, folder / CONFIG) as (new_weights, new_config):

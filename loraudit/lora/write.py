@@ -72,8 +72,11 @@ def write_peft(
     if path.is_dir():
         _write_adapters(factors, path, metadata or {})
         return
-    with replacing(path) as (folder,):
-        _write_adapters(factors, folder, metadata or {})
+    try:
+        with replacing(path) as (folder,):
+            _write_adapters(factors, folder, metadata or {})
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def _write_adapters(factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str]) -> None:

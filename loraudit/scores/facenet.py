@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from loraudit.cards import FACE_FILE
 from loraudit.errors import Incomplete, LorauditError
+from loraudit.files import replacing
 from loraudit.scores import FaceEmbeddings
 
 __all__ = ["SOURCE_SHA256", "SOURCE_URL", "Facenet", "convert_facenet", "facenet_weights", "load_facenet"]
@@ -93,13 +94,10 @@ def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) 
             "delete the file and try again",
         )
     state = torch.load(source, map_location="cpu", weights_only=True)
-    part = converted.with_suffix(f".{os.getpid()}.part")
-    try:
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    with replacing(converted) as (temporary,):
         # save_file raises no OSError where the disk is full
-        part.write_bytes(save({name: t.contiguous() for name, t in state.items()}, {"source_sha256": sha256}))
-        part.replace(converted)
-    finally:
-        part.unlink(missing_ok=True)
+        temporary.write_bytes(save(tensors, {"source_sha256": sha256}))
 
 
 def facenet_weights(cache: Path, *, offline: bool) -> Path:
