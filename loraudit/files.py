@@ -48,10 +48,10 @@ def read_within(path: Path, most: int) -> bytes:
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
-    """Write `data` to `path` by way of a temporary file beside it, so that no half of it is ever seen there.
+    """Write `data` to `path`, whole or not at all, by way of a temporary file beside `path`.
 
     An error that the blocks of `data` raise leaves nothing behind either. `mode` are the permissions before
-    the umask. A link is followed; a device or pipe is written to as it is. Raises `LorauditError` if that
+    the umask. A link is followed; a device or pipe is written to directly. Raises `LorauditError` if writing
     fails.
     """
     blocks = (data,) if isinstance(data, bytes) else data
@@ -70,11 +70,11 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
 
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Yield a temporary path beside each of `paths`; at the end each takes the place of its own.
+    """Yield a temporary path beside each of `paths`; at the end it replaces that path.
 
-    Nothing is replaced before everything is on the disk, and nothing at all after an error in the block. What
-    is written may be a folder, if there is none at its path yet. A link is followed. Raises `OSError`, for a
-    caller that words its own errors.
+    Nothing is replaced before everything is on the disk, and nothing at all after an error in the block. A
+    folder may be written where there is none yet. A link is followed. Raises `OSError`, for a caller that
+    words its own errors.
     """
     targets = [Path(os.path.realpath(path)) for path in paths]
     temporaries = tuple(_beside(target) for target in targets)
@@ -94,7 +94,7 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise the `LorauditError` that `write_atomic` would raise, as far as that can be told before.
+    """Raise the `LorauditError` that `write_atomic` would raise, as far as it can be told before.
 
     A file beside `path` is made and removed: permissions alone do not tell whether a disk can be written.
     """

@@ -1,4 +1,4 @@
-"""What tells files apart: all of their bytes, or those of their tensors, whatever the header says."""
+"""Hashes that tell files apart: of all their bytes, or of their tensors alone, whatever the header says."""
 
 import hashlib
 from pathlib import Path
@@ -11,12 +11,12 @@ _BLOCK = 1 << 20
 
 
 def file_sha256(*paths: Path) -> str:
-    """Hex SHA-256 of the bytes of `paths`, one after another."""
+    """Compute the SHA-256 in hex of the bytes of `paths`, one after another."""
     return _sha256([(path, 0) for path in paths])
 
 
 def tensor_sha256(*paths: Path) -> str:
-    """Hex SHA-256 of the tensors' bytes in the files at `paths`: that of a copy by `scrub` is the same.
+    """Compute the SHA-256 in hex of the tensors' bytes in `paths`; a copy by `scrub` has the same.
 
     Raises as `read_header` does.
     """
@@ -30,7 +30,7 @@ def tensor_sha256(*paths: Path) -> str:
 
 
 def _sha256(parts: list[tuple[Path, int]]) -> str:
-    """Of each file from its offset to its end."""
+    """Hash each file from its offset in bytes to its end."""
     digest = hashlib.sha256()
     for path, offset in parts:
         with path.open("rb") as file:
