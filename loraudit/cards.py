@@ -3,7 +3,6 @@
 The folder sits beside the package in a checkout and inside it in a wheel.
 """
 
-import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loraudit.errors import LorauditError
+from loraudit.files import file_sha256
 
 __all__ = [
     "CLIP_FILE",
@@ -24,7 +24,6 @@ __all__ = [
     "base_names",
     "cache_folder",
     "card_like",
-    "file_sha256",
     "models_dir",
     "verify",
 ]
@@ -151,12 +150,6 @@ def verify(folder: Path, hashes: Mapping[str, str]) -> None:
                 f"{folder.name}/{file} is not the file that loraudit was tested with",
                 "install or download it again",
             )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

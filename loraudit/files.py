@@ -1,16 +1,27 @@
-"""Files that are written whole or not at all, and read up to a limit."""
+"""Files that are written whole or not at all, read up to a limit, and hashed."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from loraudit.errors import LorauditError
 from loraudit.text import clean
 
-__all__ = ["check_writable", "read_bounded", "read_within", "replacing", "unwritable", "write_atomic"]
+__all__ = [
+    "check_writable",
+    "file_sha256",
+    "read_bounded",
+    "read_within",
+    "replacing",
+    "unwritable",
+    "write_atomic",
+]
+
+_BLOCK = 1 << 20
 
 
 def read_bounded(path: Path, what: str, most: int) -> bytes:
@@ -45,6 +56,20 @@ def read_within(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return data
+
+
+def file_sha256(*paths: Path, starts: Sequence[int] = ()) -> str:
+    """Compute the SHA-256 in hex of the bytes of `paths`, one after another.
+
+    `starts` are the first bytes to hash, one for each path; empty: 0. Raises `OSError`.
+    """
+    digest = hashlib.sha256()
+    for path, start in zip(paths, starts or [0] * len(paths), strict=True):
+        with path.open("rb") as file:
+            file.seek(start)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraudit.errors import LorauditError
+from loraudit.files import file_sha256
 from loraudit.lora.dora import NEEDS_BASE
-from loraudit.lora.file.hashes import file_sha256
 from loraudit.lora.file.header import Header, read_header
 from loraudit.lora.file.reference import require_agreement
 from loraudit.lora.layouts.adapter import AdapterConfig
