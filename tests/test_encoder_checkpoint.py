@@ -1,6 +1,7 @@
 """Encoders on disk: what is saved comes back, and what is broken or does not fit is refused in one line."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from hashlib import sha256
@@ -172,6 +173,11 @@ def test_broken_folders_are_refused(folder, frozen, tmp_path):
     assert "describes no encoder" in refused(CheckpointError, folder, frozen, LENGTH)
     config.unlink()
     assert "no readable config.json" in refused(CheckpointError, folder, frozen, LENGTH)
+    os.mkfifo(config)
+    assert "it is not a regular file" in refused(CheckpointError, folder, frozen, LENGTH)
+    config.unlink()
+    config.write_text(good_config + " " * 20_000_000)
+    assert "File too large" in refused(CheckpointError, folder, frozen, LENGTH)
     config.write_text(good_config)
     rewrite(folder, schema="evil\n\x1b[31m/9")
     assert "\x1b" not in refused(CheckpointError, folder, frozen, LENGTH)
