@@ -136,7 +136,7 @@ def test_a_save_that_fails_leaves_the_old_encoder(encoder, frozen, folder, monke
     monkeypatch.setattr("os.fsync", full)
     with torch.no_grad():
         encoder.task.add_(1)
-    with pytest.raises(LorauditError, match="No space left"):
+    with pytest.raises(CheckpointError, match="No space left"):
         save_encoder(folder, encoder, encoder.frozen, base="tiny")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert not torch.equal(load_encoder(folder, frozen, LENGTH)[0].task, encoder.task)
