@@ -1,4 +1,4 @@
-"""loraudit plays the strongest adversary it can against a LoRA file and reports what came back.
+"""Privacy audit of LoRA files: loraudit plays the strongest adversary it can and reports what came back.
 
 The public names load on first use: `import loraudit` costs neither numpy nor torch.
 """

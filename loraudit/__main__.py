@@ -1,4 +1,4 @@
-"""`python -m loraudit`."""
+"""Entry point of `python -m loraudit`."""
 
 from loraudit.cli import main
 

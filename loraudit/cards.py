@@ -1,9 +1,8 @@
-"""What lies in `models/`, and which diffusion models loraudit knows: rows of `models/cards.toml`.
+"""Cards of the diffusion models that loraudit knows, and artefacts in `models/`: rows of `models/cards.toml`.
 
 The folder sits beside the package in a checkout and inside it in a wheel.
 """
 
-import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loraudit.errors import LorauditError
+from loraudit.files import file_sha256
 
 __all__ = [
     "CLIP_FILE",
@@ -24,29 +24,28 @@ __all__ = [
     "base_names",
     "cache_folder",
     "card_like",
-    "file_sha256",
     "models_dir",
     "verify",
 ]
 
 CLIP_REPO: Final = "timm/vit_large_patch14_clip_224.openai"
 CLIP_FILE: Final = "open_clip_model.safetensors"
-"""What scores photographs beside the face model, on the Hub."""
+"""File of the CLIP model for photographs, in `CLIP_REPO` on the Hub."""
 FACE_FILE: Final = "facenet-vggface2.safetensors"
-"""The face model for photographs, in `cache_folder()`."""
+"""File of the face model for photographs, in `cache_folder()`."""
 
 
 @dataclass(frozen=True)
 class BaseCard:
-    """A diffusion model that loraudit can run."""
+    """Diffusion model that loraudit can run."""
 
     name: str
     where: str
-    """A folder in `models/` if `revision` is None, otherwise a Hugging Face Hub repository."""
+    """Folder in `models/` if `revision` is None, otherwise a Hugging Face Hub repository."""
     revision: str | None
-    """The pinned commit of a Hub repository, 40 hex digits."""
+    """Pinned commit of a Hub repository, 40 hex digits."""
     embedding_shape: tuple[int, int]
-    """`(L, d)` of the text encoder's output `[L, d]`."""
+    """Shape `(L, d)` of the text encoder's output."""
     image_size: int
     """Side of a picture in pixels."""
     dtype: str
@@ -65,20 +64,20 @@ class BaseCard:
     recipe: str
     """Recipe of fine-tuning, `tiny` or `paper`."""
     calibration: str | None = None
-    """Folder in `models/` of what control LoRAs score on it; None where nothing was measured."""
+    """Folder in `models/` of its calibration data; None if nothing was measured."""
     decoys: str | None = None
-    """Folder in `models/` of other people's photos for it; None where there are none."""
+    """Folder in `models/` of its decoys, other people's photos; None if there is none."""
     encoders: Mapping[str, str] = field(default_factory=dict)
     """Attack -> folder in `models/` of the encoder that ships for it."""
 
     @property
     def folder(self) -> Path | None:
-        """The folder in `models/`, or None for a Hub repository."""
+        """Folder in `models/`, or None for a Hub repository."""
         return models_dir() / self.where if self.revision is None else None
 
 
 def models_dir() -> Path:
-    """The folder of models. Raises `LorauditError` if the installation lacks it."""
+    """Find the folder of models. Raises `LorauditError` if the installation lacks it."""
     package = Path(__file__).resolve().parent
     for folder in (package / "models", package.parent / "models"):
         if (folder / "cards.toml").is_file():
@@ -87,7 +86,7 @@ def models_dir() -> Path:
 
 
 def base_names() -> tuple[str, ...]:
-    """The names of the bases, in the order of the file."""
+    """List the names of the bases, in the order of the file."""
     return tuple(_cards()["base"])
 
 
@@ -120,8 +119,8 @@ def base_card(name: str) -> BaseCard:
 def card_like(image_size: int) -> BaseCard:
     """Return the card for a base that is not listed, by the side of its pictures in pixels.
 
-    Its columns are those of the listed base whose pictures are nearest in size, by the ratio of sides. What
-    was measured with that base's own weights is left out.
+    The columns come from the listed base whose pictures are nearest in size, by the ratio of sides. Data
+    measured with that base's own weights are left out.
     """
     cards = [base_card(name) for name in base_names()]
     nearest = min(cards, key=lambda card: max(card.image_size / image_size, image_size / card.image_size))
@@ -129,7 +128,7 @@ def card_like(image_size: int) -> BaseCard:
 
 
 def artefact(name: str) -> Path:
-    """The folder `models/<name>`, its listed files verified.
+    """Return the folder `models/<name>`, its listed files verified.
 
     Raises `LorauditError` if the folder is missing or a file differs from its hash.
     """
@@ -153,12 +152,6 @@ def verify(folder: Path, hashes: Mapping[str, str]) -> None:
             )
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @cache
 def _cards() -> dict[str, Any]:
     with (models_dir() / "cards.toml").open("rb") as file:
@@ -166,5 +159,5 @@ def _cards() -> dict[str, Any]:
 
 
 def cache_folder() -> Path:
-    """Where converted weights are kept; never a picture or anything of a LoRA."""
+    """Name the folder of converted weights, which never holds a picture or anything of a LoRA."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "loraudit"

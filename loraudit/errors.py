@@ -1,7 +1,7 @@
 """Errors that reach the user, each with the exit code that the command line answers with.
 
-A message says what is wrong in one line; the hint says what to do about it. Text taken from a file is made
-harmless (`loraudit.text.clean`) before it goes into either.
+A message says what is wrong in one line; the hint says what to do about it. Text taken from a file is
+escaped (`loraudit.text.clean`) before it goes into either.
 """
 
 import importlib.util
@@ -18,12 +18,12 @@ INSTALL: Final = "install what attacks need with: pip install 'loraudit[attack]'
 
 
 def missing(needed: Sequence[str] = NEEDED) -> tuple[str, ...]:
-    """Those of the packages that are not installed."""
+    """List the packages among `needed` that are not installed."""
     return tuple(name for name in needed if importlib.util.find_spec(name) is None)
 
 
 class LorauditError(Exception):
-    """Usage or environment: a missing file, an option that does not fit, no network. Exit code 2."""
+    """Error of usage or environment: a missing file, an option that does not fit, no network. Exit code 2."""
 
     exit_code: ClassVar[int] = 2
 
@@ -33,12 +33,12 @@ class LorauditError(Exception):
 
 
 class NotScannable(LorauditError):
-    """The target is there but is not a LoRA that loraudit can audit. Exit code 3."""
+    """Target that is there but is no LoRA that loraudit can audit. Exit code 3."""
 
     exit_code: ClassVar[int] = 3
 
 
 class Incomplete(LorauditError):
-    """Part of the audit could not run, so its silence means nothing. Exit code 4."""
+    """Audit that could not run in part, so that silence means nothing. Exit code 4."""
 
     exit_code: ClassVar[int] = 4

@@ -1,16 +1,27 @@
-"""Files that are written whole or not at all, and read up to a limit."""
+"""Files that are written whole or not at all, read up to a limit, and hashed."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from loraudit.errors import LorauditError
 from loraudit.text import clean
 
-__all__ = ["check_writable", "read_bounded", "read_within", "replacing", "unwritable", "write_atomic"]
+__all__ = [
+    "check_writable",
+    "file_sha256",
+    "read_bounded",
+    "read_within",
+    "replacing",
+    "unwritable",
+    "write_atomic",
+]
+
+_BLOCK = 1 << 20
 
 
 def read_bounded(path: Path, what: str, most: int) -> bytes:
@@ -47,11 +58,25 @@ def read_within(path: Path, most: int) -> bytes:
     return data
 
 
+def file_sha256(*paths: Path, starts: Sequence[int] = ()) -> str:
+    """Compute the SHA-256 in hex of the bytes of `paths`, one after another.
+
+    `starts` are the first bytes to hash, one for each path; empty: 0. Raises `OSError`.
+    """
+    digest = hashlib.sha256()
+    for path, start in zip(paths, starts or [0] * len(paths), strict=True):
+        with path.open("rb") as file:
+            file.seek(start)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
-    """Write `data` to `path` by way of a temporary file beside it, so that no half of it is ever seen there.
+    """Write `data` to `path`, whole or not at all, by way of a temporary file beside `path`.
 
     An error that the blocks of `data` raise leaves nothing behind either. `mode` are the permissions before
-    the umask. A link is followed; a device or pipe is written to as it is. Raises `LorauditError` if that
+    the umask. A link is followed; a device or pipe is written to directly. Raises `LorauditError` if writing
     fails.
     """
     blocks = (data,) if isinstance(data, bytes) else data
@@ -60,21 +85,21 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -
             with path.open("wb") as device:
                 device.writelines(blocks)
             return
+        with replacing(path) as (temporary,):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(blocks)
     except OSError as error:
         raise unwritable(path, error) from None
-    with replacing(path) as (temporary,):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(blocks)
 
 
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Yield a temporary path beside each of `paths`; at the end each takes the place of its own.
+    """Yield a temporary path beside each of `paths`; at the end it replaces that path.
 
-    Nothing is replaced before everything is on the disk, and nothing at all after an error in the block. What
-    is written may be a folder, if there is none at its path yet. A link is followed. Raises `LorauditError`
-    for any `OSError`.
+    Nothing is replaced before everything is on the disk, and nothing at all after an error in the block. A
+    folder may be written where there is none yet. A link is followed. Raises `OSError`, for a caller that
+    words its own errors.
     """
     targets = [Path(os.path.realpath(path)) for path in paths]
     temporaries = tuple(_beside(target) for target in targets)
@@ -86,8 +111,6 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
                     os.fsync(file.fileno())
         for temporary, target in zip(temporaries, targets, strict=True):
             temporary.replace(target)
-    except OSError as error:
-        raise unwritable(targets[0], error) from None
     finally:
         for temporary in temporaries:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -96,26 +119,25 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise the `LorauditError` that `write_atomic` would raise, as far as that can be told before.
+    """Raise the `LorauditError` that `write_atomic` would raise, as far as it can be told before.
 
     A file beside `path` is made and removed: permissions alone do not tell whether a disk can be written.
     """
-    path = Path(os.path.realpath(path))
-    temporary = _beside(path)
     try:
+        temporary = _beside(Path(os.path.realpath(path)))
         if not path.exists() or path.is_file():
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            try:
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _beside(path: Path) -> Path:
-    """Make up a name for a temporary file in the folder of `path`."""
+    """Make up a name for a temporary file in the folder of `path`. Raises `OSError` if `path` is a folder."""
     if path.is_dir():
-        raise unwritable(path, IsADirectoryError(errno.EISDIR, "it is a folder"))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
     return path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.tmp")
 
 

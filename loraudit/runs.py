@@ -1,7 +1,7 @@
-"""A long job in a folder, which the same call takes up where it was interrupted, with the same results.
+"""Long jobs in a folder, which the same call takes up where they were interrupted, with the same results.
 
-The settings are written before any work. What is done is kept as it is done: a file at a time, each there
-whole or not at all, or a line of a file at a time.
+The settings are written before any work. Results are kept as they come: whole files, each there or not, or
+lines of a file.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from loraudit.errors import LorauditError
-from loraudit.files import replacing, write_atomic
+from loraudit.files import replacing, unwritable, write_atomic
 from loraudit.text import clean
 
 __all__ = ["OnStep", "Run", "unheard"]
@@ -31,7 +31,7 @@ def unheard(_done: int, _total: int, _stage: str) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A job and its folder."""
+    """Job and its folder."""
 
     folder: Path
 
@@ -45,8 +45,8 @@ class Run:
     def begin(self, name: str, settings: str, other: Callable[[str], str]) -> None:
         """Make the folder and write `settings` to its file `name`.
 
-        `other` takes the text of that file from an earlier call. It answers with what the folder holds
-        instead of this job, such as "a table with other settings", or with "" if it holds this job.
+        `other` takes the text of that file from an earlier call. Its answer is "" for this job, and otherwise
+        says what the folder holds, such as "a table with other settings".
 
         Raises `LorauditError` if the folder holds another job, or cannot be written.
         """
@@ -72,14 +72,17 @@ class Run:
         Raises `LorauditError` for an `OSError`.
         """
         target = self.folder / name
-        with replacing(target) as (temporary,):
-            save(temporary)
+        try:
+            with replacing(target) as (temporary,):
+                save(temporary)
+        except OSError as error:
+            raise unwritable(target, error) from None
         return target
 
     def rows(self, name: str, keep: Callable[[Mapping[str, Any]], bool] = lambda _row: True) -> list[Any]:
         """Read the rows of the file `name`, one JSON object a line; empty if there is no such file.
 
-        A last line that an interruption cut leaves the file, and so does every row that `keep` refuses.
+        A last line that an interruption cut is dropped from the file, as is every row that `keep` refuses.
         """
         path = self.folder / name
         if not path.exists():

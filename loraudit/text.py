@@ -22,16 +22,16 @@ def _escape(char: str) -> str:
 
 
 def clean(text: str, limit: int | None = 120) -> str:
-    r"""Make `text` harmless for a terminal, a log and a one-line message, at most `limit` characters long.
+    r"""Escape `text` for a terminal, a log and a one-line message, cut to `limit` characters.
 
-    Control characters (ANSI escapes, new lines, C1), format characters (bidirectional overrides, zero width),
-    private use, line and paragraph separators and lone surrogates become visible escapes such as `\x1b` and
-    `\u202e`. So does what GitHub's build runner would take for a command at the start of a line. Cleaned text
-    stays as it is when it is cleaned again.
+    Visible escapes such as `\x1b` and `\u202e` stand for control characters (ANSI escapes, new lines, C1) and
+    format characters (bidirectional overrides, zero width). So they do for private use, for line and
+    paragraph separators and for lone surrogates. Escapes also break what GitHub's build runner would take for
+    a command. Cleaning cleaned text changes nothing.
     """
     if limit is not None:
         text = text[: limit + 1]
-    if not text.isprintable():  # most is; a header holds thousands of names
+    if not text.isprintable():  # most text is; a header holds thousands of names
         text = "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
     # Long lines are folded, so that any place may come to be the start of one.
     for command, harmless in _COMMANDS.items():
@@ -40,7 +40,7 @@ def clean(text: str, limit: int | None = 120) -> str:
 
 
 def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401
-    """JSON from a file, strictly: UTF-8, no equal keys, no NaN, no lone surrogates, no bottomless nesting.
+    """Parse JSON strictly: UTF-8, no equal keys, no NaN, no lone surrogates, no bottomless nesting.
 
     `what` names the source in the message. Raises `NotScannable`.
     """
@@ -48,7 +48,7 @@ def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401
 
 
 def decode(data: bytes | str, what: str, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:  # noqa: ANN401
-    """JSON from a file with what `hook` makes of each object's members. Raises `NotScannable`."""
+    """Parse JSON from a file, with `hook` applied to the members of each object. Raises `NotScannable`."""
     try:
         # json.loads would take bytes in UTF-16 and UTF-32 too, and surrogates in UTF-8; no loader does.
         text = data.decode() if isinstance(data, bytes) else data
@@ -65,12 +65,12 @@ def decode(data: bytes | str, what: str, hook: Callable[[list[tuple[str, Any]]],
 
 
 def twice(what: str, key: str) -> NotScannable:
-    """`what` names `key` twice where that means nothing sound."""
+    """Make the error for `what` that holds `key` twice where that means nothing sound."""
     return NotScannable(f"{what} holds the key '{clean(key)}' twice", "the file was tampered with or broken")
 
 
 class JsonObject(dict[str, Any]):
-    """A JSON object in which the last of equal keys wins, as in the reference parser."""
+    """JSON object in which the last of equal keys wins, as in the reference parser."""
 
     __slots__ = ("passed_over",)
 
@@ -84,7 +84,7 @@ class JsonObject(dict[str, Any]):
 
 
 class _DuplicateKeyError(Exception):
-    """A JSON object names one key twice."""
+    """JSON object that names one key twice."""
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

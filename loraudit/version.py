@@ -1,4 +1,4 @@
-"""The version of loraudit, the one place that says it, and versions of packages for the record of a run."""
+"""Version of loraudit, stated here alone, and versions of packages for the record of a run."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -1,6 +1,7 @@
 """Encoders on disk: what is saved comes back, and what is broken or does not fit is refused in one line."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from hashlib import sha256
@@ -135,7 +136,7 @@ def test_a_save_that_fails_leaves_the_old_encoder(encoder, frozen, folder, monke
     monkeypatch.setattr("os.fsync", full)
     with torch.no_grad():
         encoder.task.add_(1)
-    with pytest.raises(LorauditError, match="No space left"):
+    with pytest.raises(CheckpointError, match="No space left"):
         save_encoder(folder, encoder, encoder.frozen, base="tiny")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert not torch.equal(load_encoder(folder, frozen, LENGTH)[0].task, encoder.task)
@@ -172,6 +173,11 @@ def test_broken_folders_are_refused(folder, frozen, tmp_path):
     assert "describes no encoder" in refused(CheckpointError, folder, frozen, LENGTH)
     config.unlink()
     assert "no readable config.json" in refused(CheckpointError, folder, frozen, LENGTH)
+    os.mkfifo(config)
+    assert "it is not a regular file" in refused(CheckpointError, folder, frozen, LENGTH)
+    config.unlink()
+    config.write_text(good_config + " " * 20_000_000)
+    assert "File too large" in refused(CheckpointError, folder, frozen, LENGTH)
     config.write_text(good_config)
     rewrite(folder, schema="evil\n\x1b[31m/9")
     assert "\x1b" not in refused(CheckpointError, folder, frozen, LENGTH)

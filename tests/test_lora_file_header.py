@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from loraudit.errors import LorauditError, NotScannable
-from loraudit.lora.file.hashes import file_sha256
+from loraudit.files import file_sha256
 from loraudit.lora.file.header import MAX_HEADER_BYTES, Hidden, read_header
 from loraudit.text import clean, parse_json
 

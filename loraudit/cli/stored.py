@@ -18,10 +18,10 @@ from loraudit.cards import (
     base_card,
     base_names,
     cache_folder,
-    file_sha256,
     models_dir,
 )
 from loraudit.errors import LorauditError
+from loraudit.files import file_sha256
 
 __all__ = ["Health", "State", "Stored", "examine", "fetched", "shipped"]
 

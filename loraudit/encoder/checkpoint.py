@@ -19,7 +19,7 @@ from loraudit.cards import artefact
 from loraudit.encoder.paper import FrozenTransformer, PaperEncoder, PaperEncoderConfig
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
-from loraudit.files import read_within, replacing, unwritable
+from loraudit.files import read_within, replacing
 from loraudit.lora.matrices import LoRA
 from loraudit.text import clean
 
@@ -146,8 +146,8 @@ def save_encoder(
 
     `frozen` is the base's text transformer, which the encoder is bound to. `training` is any JSON object.
     Both files are written whole under other names, then renamed. After a cut between the two renames
-    `load_encoder` refuses the folder. Raises `CheckpointError` if a weight is not finite, `LorauditError` if
-    the folder cannot be written.
+    `load_encoder` refuses the folder. Raises `CheckpointError` if the folder cannot be written or a weight is
+    not finite.
     """
     # A probe encoder's millions of coefficients need no more digits than float16 has.
     dtype = torch.float32 if isinstance(encoder, PaperEncoder) else torch.float16
@@ -172,11 +172,14 @@ def save_encoder(
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / WEIGHTS, folder / CONFIG) as (new_weights, new_config):
+            new_weights.write_bytes(weights)
+            new_config.write_bytes(text.encode())
     except OSError as error:
-        raise unwritable(folder, error) from None
-    with replacing(folder / WEIGHTS, folder / CONFIG) as (new_weights, new_config):
-        new_weights.write_bytes(weights)
-        new_config.write_bytes(text.encode())
+        raise CheckpointError(
+            f"cannot write the encoder to {clean(str(folder))}: {error.strerror}",
+            "choose another folder or free some space",
+        ) from None
     return read_checkpoint(folder)
 
 

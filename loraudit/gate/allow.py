@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from loraudit.errors import LorauditError
-from loraudit.files import read_bounded
+from loraudit.files import file_sha256, read_bounded
 from loraudit.findings.finding import Allowed
 from loraudit.findings.report import Target
-from loraudit.lora.file.hashes import file_sha256, tensor_sha256
+from loraudit.lora.file.hashes import tensor_sha256
 from loraudit.text import clean
 from loraudit.verdict.catalogue import catalogue
 

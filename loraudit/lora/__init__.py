@@ -1,10 +1,9 @@
 """LoRA files: any layout on disk to one canonical form, in numpy.
 
-`load_lora(target)` is the door. A file's strings and numbers are hostile: sizes are checked before anything
+`load_lora(target)` is the door. A file's strings and numbers are hostile. Sizes are checked before anything
 is allocated, nothing is unpickled, no expression from a file is run, and text is shown only through `clean`.
 
-The public names load on first use: what reads headers only (`header`, `source`, `metadata`, `scrub`) costs no
-numpy.
+The public names load on first use, so that reading headers alone (`lora.file`, `lora.source`) costs no numpy.
 """
 
 from importlib import import_module

@@ -1,23 +1,23 @@
-r"""One pair of factors for each update, whichever pair the file held.
+r"""Canonical form of an update: one pair of factors, whichever pair the file held.
 
-`up @ down` is what a LoRA does; the factors themselves are arbitrary: `B G` and `G^-1 A` are the same update
+`up @ down` is what a LoRA does; the factors themselves are arbitrary. `B G` and `G^-1 A` are the same update
 for every invertible `G [r, r]`. Here the thin SVD of the product, `B A = U S V^T`, picks one pair,
 
     up = U sqrt(S)  [out, r],    down = sqrt(S) V^T  [r, in],
 
 so that column `i` of `up` and row `i` of `down` have the same norm, the square root of the `i`-th singular
-value. Singular values descend. The sign of a column is such that its entry of largest magnitude is positive,
-the first of them where several are as large within 1e-6; the row of `down` follows. Singular values below
-float32's epsilon of the largest are rounding of the file: their columns and rows are zero, at the end.
+value. Singular values descend. The sign of a column makes its entry of largest magnitude positive; the row of
+`down` follows. Where several entries are as large within 1e-6, the first of them counts. Singular values
+below float32's epsilon of the largest are rounding of the file: their columns and rows are zero, at the end.
 
-The product is never formed: with thin QRs `B = Q_B R_B` and `A^T = Q_A R_A`, the SVD of the small core, `R_B
-R_A^T = u S v^T`, has the singular values of `B A`, and from `B A V = U S` and `U^T B A = S V^T` follow
+The product is never formed. Thin QRs are `B = Q_B R_B` and `A^T = Q_A R_A`. The SVD of the small core, `R_B
+R_A^T = u S v^T`, has the singular values of `B A`. From `B A V = U S` and `U^T B A = S V^T` follow
 
     up = B R_A^T v / sqrt(S),    down = u^T R_B A / sqrt(S),
 
-so that the Qs are not formed either. All of it is in float64. Where singular values are equal, their vectors
-are any basis of one space and the choice is not determined; where they are close, the rounding of the file to
-float32 turns the vectors by its size over the gap.
+so that the Qs are not formed either. Everything is computed in float64. Where singular values are equal,
+their vectors are any basis of one space, and the choice is not determined. Where singular values are close,
+the rounding of the file to float32 turns the vectors by its size over the gap.
 
 (The gauge of LoRA factors and its removal: Putterman et al., "Learning on LoRAs", arXiv 2410.04207. QRs and
 SVD of the small core: Golub and Van Loan, "Matrix Computations", on the SVD of a product.)
@@ -38,9 +38,9 @@ TIE: Final = 1e-6
 
 
 def canonicalize(factors: Factors) -> Factors:
-    """The canonical pair of the update `factors.up @ factors.down`, of the same shapes, float32.
+    """Return the canonical pair of the update `factors.up @ factors.down`, of the same shapes, float32.
 
-    The inner dimension stays, padded with zeros where the update has a lower rank; so does `scale`, for
+    The inner dimension stays, padded with zeros if the update has a lower rank. `scale` stays too, for
     display. A convolution is canonicalised flattened, `[out, in * k * k]`. The largest singular value is
     `norm(up[:, 0]) ** 2`. Raises `NotScannable` if a canonical factor overflows float32.
     """
@@ -64,13 +64,13 @@ def canonicalize(factors: Factors) -> Factors:
 
 
 def triangle(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The triangular factor `[min(m, n), n]` of the thin QR of a matrix `[m, n]`."""
+    """Compute the triangular factor `[min(m, n), n]` of the thin QR of a matrix `[m, n]`."""
     # numpy's types forget that this mode gives one matrix.
     return cast("NDArray[np.float64]", np.linalg.qr(matrix, mode="r"))
 
 
 def _signs(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """+1 or -1 for each column: the sign of its first entry of largest magnitude."""
+    """Return +1 or -1 for each column: the sign of its first entry of largest magnitude."""
     sizes = np.abs(columns)
     leading = np.argmax(sizes >= (1 - TIE) * sizes.max(axis=0), axis=0)
     signs: NDArray[np.float64] = np.copysign(1.0, columns[leading, np.arange(columns.shape[1])])

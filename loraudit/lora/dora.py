@@ -1,7 +1,7 @@
 r"""DoRA: the update of a weight-decomposed LoRA, once the base's weight is at hand.
 
-DoRA takes a weight apart into norms and directions. It adds `s B A` to the weight `W`, then sets the norm of
-every channel to the magnitude `m` that it learned,
+DoRA takes a weight `W` apart into norms and directions. The update `s B A` is added to `W`, then the norm of
+every channel is set to the learned magnitude `m`,
 
     W' = m (W + s B A) / |W + s B A|,
 
@@ -27,14 +27,14 @@ from loraudit.lora.matrices import DoRA, Factors, LoRA, Site
 __all__ = ["NEEDS_BASE", "resolve"]
 
 NEEDS_BASE: Final = "DoRA needs the base's weights"
-"""Why the tensors of a DoRA module are unread until `resolve`."""
+"""Reason that the tensors of a DoRA module are unread until `resolve`."""
 
 
 def resolve(lora: LoRA, weights: Mapping[Site, NDArray[np.floating[Any]]]) -> LoRA:
-    """`lora` with every DoRA module read, exactly: its rank becomes the smaller side of its matrix.
+    """Read every DoRA module of `lora`, exactly: the rank of each becomes the smaller side of its matrix.
 
-    `weights` holds at least their weights, `[out, in]` or `[out, in, k, k]`. Raises `NotScannable` if one is
-    missing or of another size.
+    `weights` holds at least the base's weights of these modules, `[out, in]` or `[out, in, k, k]`. Raises
+    `NotScannable` if a weight is missing or of another size.
     """
     read = {site: _update(site, module, weights.get(site)) for site, module in lora.dora.items()}
     return replace(
@@ -57,7 +57,7 @@ def _update(site: Site, module: DoRA, weight: NDArray[np.floating[Any]] | None) 
     moved = W + (up @ down).reshape(W.shape)
     others = tuple(axis for axis in range(W.ndim) if axis != module.axis)
     norms = np.sqrt(np.sum(moved * moved, axis=others, keepdims=True))
-    # A channel without weights has no direction: it stays zero, as in LyCORIS.
+    # A channel without weights has no direction and stays zero, as in LyCORIS.
     m = module.magnitude.astype(np.float64).reshape(norms.shape)
     c = np.divide(m, norms, out=np.zeros_like(norms), where=norms > 0)
     return Factors(*factor({"diff": (c * moved - W).reshape(len(W), -1)}), module.factors.scale)

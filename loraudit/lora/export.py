@@ -1,4 +1,4 @@
-"""A LoRA that was read, written again in the layout of choice, so that other programs can load it."""
+"""Export of a LoRA that was read, in a layout that other programs load."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -19,16 +19,17 @@ LAYOUTS: Final[Mapping[str, _Writer]] = {
     "kohya": write_kohya,
     "peft": write_peft,
 }
-"""What `export_lora` writes: a file, for peft a folder."""
+"""Writer of each layout that `export_lora` knows: of a file, for peft of a folder."""
 
 
 def export_lora(lora: LoRA, layout: str, path: Path) -> None:
     """Write every module of `lora` to the new file (peft: folder) `path` in `layout`, a key of `LAYOUTS`.
 
-    The factors are those that were read, in float32, with the scale folded in. Nothing else of the source is
-    written: not its metadata, which may name people and may state a scale that no longer holds, and no
-    unread tensor. Raises `NotScannable` if no module was read, `LorauditError` if `path` is there already (so
-    never over the source) or cannot be written; then nothing is left behind.
+    The factors are those that were read, in float32, with the scale folded in. Unread tensors are not
+    written. Metadata are not either: they may name people, and may state a scale that no longer holds.
+
+    Raises `NotScannable` if no module was read, `LorauditError` if `path` is there already (so never over the
+    source) or cannot be written. Nothing is left behind then.
     """
     if not lora.factors:
         raise NotScannable(f"{lora.file.name} holds no module that was read: {lora.unread[0].why}")

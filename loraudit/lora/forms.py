@@ -1,10 +1,10 @@
-"""What the tensors of one module make of its weight: plain LoRA, Tucker, LoHa, LoKr, or a dense difference.
+"""Forms of an update by the tensors of one module: plain LoRA, Tucker, LoHa, LoKr, or a dense difference.
 
-Each is brought to `up @ down` exactly, without a decomposition. With a Tucker core `t [m, n, k, k]` the core
-is multiplied into `down`. LoHa, `(U1 D1) * (U2 D2)` elementwise, is the product of the row-wise and the
+Each form is brought to `up @ down` exactly, without a decomposition. A Tucker core `t [m, n, k, k]` is
+multiplied into `down`. LoHa, `(U1 D1) * (U2 D2)` elementwise, is the product of the row-wise and the
 column-wise Khatri-Rao products of its factors, of rank `r1 r2`. LoKr, `(U1 D1) kron (U2 D2)`, is
-`(U1 kron U2) (D1 kron D2)`. A matrix that is given whole, or whose factors would be larger than itself, is
-its own product with the identity.
+`(U1 kron U2) (D1 kron D2)`. A matrix that is given whole, or whose factors would be larger than the
+matrix, is its own product with the identity.
 
 Sources: LyCORIS `functional/` (`general.py`, `loha.py`, `lokr.py`); Kronecker and Khatri-Rao products: Kolda
 and Bader 2009, https://doi.org/10.1137/07070111X, section 2.6.
@@ -25,7 +25,7 @@ Role = Literal[
     "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
     "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
 ]  # fmt: skip
-"""What a tensor is to the update of its module; the names of LyCORIS but for plain LoRA."""
+"""Part of a tensor in the update of its module; the names are LyCORIS's but for plain LoRA."""
 Form = Literal["plain", "tucker", "dense", "loha", "loha tucker", "lokr"]
 
 _Matrix: TypeAlias = NDArray[Any]
@@ -50,32 +50,32 @@ FORMS: Final[Mapping[frozenset[Role], Form]] = {
     _LOHA | {"hada_t1", "hada_t2"}: "loha tucker",
     **dict.fromkeys((left | right for left in _LEFT for right in _RIGHT), "lokr"),
 }
-"""The tensors that make up an update, to its form."""
+"""Form of an update by the roles of its tensors."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What the shapes of an update's tensors say."""
+    """Size of an update, by the shapes of its tensors."""
 
     outputs: int
     inputs: tuple[int, ...]
-    """`(in,)`, or `(in, k, k)` where the tensors show the kernel."""
+    """Inputs `(in,)`, or `(in, k, k)` where the tensors show the kernel."""
     rank: int | None
-    """What alpha is divided by; None for a LoKr of two whole matrices, which has scale 1."""
+    """Divisor of alpha; None for a dense difference and a LoKr of two whole matrices, which have scale 1."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """`(out, in)` of the update, a kernel flattened into `in`."""
+        """Shape `(out, in)` of the update, a kernel flattened into `in`."""
         return self.outputs, math.prod(self.inputs)
 
 
 def form_of(roles: frozenset[Role]) -> Form | None:
-    """The form that has exactly these tensors; None if none has."""
+    """Return the form that has exactly these tensors; None if none has."""
     return FORMS.get(roles)
 
 
 def measure(shapes: Mapping[Role, tuple[int, ...]]) -> Size | None:
-    """The size of the update that tensors of these shapes make up; None if they do not multiply.
+    """Measure the update that tensors of these shapes make up; None if they do not multiply.
 
     The roles must be those of a form.
     """
@@ -103,7 +103,7 @@ def measure(shapes: Mapping[Role, tuple[int, ...]]) -> Size | None:
 
 
 def factor(values: Mapping[Role, NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`up [out, r]` and `down [r, in]` of the update that these tensors make up, without its scale.
+    """Return `up [out, r]` and `down [r, in]` of the update that these tensors make up, without its scale.
 
     The shapes must have passed `measure`. Values too large for float32 come out infinite.
     """
@@ -153,11 +153,11 @@ def _khatri_rao(first: _Product, second: _Product) -> _Product:
 
 
 def _with_core(up: _Matrix, down: _Matrix, core: _Matrix) -> _Product:
-    """`up [out, m]`, `down [n, in]` and a core `[m, n, k, k]`; the core goes into `down [m, in k k]`."""
+    """Multiply a core `[m, n, k, k]` into `down [n, in]`, which becomes `[m, in k k]`; `up` is `[out, m]`."""
     outputs, inputs = up.shape[0], down.shape[1] * core[0, 0].size
     if up.shape[1] < min(outputs, inputs):
         return up, np.einsum("mnkl,nj->mjkl", core, down).reshape(-1, inputs)
-    # A small file could ask for a `down` of any size; from the other side it is no larger than the module.
+    # A small file could ask for a `down` of any size; from the other side the product is the module's size.
     left = np.tensordot(up, core, 1)
     return _whole(np.einsum("onkl,nj->ojkl", left, down).reshape(outputs, inputs))
 
@@ -186,7 +186,7 @@ def _pair(up: tuple[int, ...], down: tuple[int, ...]) -> Size | None:
 
 
 def _core(up: tuple[int, ...], down: tuple[int, ...], core: tuple[int, ...]) -> Size | None:
-    """`up [m, out]`, `down [n, in]` and a core `[m, n, k, k]`."""
+    """Measure `up [m, out]`, `down [n, in]` and a core `[m, n, k, k]`; None if they do not multiply."""
     if len(up) != 2 or len(down) != 2 or len(core) != 4 or core[:2] != (up[0], down[0]):
         return None
     kernel = () if core[2:] == (1, 1) else core[2:]

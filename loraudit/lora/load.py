@@ -1,12 +1,12 @@
-"""A LoRA on disk to its canonical form: open every part, agree on a base, fold each update that fits it."""
+"""Loading of a LoRA: open every part, agree on a base, fold each update that fits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraudit.errors import LorauditError
+from loraudit.files import file_sha256
 from loraudit.lora.dora import NEEDS_BASE
-from loraudit.lora.file.hashes import file_sha256
 from loraudit.lora.file.header import Header, read_header
 from loraudit.lora.file.reference import require_agreement
 from loraudit.lora.layouts.adapter import AdapterConfig
@@ -24,15 +24,15 @@ __all__ = ["load_lora"]
 
 @dataclass(frozen=True)
 class _Opened:
-    """One weight file as far as its names are understood."""
+    """Weight file as far as its names are understood."""
 
     header: Header
     reading: Reading
     configs: Mapping[str, AdapterConfig | None]
-    """For `unet` and `text_encoder`, what the adapter's configuration says."""
+    """Adapter's configuration for `unet` and for `text_encoder`; None if there is none."""
 
     def scale(self, update: Update) -> float:
-        """The factor on the update: alpha (or the configuration's) over the rank, 1 where there is none."""
+        """Return the factor on the update: alpha (or the configuration's) over the rank, 1 without alpha."""
         rank = update.size.rank
         if update.alpha is not None:
             alpha = read_tensor(self.header.path, update.alpha, self.header.tensors[update.alpha])
@@ -42,24 +42,26 @@ class _Opened:
         return 1.0 if config is None else config.scale(update.module, rank)
 
     def lacks(self, update: Update) -> str | None:
-        """Why `update` is not all of its module; None if it is."""
+        """Tell why `update` is not all of its module; None if it is."""
         config = self.configs[update.site.partition(".")[0]]
         if config is not None and config.dora and update.magnitude is None:
             return "it is DoRA without its magnitude"
         return None
 
     def fold(self, update: Update) -> Factors:
-        """The matrices of `update`, scaled."""
+        """Read the matrices of `update`, scaled."""
         return fold(self.header.path, update.keys, self.header.tensors, self.scale(update))
 
 
 def load_lora(target: str | Path | Source, offline: bool = False) -> LoRA:
-    """The LoRA at `target`: a file, a peft folder, a folder with exactly one LoRA file, or one on the Hub.
+    """Load the LoRA at `target`: a file, a peft folder, a folder with one LoRA file, or a Hub address.
 
-    On the Hub: `hf://ns/name[@revision]/path`, a link, or `ns/name` with one LoRA in it; `offline`, only what
-    the Hub cache holds. Raises `LorauditError` if there is no such file, it cannot be read or fetched, or a
-    folder or repository holds several;
-    `NotScannable` if it is not a sound LoRA file for a known base or holds values that are not finite.
+    An address on the Hub is `hf://ns/name[@revision]/path`, a link, or `ns/name` with one LoRA in it. If
+    `offline`, only the Hub cache is read.
+
+    Raises `LorauditError` if the file is missing or cannot be read or fetched, or if a folder or repository
+    holds several. Raises `NotScannable` if the file is no sound LoRA for a known base or holds values that
+    are not finite.
     """
     shown = target.path if isinstance(target, Source) else target
     try:

@@ -1,9 +1,9 @@
-"""The matrices of a LoRA and the values that describe a LoRA file.
+"""Matrices of a LoRA and the values that describe a LoRA file.
 
-A LoRA adds `s B A` to a frozen weight `[out, in]`: `B` (up) is `[out, r]`, `A` (down) is `[r, in]`, and the
+A LoRA adds `s B A` to a frozen weight `[out, in]`. `B` (up) is `[out, r]`, `A` (down) is `[r, in]`, and the
 scale is `s = alpha / r`. Here `s` is folded into `up`, so that `up @ down` is the effective update whatever
 layout the file had. A convolution kernel `[out, in, k, k]` is adapted by `A [r, in, k, k]` and `B [out, r, 1,
-1]`; its `in`, `k`, `k` axes are flattened into one. (LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685,
+1]`. The kernel's axes `in`, `k`, `k` are flattened into one. (LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685,
 section 4.1)
 """
 
@@ -25,7 +25,7 @@ from loraudit.text import clean
 __all__ = ["DoRA", "Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
 
 Site: TypeAlias = str
-"""`unet.` or `text_encoder.` and the dotted diffusers path; the text tower without `text_model.`."""
+"""Site: `unet.` or `text_encoder.` and the dotted diffusers path; the text tower without `text_model.`."""
 
 _DTYPES: Final[Mapping[str, Any]] = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
@@ -36,32 +36,32 @@ _DTYPES: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """The low-rank update of one module: `up @ down` is what is added to its weight."""
+    """Low-rank update of one module: `up @ down` is added to its weight."""
 
     up: NDArray[np.float32]
-    """`[out, r]`, the scale folded in."""
+    """Left factor `[out, r]`, the scale folded in."""
     down: NDArray[np.float32]
-    """`[r, in]`; `in` is `in * k * k` for a convolution."""
+    """Right factor `[r, in]`; `in` is `in * k * k` for a convolution."""
     scale: float
-    """The scale that was folded into `up`, for display only."""
+    """Scale that was folded into `up`, for display only."""
 
     @property
     def rank(self) -> int:
-        """The inner dimension `r`, whatever the numerical rank."""
+        """Inner dimension `r`, whatever the numerical rank."""
         return int(self.down.shape[0])
 
     @property
     def shape(self) -> tuple[int, int]:
-        """`(out, in)` of the update."""
+        """Shape `(out, in)` of the update."""
         return int(self.up.shape[0]), int(self.down.shape[1])
 
     def delta(self) -> NDArray[np.float32]:
-        """The update `up @ down`, `[out, in]`."""
+        """Compute the update `up @ down`, `[out, in]`."""
         product: NDArray[np.float32] = self.up @ self.down
         return product
 
     def frobenius(self) -> float:
-        """Frobenius norm of the update, from the Gram matrices `[r, r]`: `|BA|^2 = sum(B'B * AA')`."""
+        """Compute the update's Frobenius norm from the Gram matrices `[r, r]`: `|BA|^2 = sum(B'B * AA')`."""
         up, down = self.up.astype(np.float64), self.down.astype(np.float64)
         # Rounding can leave a tiny negative sum where the product vanishes.
         return math.sqrt(max(0.0, float(np.sum((up.T @ up) * (down @ down.T)))))
@@ -69,72 +69,72 @@ class Factors:
 
 @dataclass(frozen=True, eq=False)
 class DoRA:
-    """What a file holds of a module that is DoRA; with the base, `dora.resolve` makes factors of it."""
+    """DoRA module as a file holds it; with the base's weight, `dora.resolve` makes factors of it."""
 
     factors: Factors
-    """Of the direction: `up @ down` is added to the weight before its norms are set."""
+    """Update of the direction: `up @ down` is added to the weight before its norms are set."""
     magnitude: NDArray[np.float32]
-    """The norms, one for each channel of `axis`."""
+    """Norms, one for each channel of `axis`."""
     axis: int
-    """Of the weight `[out, in, ...]`: 0 where every output channel has its norm, 1 where every input has."""
+    """Axis of the weight `[out, in, ...]`: 0 if every output channel has its norm, 1 if every input has."""
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A tensor that was not taken into the audit."""
+    """Tensor that was not taken into the audit."""
 
     key: str
-    """As the file spells it, made harmless for display."""
+    """Name in the file, escaped for display."""
     why: str
 
 
 @dataclass(frozen=True)
 class LoRAFile:
-    """The file or folder that a LoRA came from."""
+    """File or folder that a LoRA came from."""
 
     name: str
-    """The last part of the path, made harmless for display."""
+    """Last part of the path, escaped for display."""
     path: Path
     sha256: str
-    """Of the weights; of a folder with two weight files, of their bytes in the order text_encoder, unet."""
+    """SHA-256 of the weights in hex; of two weight files together, in the order text_encoder, unet."""
     size_bytes: int
-    """Of the weights."""
+    """Size of the weights."""
     metadata: Mapping[str, str]
-    """The header's own text, as it stands in the file: `clean` it before display."""
+    """Text of the header as it stands in the file: `clean` it before display."""
     origin: str | None = None
-    """`hf://namespace/name@commit/path` of a file on the Hub, harmless for display; None of a local one."""
+    """Address `hf://namespace/name@commit/path`, escaped for display; None for a local file."""
     triggers: tuple[str, ...] = ()
-    """Words that call the subject up, as the model card and the names of bundled embeddings have them."""
+    """Words that call the subject up, from the model card and the names of bundled embeddings."""
 
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA in canonical form."""
+    """LoRA in canonical form."""
 
     file: LoRAFile
     family: str
-    """The base model family in words: `SD 1.x` or `tiny`."""
+    """Base model family in words: `SD 1.x` or `tiny`."""
     base: str | None
-    """The base that the names and widths fit (`tiny`, `sd14`), or None where more than one fits."""
+    """Base that the names and widths fit (`tiny`, `sd14`), or None if more than one fits."""
     dialect: str
-    """The layout of the file: the name of one of `dialects.DIALECTS`, or `cloneofsimo`."""
+    """Layout of the file: the name of one of `dialects.DIALECTS`, or `cloneofsimo`."""
     factors: Mapping[Site, Factors]
-    """Sorted by site; empty only if every module is in `dora`."""
+    """Factors by site, sorted; empty only if every module is in `dora`."""
     unread: tuple[Unread, ...]
-    """Sorted by key; the tensors of `dora` are among them."""
+    """Unread tensors, sorted by key; those of `dora` are among them."""
     dora: Mapping[Site, DoRA] = field(default_factory=dict)
-    """The modules that are not read before the base's weights are at hand; sorted by site."""
+    """Modules that are read once the base's weights are at hand, by site, sorted."""
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The smallest and the largest rank."""
+        """Smallest and largest rank."""
         directions = [module.factors for module in self.dora.values()]
         ranks = [factors.rank for factors in (*self.factors.values(), *directions)]
         return min(ranks), max(ranks)
 
 
 def read_tensor(path: Path, key: str, info: TensorInfo) -> NDArray[np.float32]:
-    """The tensor `key` of the file at `path` as float32, in its own shape.
+    """Read the tensor `key` of the file at `path` as float32, in its own shape.
 
     Raises `NotScannable` if a value is not finite (or overflows float32) or the file has shrunk since `info`
     was read.

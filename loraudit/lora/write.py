@@ -1,6 +1,6 @@
 """LoRA files written in three layouts, each whole or not at all.
 
-The scale is part of `Factors.up`, so every layout is written with scale 1: diffusers states none, kohya's
+The scale is part of `Factors.up`, so every layout is written with scale 1. diffusers states none; kohya's
 alpha and peft's `lora_alpha` are the rank. Weights are float32. The bytes are a function of the arguments:
 keys and metadata are sorted.
 """
@@ -32,7 +32,7 @@ def write_diffusers(
 ) -> None:
     """Write the layout of `train_dreambooth_lora.py`, which `load_lora_weights` of stock diffusers reads.
 
-    Raises `LorauditError` if the file cannot be written; then nothing is left behind.
+    Raises `LorauditError` if the file cannot be written. Nothing is left behind then.
     """
     tensors: _Tensors = {}
     for site, pair in factors.items():
@@ -72,8 +72,11 @@ def write_peft(
     if path.is_dir():
         _write_adapters(factors, path, metadata or {})
         return
-    with replacing(path) as (folder,):
-        _write_adapters(factors, folder, metadata or {})
+    try:
+        with replacing(path) as (folder,):
+            _write_adapters(factors, folder, metadata or {})
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def _write_adapters(factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str]) -> None:
@@ -99,7 +102,7 @@ def _write_adapters(factors: Mapping[Site, Factors], path: Path, metadata: Mappi
 
 
 def serialize(tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file of float32 tensors.
+    """Serialize float32 tensors as a safetensors file.
 
     The reference writer puts the metadata in a random order; here equal arguments give equal bytes.
     """
@@ -119,13 +122,13 @@ def serialize(tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str,
 
 
 def _old_spelling(site: Site) -> tuple[str, str]:
-    """Component and module path, with the `text_model.` that every release of diffusers reads."""
+    """Split `site` into component and module path, with the `text_model.` that every diffusers reads."""
     component, _, module = site.partition(".")
     return component, f"text_model.{module}" if component == "text_encoder" else module
 
 
 def _kernels(site: Site, pair: Factors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Up and down as the module wants them: for a convolution `[out, r, 1, 1]` and `[r, in, k, k]`."""
+    """Shape up and down like the module's weight: for a convolution `[out, r, 1, 1]` and `[r, in, k, k]`."""
     base = next((base for base in topologies() if base.fits(site, *pair.shape)), None)
     if base is None or len(base.shapes[site]) == 2:
         return pair.up, pair.down

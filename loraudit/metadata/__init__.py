@@ -1,4 +1,4 @@
-"""The metadata audit: what a LoRA's files say about people, told from text alone. No numpy, no network.
+"""Audit of metadata: what a LoRA's files say about people, told from text alone. No numpy, no network.
 
     files --read_exposure--> Exposure (names, texts) --traces--> Trace, one a text that says something
 

@@ -24,13 +24,13 @@ __all__ = [
 README: Final = "README.md"
 PICTURE: Final = "pictures beside the file"
 CAPTION: Final = "caption files beside it"
-"""The places of `Said`."""
+"""Places of `Said`."""
 CONFIG_BYTES: Final = 1_000_000
 _CAPTION_BYTES: Final = 16_384
 _BUNDLED: Final = "bundle_emb."
 _FOLDER_ENTRIES: Final = 10_000
 _READ: Final = 1_000
-"""Pictures that are looked into, and captions that are read: more than anybody trains on."""
+"""Limit on pictures that are looked into, and on captions that are read: more than anybody trains on."""
 _PICTURES: Final = (
     ".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff",
 )  # fmt: skip
@@ -40,23 +40,24 @@ _PREVIEWS: Final = tuple(
     for small in _PICTURES[:4]
     for ending in (small, small.upper())
 )
-"""A1111 shows `name.png` or `name.preview.png` for `name.safetensors`; cameras write `.JPG`."""
+"""Endings of previews: A1111 shows `name.png` or `name.preview.png` of `name.safetensors`. Cameras write
+`.JPG`."""
 _CAPTIONS: Final = (".txt", ".caption")
-"""What kohya takes for the caption of a picture of the same name."""
+"""Endings of files that kohya takes for the caption of a picture of the same name."""
 
 
 class Said(NamedTuple):
-    """One text of a LoRA's files."""
+    """Text in a LoRA's files."""
 
     place: str
-    """`header`, the name of a side file, `PICTURE` or `CAPTION`: a word of ours."""
+    """Place in words of ours: `header`, the name of a side file, `PICTURE` or `CAPTION`."""
     key: str
-    """The file's own spelling."""
+    """Key in the file's own spelling."""
     text: str
 
 
 class Beside(NamedTuple):
-    """What lies beside a LoRA."""
+    """Texts and pictures beside a LoRA."""
 
     said: tuple[Said, ...] = ()
     pictures: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ class Beside(NamedTuple):
 def look_beside(source: Source) -> Beside:
     """Read model card, pictures and captions of `source`. An `OSError` passes through.
 
-    A folder gives every picture in it, a file only its own previews: what else lies in a download folder has
+    A folder gives every picture in it, a file only its own previews. Other pictures in a download folder have
     nothing to do with that file.
     """
     cards = list(_cards(source))
@@ -129,7 +130,7 @@ def _pictures(source: Source) -> tuple[list[str], list[str]]:
         # Joined as text: a folder may hold thousands of LoRAs, and each asks for sixteen.
         beside = ((f"{stem}{ending}", f"{folder}{os.sep}{stem}{ending}") for ending in _PREVIEWS)
         names = [name for name, path in beside if os.path.isfile(path)]  # noqa: PTH113
-        if len(names) > 1:  # where large and small letters are one, a file answers to both
+        if len(names) > 1:  # where case does not count, one file answers to both spellings
             names = list({(folder / name).stat().st_ino: name for name in reversed(names)}.values())
     else:
         names = []

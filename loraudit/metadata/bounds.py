@@ -1,4 +1,4 @@
-"""A part of a picture that holds words, and the limits within which parts are read."""
+"""Part of a picture that holds words, and the limits within which parts are read."""
 
 import zlib
 from typing import IO, Final, Literal, NamedTuple
@@ -6,23 +6,23 @@ from typing import IO, Final, Literal, NamedTuple
 __all__ = ["Bounds", "Part"]
 
 _MOST: Final = 1_000_000
-"""Bytes of all texts of a picture together, unpacked."""
+"""Limit in bytes on all texts of a picture together, unpacked."""
 _READ: Final = 4_000_000
-"""Bytes of a picture that are read, packed."""
+"""Limit in bytes on the parts of a picture that are read, packed."""
 
 
 class Part(NamedTuple):
-    """One part of a picture, as the file has it."""
+    """Part of a picture, as the file has it."""
 
     kind: Literal["text", "exif", "xmp", "iptc", "tiff"]
-    """`iptc` is a Photoshop resource block; `tiff` says that the whole file is directories of tags."""
+    """Kind of content: `iptc` is a Photoshop resource block; `tiff` means that the whole file is tags."""
     key: str
     """Keyword of a text; empty for any other kind."""
     data: bytes
 
 
 class Bounds:
-    """The limits of one picture, and whether all of it was read within them."""
+    """Limits of one picture, with a mark if not all of the picture was read within them."""
 
     def __init__(self) -> None:
         self.whole = True
@@ -53,7 +53,7 @@ class Bounds:
         try:
             unpacked = stream.decompress(data, self.left + 1)
         except zlib.error:
-            # Else a thousand streams that break off at their end would take the time of as many sound ones.
+            # Otherwise a thousand streams that break off at their end would take as long as sound ones.
             self.whole, self.left = False, 0
             return b""
         self.whole &= stream.eof

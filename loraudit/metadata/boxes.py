@@ -1,7 +1,8 @@
-"""The Exif and XMP of HEIC and AVIF files, which are boxes in boxes.
+"""Exif and XMP of HEIC and AVIF files, which are boxes in boxes.
 
-Pillow reads AVIF only where it was built with libavif, which is then handed the whole file. For HEIC it needs
-a plugin with decoders of several megabytes. Layouts: ISO/IEC 14496-12 (boxes) and 23008-12 (items).
+Pillow reads AVIF only where it was built with libavif, which is then handed the whole file. For HEIC,
+Pillow needs a plugin with decoders of several megabytes. Layouts: ISO/IEC 14496-12 (boxes) and 23008-12
+(items).
 """
 
 import io
@@ -16,10 +17,10 @@ __all__ = ["BRANDS", "items"]
 BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
 )
-"""What a file of either format calls itself."""
+"""Brands by which files of either format name themselves."""
 _BOXES: Final = 100_000
 _EXTENTS: Final = 64
-"""Pieces of one item of a HEIC or AVIF file, which has one."""
+"""Limit on the pieces of one item of a HEIC or AVIF file, which has one."""
 
 
 def items(file: IO[bytes], bounds: Bounds) -> Iterator[Part]:
@@ -37,7 +38,7 @@ def items(file: IO[bytes], bounds: Bounds) -> Iterator[Part]:
             bounds.whole &= length > 0  # all that is left of the file, pixels included
             data += bounds.block(source, length)
         if wanted[item] == "exif":
-            # Before the block of Exif stands how far it is away.
+            # Before the block of Exif stands its distance.
             data = data[4 + int.from_bytes(data[:4], "big") :]
         yield Part(wanted[item], "", data)
 

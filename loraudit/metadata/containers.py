@@ -1,7 +1,7 @@
-"""The parts of a picture file that hold words: PNG, JPEG, WebP, GIF, TIFF, HEIC and AVIF.
+"""Parts of a picture file that hold words: PNG, JPEG, WebP, GIF, TIFF, HEIC and AVIF.
 
-Pillow reads what is in the parts; the files are walked here. Pillow's openers want sound pixels, stop at the
-first of them, keep one text of each key, and hand WebP and AVIF whole to native decoders.
+Pillow reads the content of the parts; the files are walked here. Pillow's openers want sound pixels and stop
+at the first of them. Of equal keys they keep one text, and WebP and AVIF go whole to native decoders.
 
 Layouts: PNG 3rd edition, 11.3.3 and 11.3.5.2; JPEG markers of ITU-T T.81, annex B; WebP container
 specification; GIF89a.
@@ -18,7 +18,7 @@ __all__ = ["parts"]
 
 _CHUNKS: Final = 100_000
 _SUB_BLOCKS: Final = 1_000_000
-"""Sub-blocks of a GIF, at most 255 bytes each."""
+"""Limit on the sub-blocks of a GIF, at most 255 bytes each."""
 _XMP_KEY: Final = "XML:com.adobe.xmp"
 _HEX_PROFILE: Final = "Raw profile type "
 """Key under which ImageMagick and exiftool write other formats' metadata into PNG text, as hex."""
@@ -73,7 +73,7 @@ def _png_text(kind: bytes, data: bytes, bounds: Bounds) -> Part:
     if kind == b"zTXt":
         text = bounds.unpack(text[1:])
     elif kind == b"iTXt":
-        # Before the text: whether it is packed, how, the language, the keyword in that language.
+        # Before the text: a flag of packing, its method, the language, the keyword in that language.
         packed, text = text[:1] == b"\1", text[2:].partition(b"\0")[2].partition(b"\0")[2]
         text = bounds.unpack(text) if packed else text
     if key == _XMP_KEY:

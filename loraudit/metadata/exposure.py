@@ -30,13 +30,14 @@ _NOTHING: Final = Beside()
 
 @dataclass(frozen=True)
 class Exposure:
-    """Everything that one LoRA's files say: hostile text, to be `clean`ed before display."""
+    """Texts of one LoRA's files: hostile, to be `clean`ed before display."""
 
     names: tuple[str, ...]
     """Names of the files, without their ending."""
     said: tuple[Said, ...]
-    """Metadata (values that were passed over too), adapter configuration, and all that `beside` says."""
+    """Texts of metadata (passed-over values too), of the adapter configuration, and all of `beside`."""
     tensors: tuple[str, ...]
+    """Names of the tensors."""
     hidden: tuple[Hidden, ...]
     size_bytes: int
     """Size of the weights."""
@@ -50,9 +51,10 @@ class Exposure:
 
 
 def read_exposure(source: Source) -> Exposure:
-    """Read headers and small side files only.
+    """Read headers and small side files of `source` only.
 
-    Raises `LorauditError` if a file cannot be read, `NotScannable` if it is no sound safetensors file.
+    Raises `LorauditError` if a file cannot be read, `NotScannable` if a file of weights is no sound
+    safetensors file.
     """
     headers = [read_header(part.weights) for part in source.parts]
     said = [item for header in headers for item in _said(header)]
@@ -75,7 +77,7 @@ def read_exposure(source: Source) -> Exposure:
 
 
 def header_exposure(header: Header, side_files: Mapping[str, str] | None = None) -> Exposure:
-    """Collect what a file says whose header is at hand, with small text files beside it by their path."""
+    """Collect the texts of a file whose header is at hand, with small text files beside it by their path."""
     said, whole = _side(side_files or {})
     return Exposure(
         names=(header.path.stem,),

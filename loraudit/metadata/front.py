@@ -1,7 +1,7 @@
-"""The front matter of a model card: YAML, read as a stream of events.
+"""Front matter of a model card: YAML, read as a stream of events.
 
-No value is ever made of it: an alias is refused, a tag makes no object, and a number is its text.
-PyYAML is imported where a card with front matter is; huggingface_hub needs it anyway.
+No value is ever made of the YAML: an alias is refused, a tag makes no object, and a number is its text.
+PyYAML is imported once a card with front matter is met; huggingface_hub needs PyYAML anyway.
 """
 
 from collections.abc import Iterator
@@ -10,28 +10,28 @@ from typing import Final, NamedTuple
 __all__ = ["CARD_BYTES", "Front", "front_matter"]
 
 CARD_BYTES: Final = 65_536
-"""Start of a model card that is read."""
+"""Limit in bytes on the start of a model card that is read."""
 _FENCE: Final = "---"
 _DEPTH: Final = 32
 
 
 class Front(NamedTuple):
-    """The texts of a front matter."""
+    """Texts of a front matter."""
 
     texts: tuple[tuple[str, str], ...] = ()
-    """The key, in a list that of the list, and the text of each scalar, in order, at any depth."""
+    """Key and text of each scalar, in order, at any depth; in a list, the key is that of the list."""
     whole: bool = True
-    """Whether it was YAML as far as it was read."""
+    """True if the front matter was YAML as far as it was read."""
 
 
 class _NotReadError(Exception):
-    """The YAML is nested without end, or stands for itself."""
+    """YAML that is nested without end, or stands for itself."""
 
 
 def front_matter(card: str) -> Front:
     """Read the YAML between the first two lines `---` of a model card; nothing if the first is not its start.
 
-    Of what is no YAML, the `key: value` lines are read.
+    If the text is no YAML, its `key: value` lines are read.
     """
     lines = card[:CARD_BYTES].removeprefix("\ufeff").split("\n")
     if lines[0].strip() != _FENCE:
@@ -42,14 +42,14 @@ def front_matter(card: str) -> Front:
     try:
         return Front(tuple(_scalars("\n".join(lines[1:end]))))
     except (YAMLError, _NotReadError, ValueError, OverflowError):
-        # The last two: what PyYAML lets through of a code point or version that is too large.
+        # The last two: PyYAML's own, of a code point or version that is too large.
         return Front(tuple(_lines(lines[1:end])), whole=False)
 
 
 def _scalars(text: str) -> Iterator[tuple[str, str]]:
     import yaml
 
-    # The parser of libyaml where it is built in: ten times as fast.
+    # The parser of libyaml, where PyYAML was built with it, is ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     # One entry for each list or mapping that is open: the key it stands under, and whether it is a mapping.
     open_: list[tuple[str, bool]] = []

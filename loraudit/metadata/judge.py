@@ -1,4 +1,4 @@
-"""What a file says in plain words: from traces to findings.
+"""Judgement of what a file says in plain words: from traces to findings.
 
 A trace is one text somewhere in or beside a LoRA file that says something about a person. The rules and their
 ids are stable; docs/rules.md explains each.
@@ -15,45 +15,45 @@ __all__ = ["METADATA_RULES", "MetadataRule", "Trace", "judge_metadata"]
 
 _QUOTES = 8
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
-"""As `Severity` compares, for thousands of captions."""
+"""Rank of each severity, to compare thousands of captions fast."""
 _SCRUB = "Write a copy without it: loraudit scrub FILE -o OUT."
 _BESIDE = "What lies beside the file is not scrubbed: take it out there, or do not share that."
 
 
 @dataclass(frozen=True)
 class MetadataRule:
-    """One question that is asked of a file's words."""
+    """Question that is asked of a file's words."""
 
     id: str
-    """Stable; never reused for another question."""
+    """Stable id, never reused for another question."""
     title: str
     summary: str
-    """The sentence of the verdict."""
+    """Sentence of the verdict."""
     meaning: str
-    """What follows for the people concerned."""
+    """Consequence for the people concerned."""
     remedy: str
     title_beside: str = ""
-    """The title where all of it lies beside the file; empty: `title` with other words."""
+    """Title if all traces lie beside the file; empty: `title` with other words."""
     meaning_beside: str = ""
-    """The meaning there; empty: `meaning`."""
+    """Meaning if all traces lie beside the file; empty: `meaning`."""
 
 
 class Trace(NamedTuple):
-    """A text that says something about a person, or several of a kind, and where they stand."""
+    """Text that says something about a person, or several of a kind, and their place."""
 
     rule: str
     """Id of a rule in `METADATA_RULES`."""
     severity: Severity
     place: str
-    """In words of ours, never of the file: a known key, `file name`, `adapter_config.json`."""
+    """Place in words of ours, never of the file: a known key, `file name`, `adapter_config.json`."""
     quote: str = ""
-    """The text itself, made harmless, or nothing worth quoting."""
+    """Text itself, escaped for display; empty if there is nothing worth quoting."""
     confidence: Confidence = Confidence.HIGH
     numbers: Mapping[str, int] = MappingProxyType({})
     beside: bool = False
-    """Whether it is in another file, which a scrubbed copy leaves as it is."""
+    """True if the text is in another file, which a scrubbed copy does not change."""
     more: tuple[str, ...] = ()
-    """The other texts, made harmless: a folder of pictures has hundreds of captions."""
+    """Further texts, escaped for display: a folder of pictures has hundreds of captions."""
 
 
 METADATA_RULES: Mapping[str, MetadataRule] = {
@@ -177,11 +177,11 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
         ),
     )
 }
-"""Every rule by its id."""
+"""Rules by their ids."""
 
 
 def judge_metadata(traces: Iterable[Trace]) -> tuple[Finding, ...]:
-    """One finding for each rule that `traces` met, as severe and as sure as the worst of its traces."""
+    """Make one finding for each rule that `traces` met, as severe and as sure as the worst of its traces."""
     found: dict[str, list[Trace]] = {}
     for trace in traces:
         found.setdefault(trace.rule, []).append(trace)
@@ -220,7 +220,7 @@ def _finding(rule: MetadataRule, traces: list[Trace]) -> Finding:
 
 
 def _beside(words: str) -> str:
-    """`words` about a file, put of what lies beside it."""
+    """Reword `words` about a file for what lies beside the file."""
     if words.startswith("The file "):
         return f"What lies beside the file {words.removeprefix('The file ')}"
     return words.replace(" in the file", " beside the file")

@@ -1,4 +1,4 @@
-"""Which words of a name say whom a LoRA shows.
+"""Words of a name that say whom a LoRA shows.
 
 `10_jane doe person` => `jane doe`; `pytorch_lora_weights`, `my_style_v2-000008` and `5_woman` => nothing.
 """
@@ -25,7 +25,7 @@ toolkit train trained trainer training tune tuned undefined unet unknown unnamed
 weight weights with xl
 """
 _PERSON: Final = frozenset(_PERSON_WORDS.split())
-"""Class words of DreamBooth that say that the subject is somebody."""
+"""Class words of DreamBooth for a subject that is a person."""
 _GENERIC: Final = _PERSON | frozenset(_GENERIC_WORDS.split())
 """Words of trainers, file names and base models, which say nothing about the subject."""
 _PLACEHOLDERS: Final = frozenset({"bnha", "ohwx", "olis", "shs", "sks", "skw", "tok", "ukj", "zwx"})
@@ -33,7 +33,7 @@ _PLACEHOLDERS: Final = frozenset({"bnha", "ohwx", "olis", "shs", "sks", "skw", "
 
 
 def instance(folder: str) -> str:
-    """Take from a folder's name what kohya does: `10_jane person (2)` => `jane person`."""
+    """Take the part of a folder's name that kohya takes: `10_jane person (2)` => `jane person`."""
     return re.sub(r"^\d{1,9}_| \(\d{1,9}\)$", "", re.split(r"[/\\]", folder[-500:])[-1]).strip()
 
 

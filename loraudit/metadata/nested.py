@@ -1,4 +1,4 @@
-"""JSON inside a metadata value: as members and texts, whatever its shape, equal keys included."""
+"""JSON inside a metadata value, as members and texts: any shape, equal keys included."""
 
 import json
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ MAX_CHARACTERS: Final = 8_000_000
 
 
 class NotReadError(Exception):
-    """The text is no JSON, or too much of it."""
+    """Text that is no JSON, or too much of it."""
 
 
 class Members(list[tuple[str, Any]]):
-    """A JSON object as its members in order: equal keys lose nothing."""
+    """Members of a JSON object in order: equal keys lose nothing."""
 
 
 def parse(text: str) -> Any:  # noqa: ANN401
@@ -33,7 +33,7 @@ def members(value: object) -> Members:
 
 
 def texts(value: object) -> Iterator[tuple[str, str]]:
-    """Yield every text in `value` with the key it stands under, and every key (under itself)."""
+    """Yield every text in `value` with its key, and every key as a text with an empty key."""
     waiting: list[tuple[str, object]] = [("", value)]
     while waiting:
         key, item = waiting.pop()

@@ -1,7 +1,7 @@
-"""What can be told from the spelling of a text alone: paths, addresses, secrets, pictures.
+"""Patterns of spelling that show paths, addresses, secrets and pictures in a text.
 
-Every expression starts with fixed characters, looks back a few and ahead no further than a bound, so that a
-text is searched in time linear in its length, whoever wrote it.
+Every expression starts with fixed characters, looks back a few and ahead no further than a bound. Any text,
+whoever wrote it, is therefore searched in time linear in its length.
 """
 
 import re
@@ -55,7 +55,7 @@ _SECRETS: Final = tuple(
 _PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----")
 _PASSWORD: Final = re.compile(r"://[^\s/@:\"']{1,100}:[^\s/@\"']{1,200}@")
 OPAQUE: Final = 1024
-"""Characters of a block that is no word, no hash and no key, at least."""
+"""Smallest length in characters of a block that is no word, no hash and no key."""
 _BLOCK: Final = re.compile(rf"[A-Za-z0-9+/=_-]{{{OPAQUE},}}")
 
 # The first characters of base64, from the magic numbers of each type.
@@ -104,7 +104,7 @@ def _phones(text: str) -> list[str]:
 
 
 def _is_dialled(number: str) -> bool:
-    """Tell whether `number`, which begins with a plus sign, could be dialled and is written as people do."""
+    """Tell whether `number`, which begins with a plus sign, can be dialled and is written as people write."""
     groups = re.findall(r"\d+", number)
     country = _COUNTRY.match(groups[0])
     # North America and Russia: ten digits after a code of one.
@@ -119,7 +119,7 @@ def _digits(text: str) -> int:
 def secrets(text: str) -> list[str]:
     """Find tokens, private keys and links with a password in `text`."""
     found = [token for start, pattern in _SECRETS if start in text for token in pattern.findall(text)]
-    # A key is drawn at random; a word of hyphens is not.
+    # A key is drawn at random and so has a digit; a word of hyphens has none.
     found = [token for token in found if re.search(r"\d", token)]
     return found + _PRIVATE_KEY.findall(text) + [f"https{link}" for link in _PASSWORD.findall(text)]
 

@@ -1,4 +1,4 @@
-"""The words of a picture beside a LoRA, as Pillow reads them: Exif, TIFF tags and IPTC; and its XMP.
+"""Words of a picture beside a LoRA: Exif, TIFF tags and IPTC, as Pillow reads them, and XMP.
 
 No pixel is ever decoded. Layouts: Exif 2.32, 4.6; IPTC-IIM 4.2.
 """
@@ -26,13 +26,13 @@ from loraudit.metadata.xmp import PLACE, properties
 __all__ = ["Picture", "read_picture"]
 
 _BLOCKS: Final = 8
-"""Blocks of Exif and of IPTC in one picture, which has one of each."""
+"""Limit on blocks of Exif and of IPTC in one picture, which has one of each."""
 _ENTRIES: Final = 1_000
-"""Tags of one directory, which has a few dozen."""
+"""Limit on tags of one directory, which has a few dozen."""
 _PAGES: Final = 100
-"""Directories of a TIFF file."""
+"""Limit on directories of a TIFF file."""
 _TAG_BYTES: Final = 8_000_000
-"""Bytes that Pillow may read of one block of Exif or of one TIFF file."""
+"""Limit in bytes on what Pillow reads of one block of Exif or of one TIFF file."""
 
 _TAGS: Final = (
     Base.ImageDescription, Base.Artist, Base.Copyright, Base.XPTitle, Base.XPComment, Base.XPAuthor,
@@ -44,37 +44,37 @@ _CODES: Final = frozenset({b"ASCII\0\0\0", _UTF_16, b"JIS\0\0\0\0\0", bytes(8)})
 """Names of character sets before a user's comment."""
 _CAMERA: Final = frozenset({Base.Make, Base.Model})
 _WORKFLOW: Final = re.compile(r"(prompt|workflow|parameters): ?(?=\S)", re.IGNORECASE)
-"""What ComfyUI puts before its graph in tags of Exif, the camera's among them."""
+"""Prefix of ComfyUI's graph in tags of Exif, the camera's among them."""
 _IPTC: Final = {
     (2, 5): "title", (2, 25): "keywords", (2, 40): "description", (2, 80): "creator", (2, 105): "title",
     (2, 110): "creator", (2, 116): "Copyright", (2, 118): "creator", (2, 120): "description",
     (2, 122): "creator",
 }  # fmt: skip
 _IPTC_PLACES: Final = frozenset({(2, 90), (2, 92)})
-"""City, and the place in it."""
+"""Fields of a city and of a place in a city."""
 _IPTC_RESOURCE: Final = b"Photoshop 3.0\0"
 _PEOPLE: Final = re.compile(r"(?:People|Persons?|Faces)[|/](.+)", re.IGNORECASE | re.DOTALL)
-"""How digiKam and Lightroom put a person into their tree of keywords."""
+"""Branch of a person in the trees of keywords of digiKam and Lightroom."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The words of one picture, as it says them: hostile text."""
+    """Words of one picture as they stand there: hostile text."""
 
     texts: tuple[tuple[str, str], ...]
     """Key (of a text chunk, the name of an Exif tag, an XMP property, or `person`) and text."""
     located: bool
-    """Whether it says where it was taken."""
+    """True if the picture says where it was taken."""
     whole: bool
-    """Whether all its texts are here: none was too long, and none broke off."""
+    """True if all texts are here: none was too long, and none broke off."""
 
 
 class _TooMuchError(Exception):
-    """Pillow asked for more bytes than a picture's tags may hold."""
+    """Request of Pillow for more bytes than a picture's tags may hold."""
 
 
 class _Tags(io.BufferedReader):
-    """A file of tags of which only so much can be read, wherever its tags point."""
+    """File of tags of which only so many bytes can be read, wherever its tags point."""
 
     def __init__(self, raw: Any) -> None:  # noqa: ANN401 (a file or bytes, whose types share no class)
         super().__init__(raw)
@@ -90,7 +90,7 @@ class _Tags(io.BufferedReader):
 
 
 class _Words:
-    """The words of one picture as they are found."""
+    """Words of one picture as they are found."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.texts: list[tuple[str, str]] = []
@@ -118,7 +118,7 @@ class _Words:
                 self._guarded(lambda: self._iptc(part.data))
 
     def _guarded(self, read: Callable[[], None]) -> None:
-        """Run what hands hostile bytes to Pillow; if that raises or warns, the picture is not whole."""
+        """Run `read`, which hands hostile bytes to Pillow; if that raises or warns, not all was read."""
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
@@ -256,19 +256,19 @@ def _decoded(data: bytes) -> str:
 
 
 def _raw(directory: ImageFileDirectory_v2, tag: int) -> bytes:
-    """Take a tag's bytes; else Pillow takes all text for Latin-1, and keeps the first of several values."""
+    """Take a tag's bytes; Pillow itself takes all text for Latin-1, and keeps the first of several values."""
     directory.tagtype[tag] = BYTE
     data = directory[tag]
     return data if isinstance(data, bytes) else b""
 
 
 def _wide(data: bytes) -> str:
-    """Tell which UTF-16 it is: programs do not agree whether that of the block or always the same."""
+    """Tell the byte order of UTF-16 `data`: some programs write that of the block, some always the same."""
     return "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
 
 
 def _is_place(coordinate: object) -> bool:
-    """Tell whether a coordinate, degrees, minutes and seconds, is any but zero."""
+    """Tell whether a coordinate, in degrees, minutes and seconds, differs from zero."""
     if isinstance(coordinate, str):
         return re.search("[1-9]", coordinate) is not None
     values = coordinate if isinstance(coordinate, tuple) else (coordinate,)

@@ -1,4 +1,4 @@
-"""Words of a file as a trace quotes them: on one line, harmless, not too long."""
+"""Quotes of a file's words in a trace: on one line, escaped, not too long."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,8 +10,9 @@ from loraudit.text import clean
 __all__ = ["EMPTY", "LONGEST_QUOTE", "masked", "quoted"]
 
 EMPTY: Final = frozenset({"", "None", "null", "{}", "[]"})
-"""What trainers write where there is nothing; kohya writes Python's None as the word."""
+"""Values that trainers write where there is nothing; kohya writes Python's None as the word."""
 LONGEST_QUOTE: Final = 120
+"""Limit in characters on a quote."""
 
 
 def quoted(rule: str, severity: Severity, place: str, *texts: str) -> Iterator[Trace]:
@@ -31,5 +32,5 @@ def _quote(text: str) -> str:
 
 
 def masked(secret: str) -> str:
-    """Cut `secret` to enough to find it by: a report must not be the next leak."""
+    """Cut `secret` to six characters, enough to find it by: a report must not be the next leak."""
     return clean(secret.strip()[:6]) + "…"

@@ -1,4 +1,4 @@
-"""The rules of the metadata audit, a family after the other: an exposure in, traces out."""
+"""Rules of the metadata audit, one family after another: an exposure in, traces out."""
 
 import re
 from collections.abc import Iterator
@@ -37,31 +37,31 @@ _PLACES: Final = frozenset(
     {*_JSON, *_TITLES, *_TRIGGERS, *_NOTES, *_THUMBNAILS, *_AUTHORS}
     | {"ss_sd_model_name", "ss_vae_name", "ss_network_args", "ss_optimizer"}
 )
-"""Keys that may stand in a report: any other is the file's own word."""
+"""Keys that may stand in a report; any other is the file's own word."""
 _SECRET_KEYS: Final = re.compile(
     r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
 )
 _RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
-"""What kohya's `resize_lora.py` puts before a comment."""
+"""Prefix that kohya's `resize_lora.py` puts before a comment."""
 _PLAIN_NAME: Final = re.compile(r"[\w.]*")
 _PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
 _SEARCHED: Final = 8_000_000
-"""Characters that are searched for patterns, altogether."""
+"""Limit in characters on the texts of a file that are searched for patterns."""
 
 
 @dataclass(frozen=True)
 class _Value:
-    """One text with what it is made of."""
+    """Text with its parsed content."""
 
     said: Said
     place: str
     parsed: Any
-    """The JSON in it; None where there is none."""
+    """JSON in the text; None if there is none."""
     texts: tuple[tuple[str, str], ...]
-    """Key and text of every text in the JSON, or the text as a whole."""
+    """Key and text of every text in the JSON, or of the text as a whole."""
     pictures: frozenset[str]
-    """The pictures among `texts`."""
+    """Pictures among `texts`."""
 
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
@@ -202,7 +202,7 @@ def _pictures(values: list[_Value]) -> Iterator[Trace]:
 
 
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
-    """Find paths, addresses and secrets, wherever they stand."""
+    """Find paths, addresses and secrets in every text."""
     # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
     other = "".join(exposure.tensors).encode("utf-8", "replace").translate(None, _PLAIN)
     odd = [] if not other else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]

@@ -1,4 +1,4 @@
-"""What the metadata says of the training run: what ties files together, the time zone, how many pictures."""
+"""Traces of the training run in the metadata: ties between files, the time zone, the number of pictures."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,11 +16,11 @@ _LINKS: Final = (
     "ss_session_id", "ss_seed", "ss_training_started_at", "ss_training_finished_at", "sshs_model_hash",
     "sshs_legacy_hash", "modelspec.hash_sha256", "modelspec.date",
 )  # fmt: skip
-"""Unique to a run, its moment or its result. Hashes of the public base model and of the trainer's code, which
-thousands of files share, are not counted."""
+"""Keys that are unique to a run, its moment or its result. Hashes of the public base model and of the
+trainer's code do not count: thousands of files share them."""
 _LAST_SECOND: Final = 4_000_000_000
 _QUARTER: Final = timedelta(minutes=15)
-"""Every time zone is a multiple of it away from UTC."""
+"""Unit of time zones: each is a multiple away from UTC."""
 
 
 def run_traces(metadata: Mapping[str, str]) -> Iterator[Trace]:
@@ -36,10 +36,10 @@ def run_traces(metadata: Mapping[str, str]) -> Iterator[Trace]:
 
 
 def utc_offset(date: str, finished_at: str) -> timedelta | None:
-    """Tell how far the local time `date` is from UTC, if it and Unix time `finished_at` are of one moment.
+    """Tell how far the local time `date` is from UTC, if the Unix time `finished_at` is of the same moment.
 
-    None if they are not, or either is not a time. kohya takes both in the same second; a date with a zone of
-    its own needs no second time.
+    None if the moments differ, or either is not a time. The trainer kohya takes both in the same second. A
+    date with a zone of its own needs no second time.
     """
     try:
         local = datetime.fromisoformat(date[:40])
@@ -67,7 +67,7 @@ def _signed(offset: timedelta) -> str:
 
 
 def _dataset(metadata: Mapping[str, str]) -> Iterator[Trace]:
-    """Count pictures by folder: kohya's `ss_num_train_images` counts one as often as it is repeated."""
+    """Count pictures by folder: kohya's `ss_num_train_images` counts each as often as it is repeated."""
     images = repeats = 0
     try:
         folders = members(parse(metadata.get("ss_dataset_dirs", "{}")))
@@ -87,7 +87,7 @@ def _dataset(metadata: Mapping[str, str]) -> Iterator[Trace]:
 
 
 def _count(value: object) -> int:
-    """Read `value` as a number of things, 0 if it is none."""
+    """Read `value` as a number of things; 0 if it is no such number."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     return value if type(value) is int and 0 <= value < 10**9 else 0

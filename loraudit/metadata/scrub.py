@@ -1,10 +1,10 @@
-"""A copy of a safetensors file that says nothing but what loaders need; the tensors' bytes stay as they are.
+"""Scrubbed copies of safetensors files: nothing but what loaders need, and the tensors' bytes as they are.
 
-The header is written anew: metadata by the allow-list below, each value checked or built anew from checked
-parts; tensors with their three fields, in the order of their bytes. So equal keys, extra fields and padding
-are gone without a rule of their own.
+The header is written anew. Metadata pass the allow-list below, each value checked or built anew from checked
+parts. Tensors keep their three fields, in the order of their bytes. Equal keys, extra fields and padding are
+therefore gone without a rule of their own.
 
-Who reads what is kept: A1111 `ss_base_model_version`, `ss_v2`; kohya's own scripts `ss_network_*`; diffusers
+Readers of what is kept: A1111 `ss_base_model_version`, `ss_v2`; kohya's own scripts `ss_network_*`; diffusers
 `lora_adapter_metadata`, for the scale; ComfyUI `modelspec.*`, for the kind of model.
 """
 
@@ -43,11 +43,11 @@ _VALUES: Final[Mapping[str, str]] = {
     "modelspec.prediction_type": r"[a-z_]{1,20}",
     "modelspec.resolution": r"\d{1,5}(?:x\d{1,5})?",
 }
-"""Keys that are kept and all that they may say."""
+"""Keys that are kept, and all that each may say."""
 _NETWORK_ARGS: Final = "ss_network_args"
 _ADAPTER: Final = "lora_adapter_metadata"
 KEPT_KEYS: Final = frozenset({*_VALUES, _NETWORK_ARGS, _ADAPTER})
-"""The allow-list."""
+"""Allow-list of metadata keys."""
 
 _NETWORK_FIELDS: Final = re.compile(
     r"algo|preset|factor|constraint|(?:conv_)?block_(?:dims|alphas)|conv_(?:dim|alpha)|(?:rank_|module_)?dropout|"
@@ -63,35 +63,36 @@ _MODULE: Final = re.compile(r"[\w.^$\\-]{1,200}")
 
 @dataclass(frozen=True)
 class Removed:
-    """Something of the old header that is not in the new one."""
+    """Text of the old header that is not in the new one."""
 
     key: str
-    """A metadata key, made harmless for display, or what was hidden where."""
+    """Metadata key, escaped for display, or the kind and place of a hidden text."""
     characters: int
-    """Length of what it said."""
+    """Length of the removed text in characters."""
     in_part: bool = False
-    """Whether the key is still there, with less in it."""
+    """True if the key is still there, with less in it."""
 
 
 @dataclass(frozen=True)
 class Scrubbed:
-    """What `scrub` did."""
+    """Result of `scrub`."""
 
     kept: tuple[str, ...]
     """Metadata keys, sorted."""
     removed: tuple[Removed, ...]
     tensors: int
+    """Number of tensors."""
     tensor_bytes: int
     tensor_sha256: str
-    """Of the tensors' bytes, one after another: the same in both files."""
+    """SHA-256 in hex of the tensors' bytes, one after another: the same in both files."""
 
 
 def scrub(path: Path, output: Path) -> Scrubbed:
-    """Write the file at `path` to the new file `output` without what nobody needs in order to load it.
+    """Write the file at `path` to the new file `output`, with nothing in the header but what loaders need.
 
     The tensors are copied in blocks, so memory does not grow with the file. Raises `LorauditError` if a file
     cannot be read or written or `output` is there already, `NotScannable` if `path` is no sound safetensors
-    file; then nothing is left behind.
+    file. Nothing is left behind then.
     """
     header = read_header(path)
     if output.exists() and output.samefile(path):
@@ -115,7 +116,7 @@ def scrub(path: Path, output: Path) -> Scrubbed:
 
 
 def allowed_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The part of `metadata` that loaders need, and that can say nothing else."""
+    """Take the part of `metadata` that loaders need and that can say nothing else."""
     kept = {
         key: metadata[key]
         for key, pattern in _VALUES.items()
@@ -161,7 +162,7 @@ def _removed(header: Header, metadata: Mapping[str, str]) -> Iterator[Removed]:
 
 
 def _network_args(text: str) -> str | None:
-    """Kohya's and LyCORIS's arguments as JSON: known names with numbers or a word of theirs."""
+    """Rebuild kohya's and LyCORIS's arguments as JSON: known names with numbers or a word of theirs."""
     table = _parsed(text)
     if table is None:
         return "null" if text == "null" else None
@@ -176,12 +177,12 @@ def _plain(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """Whether `value` is nothing, a truth value or a number of a size that says no more than it counts."""
+    """Tell whether `value` is nothing, a truth value, or a number too small to encode anything else."""
     return value is None or (isinstance(value, int | float) and abs(value) < 1e9)
 
 
 def _adapter(text: str) -> str | None:
-    """The parts of peft's `LoraConfig` that decide which module gets which scale."""
+    """Rebuild the parts of peft's `LoraConfig` that decide which module gets which scale."""
     table = _parsed(text)
     if table is None:
         return None
@@ -194,7 +195,7 @@ def _adapter(text: str) -> str | None:
 
 
 def _module_table(value: Any) -> bool:  # noqa: ANN401
-    """Whether `value` is a number, a word, or modules with or without a number each."""
+    """Tell whether `value` is a number, a word, or modules with or without a number each."""
     if isinstance(value, dict):
         return all(_MODULE.fullmatch(name) and _is_number(number) for name, number in value.items())
     if isinstance(value, list):

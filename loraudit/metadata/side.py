@@ -1,4 +1,4 @@
-"""The rules for what lies beside a LoRA: pictures, their words, and captions."""
+"""Rules for what lies beside a LoRA: pictures, their words, and captions."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from loraudit.text import clean
 __all__ = ["side_traces"]
 
 _AUTHORS: Final = frozenset({"Artist", "Author", "CameraOwnerName", "Copyright", "XPAuthor", "creator"})
-"""Keys of a picture's texts, as `pictures` has them, that name somebody."""
+"""Keys of a picture's texts in `pictures` that name somebody."""
 _SERIALS: Final = frozenset({"BodySerialNumber", "LensSerialNumber"})
 _PROMPTS: Final = frozenset(
     {
@@ -24,14 +24,14 @@ _PROMPTS: Final = frozenset(
         "XPSubject", "XPTitle", "description", "keywords", "parameters", "prompt", "title", "workflow",
     }
 )  # fmt: skip
-"""Keys under which captions, notes and the prompts of AUTOMATIC1111, ComfyUI and others stand."""
+"""Keys of captions, of notes, and of the prompts of AUTOMATIC1111, ComfyUI and others."""
 _SETTINGS: Final = re.compile(r"\n(?:Negative prompt|Steps):")
-"""What follows the prompt in `parameters` of AUTOMATIC1111."""
+"""Start of what follows the prompt in `parameters` of AUTOMATIC1111."""
 _PROGRAMS: Final = re.compile(
     r"CREATOR: gd-jpeg|Created with |Lavc|File (?:written|source)|LEAD Technologies|Optimized |Software:|"
     r"Screenshot$|[A-Z ]{0,20}(?:DIGITAL CAMERA|DSC)$"
 )
-"""What programs and cameras write as a comment or description of every picture."""
+"""Starts of comments and descriptions that programs and cameras write of every picture."""
 
 
 def side_traces(exposure: Exposure) -> Iterator[Trace]:
@@ -46,7 +46,7 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
         quote = clean(name, LONGEST_QUOTE)
         yield Trace("LA-IMAGE-002", Severity.LOW, "the folder", quote, Confidence.LOW)
     if beside.located:
-        # Where it is stays untold: a report must not be the next leak.
+        # The place itself stays untold: a report must not be the next leak.
         yield Trace("LA-IMAGE-003", Severity.MEDIUM, PICTURE, numbers={"pictures": beside.located})
     for place in beside.unread:
         yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)

@@ -1,4 +1,4 @@
-"""The properties of an XMP packet that say something about people, found by their tags.
+"""Properties of an XMP packet that say something about people, found by their tags.
 
 No XML is parsed: an entity has nothing to expand into. A packet that breaks off is read as far as it goes.
 Layouts: XMP part 1, 7; IPTC Photo Metadata; the Metadata Working Group's regions.
@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["PLACE", "properties"]
 
 PLACE: Final = "place"
-"""Key of a town, or of a place in it."""
+"""Key of a town or of a place in a town."""
 _KEYS: Final = {
     "dc:creator": "creator", "dc:rights": "Copyright", "photoshop:Credit": "creator",
     "photoshop:CaptionWriter": "creator", "aux:OwnerName": "CameraOwnerName",
@@ -28,14 +28,14 @@ _KEYS: Final = {
     "Iptc4xmpCore:Location": PLACE, "Iptc4xmpExt:City": PLACE, "Iptc4xmpExt:Sublocation": PLACE,
     "photoshop:City": PLACE,
 }  # fmt: skip
-"""Properties with the prefix that every program gives them, and the key of their words."""
+"""Properties, with the prefix that every program uses, and the key of their words."""
 _TAG: Final = re.compile(r"<([^<>]*)>([^<]*)")
 _NAME: Final = re.compile(r"/?([\w-]{1,64}:[\w-]{1,64})")
 _ATTRIBUTE: Final = re.compile(r"(?<![\w-])([\w-]{1,64}:[\w-]{1,64})\s*=\s*(\"[^\"]*\"|'[^']*')")
 
 
 def properties(packet: str) -> Iterator[tuple[str, str]]:
-    """Yield key and words of each property of an XMP packet that is looked at, attribute or element."""
+    """Yield key and words of each property in `_KEYS` of an XMP packet, attribute or element."""
     wanted = ""
     for match in _TAG.finditer(packet.replace("<![CDATA[", "").replace("]]>", "")):
         tag, words = match.groups()

@@ -8,7 +8,6 @@ the hash. From then on only the safetensors copy is read. MTCNN's three small ne
 installed package and share its trust.
 """
 
-import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from loraudit.cards import FACE_FILE
 from loraudit.errors import Incomplete, LorauditError
+from loraudit.files import file_sha256, replacing
 from loraudit.scores import FaceEmbeddings
 
 __all__ = ["SOURCE_SHA256", "SOURCE_URL", "Facenet", "convert_facenet", "facenet_weights", "load_facenet"]
@@ -85,21 +85,17 @@ def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) 
 
     Raises `LorauditError` if the hash of `source` is not `sha256`, before the pickle is read.
     """
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(source)
     if digest != sha256:
         raise LorauditError(
             f"{source.name} is not the published face model (sha256 {digest[:12]}, expected {sha256[:12]})",
             "delete the file and try again",
         )
     state = torch.load(source, map_location="cpu", weights_only=True)
-    part = converted.with_suffix(f".{os.getpid()}.part")
-    try:
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    with replacing(converted) as (temporary,):
         # save_file raises no OSError where the disk is full
-        part.write_bytes(save({name: t.contiguous() for name, t in state.items()}, {"source_sha256": sha256}))
-        part.replace(converted)
-    finally:
-        part.unlink(missing_ok=True)
+        temporary.write_bytes(save(tensors, {"source_sha256": sha256}))
 
 
 def facenet_weights(cache: Path, *, offline: bool) -> Path:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from loraudit.cards import artefact, cache_folder, file_sha256
+from loraudit.cards import artefact, cache_folder
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.faces import AttackEvidence, Faces, Reading
+from loraudit.files import file_sha256
 from loraudit.findings.report import Gap, gap
 from loraudit.scores import ClipScorer, FaceEmbeddings, FaceScorer
 from loraudit.scores.clip import load_openai_clip, load_tiny_clip, openai_clip_weights

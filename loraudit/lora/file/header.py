@@ -7,8 +7,8 @@ JSON maps each tensor's name to `dtype`, `shape` and `data_offsets` `[begin, end
 
 The reference parser lets the last of two equal keys win and drops unknown fields, so a file can carry text
 that no loader shows. Here the last wins too, and what was passed over is kept in `Header.hidden`. Where the
-reference would refuse (two `__metadata__`, two of one field of a tensor), so does this. Nothing is ever
-unpickled, and nothing is allocated before it has been compared with the size of the file.
+reference refuses (two `__metadata__`, two of one field of a tensor), this module does too. Nothing is ever
+unpickled, and no size is allocated before it has been compared with that of the file.
 """
 
 import io
@@ -33,19 +33,17 @@ from loraudit.lora.file.ordinary import (
     TensorInfo,
     read_ordinary,
 )
-from loraudit.text import JsonObject, clean, decode, parse_json, twice
+from loraudit.text import JsonObject, clean, decode, twice
 
 __all__ = [
-    "ITEM_BYTES",
     "MAX_DIMENSIONS",
+    "MAX_HEADER_BYTES",
     "MAX_METADATA",
     "MAX_TENSORS",
     "Header",
     "Hidden",
     "TensorInfo",
-    "clean",
     "parse_header",
-    "parse_json",
     "read_header",
 ]
 
@@ -55,7 +53,7 @@ MAX_HEADER_BYTES: Final = 25_000_000
 MAX_TOKENS: Final = (15 + MAX_DIMENSIONS) * MAX_TENSORS + 4 * MAX_METADATA + 8
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[:,\[{]', re.DOTALL)
 
-# What a file that is no safetensors file is, told from its first bytes.
+# First bytes of files that are no safetensors files, with the name and the hint of each kind.
 _LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
     (
         b"version https://git-lfs",
@@ -82,33 +80,33 @@ _LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
 
 @dataclass(frozen=True)
 class Hidden:
-    """Something in the header that no loader shows."""
+    """Text in the header that no loader shows."""
 
     kind: Literal["metadata key", "tensor name", "tensor field", "padding"]
-    """A metadata key or a tensor named twice, an unknown field of a tensor, white space around the JSON."""
+    """Metadata key or tensor named twice, an unknown field of a tensor, or white space around the JSON."""
     key: str
-    """Of the metadata or the tensor; empty for padding."""
+    """Name of the metadata key or of the tensor; empty for padding."""
     text: str
-    """The value that was passed over; JSON unless it is one of the metadata."""
+    """Value that was passed over; JSON unless it is one of the metadata."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The whole header of one safetensors file, in the file's own order."""
+    """Whole header of one safetensors file, in the file's own order."""
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
     size_bytes: int
-    """Of the whole file."""
+    """Size of the whole file."""
     hidden: tuple[Hidden, ...] = ()
 
 
 def read_header(path: Path) -> Header:
     """Read and check the header of the file at `path`.
 
-    Raises `LorauditError` if the file cannot be opened, `NotScannable` naming what it is if it is not a sound
-    safetensors file.
+    Raises `LorauditError` if the file cannot be opened; `NotScannable`, with what the file is, if it is no
+    sound safetensors file.
     """
     name = clean(path.name)
     try:
@@ -130,7 +128,7 @@ def read_header(path: Path) -> Header:
 def parse_header(data: bytes, path: Path, size: int) -> Header:
     """Check the header in `data`, the first bytes of a file of `size` bytes that may lie elsewhere.
 
-    `path` gives its name and is not opened. Raises like `read_header`.
+    `path` gives the name for errors and is not opened. Raises like `read_header`.
     """
     return _read(io.BytesIO(data), path, clean(path.name), size)
 
@@ -161,7 +159,7 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
 def _read_json(
     text: bytes, start: int, size: int, name: str
 ) -> tuple[dict[str, TensorInfo], dict[str, str], list[Hidden]]:
-    """Any header: every member is looked at, and what is wrong or hidden is named."""
+    """Read any header, member by member, and name what is wrong or hidden."""
     table = decode(text, f"the header of {name}", JsonObject)
     if not isinstance(table, JsonObject):
         raise _unsound(name, "it is not a JSON object")
@@ -175,7 +173,7 @@ def _read_json(
 
 
 def _hidden(table: "JsonObject", start: int, name: str) -> list[Hidden]:
-    """The tensors of `table` that were passed over, and the fields of tensors that mean nothing."""
+    """List the tensors of `table` that were passed over, and the fields of tensors that mean nothing."""
     hidden = []
     for key, entry in table.passed_over:
         _tensor(key, entry, start, name)
@@ -190,12 +188,12 @@ def _hidden(table: "JsonObject", start: int, name: str) -> list[Hidden]:
 def _dumped(value: object) -> str:
     try:
         return json.dumps(value)
-    except RecursionError:  # the parser may bear a little more depth than the writer
+    except RecursionError:  # the parser bears a little more depth than the writer
         return "nested too deeply to show"
 
 
 def _has_too_many_tokens(text: bytes) -> bool:
-    """Whether JSON would make more objects of `text` than of the largest header within the limits."""
+    """Tell whether JSON would make more objects of `text` than of the largest header within the limits."""
     # At least as many as there are tokens; marks inside strings count here.
     if len(text) <= MAX_TOKENS:
         return False

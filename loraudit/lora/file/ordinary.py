@@ -1,8 +1,8 @@
-"""Where tensors lie, and the headers that trainers write, read at the speed of C.
+"""Ordinary headers, as trainers write them, read at the speed of C, and the places of tensors.
 
-A folder holds thousands of files, each with hundreds of tensors. `read_ordinary` takes a header that is sound
-and has nothing beside what the format asks for, and takes no other: whatever is refused, or kept because no
-loader shows it, is for `header.read_header` to find and to name, member by member.
+A folder holds thousands of files, each with hundreds of tensors. `read_ordinary` takes only a header that is
+sound and has nothing beside what the format asks for. Any other header is left to `header.read_header`, which
+looks at every member, and names what is wrong or hidden.
 """
 
 import json
@@ -27,9 +27,9 @@ MAX_TENSORS: Final = 50_000
 MAX_METADATA: Final = 10_000
 MAX_DIMENSIONS: Final = 8
 ORDINARY_BYTES: Final = 4_000_000
-"""Longer headers are no ordinary ones: they are not parsed a first time in vain."""
+"""Limit in bytes on an ordinary header; a longer one is not parsed a first time in vain."""
 MAX_SIZE: Final = (1 << 48) - 1
-"""Of a dimension or an offset, as in the format's own JSON schema."""
+"""Limit on a dimension or an offset, as in the format's own JSON schema."""
 
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -38,7 +38,7 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 """Bytes of one element, for each dtype name of the format that a LoRA can hold."""
 
 FIELDS: Final = ("dtype", "shape", "data_offsets")
-"""Of a tensor, in the header."""
+"""Fields of a tensor in the header."""
 _FIELDS: Final = itemgetter(*FIELDS)
 
 
@@ -50,23 +50,23 @@ _DECODER: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
 
 
 class TensorInfo(NamedTuple):
-    """Where one tensor lies, checked against the size of the file."""
+    """Place of one tensor, checked against the size of the file."""
 
     dtype: str
-    """A key of `ITEM_BYTES`."""
+    """Key of `ITEM_BYTES`."""
     shape: tuple[int, ...]
     offset: int
-    """Bytes from the start of the file."""
+    """Place of the first byte, from the start of the file."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
 
 
 def read_ordinary(
     data: bytes, start: int, size: int
 ) -> tuple[Mapping[str, TensorInfo], dict[str, str]] | None:
-    """Tensors and metadata of the header `data`, whose buffer is bytes `start` to `size` of the file.
+    """Read tensors and metadata of the header `data`, whose buffer is bytes `start` to `size` of the file.
 
-    None unless the header is sound, not too long, names nothing twice and holds nothing else.
+    Returns None unless the header is sound, not too long, names nothing twice and holds nothing else.
     """
     if len(data) > ORDINARY_BYTES:
         return None
@@ -75,7 +75,7 @@ def read_ordinary(
         table = _DECODER.decode(text)
         stated = "__metadata__" in table
         metadata = table.pop("__metadata__", {})
-        # Only an object can be asked for these: anything else raises.
+        # Only an object has these fields: anything else raises.
         dtypes, lists, offsets = zip(*map(_FIELDS, table.values()), strict=True)
         sound = (
             len(table) <= MAX_TENSORS
@@ -108,10 +108,10 @@ def read_ordinary(
 
 
 class _Tensors(Mapping[str, TensorInfo]):
-    """Where the tensors lie, looked up when asked for: a scan of the metadata asks for their names only."""
+    """Places of tensors, looked up when asked for: a scan of the metadata asks for their names only."""
 
     def __init__(self, table: Mapping[str, Any], start: int) -> None:
-        """Of a sound header whose buffer is at `start`."""
+        """Keep the sound header `table`, whose buffer begins at byte `start`."""
         self._table = table
         self._start = start
 
@@ -127,7 +127,7 @@ class _Tensors(Mapping[str, TensorInfo]):
 
 
 def _size(dtype: str, shape: tuple[int, ...]) -> int:
-    """In bytes. Raises ValueError if a dimension is out of range."""
+    """Compute the size of a tensor in bytes. Raises `ValueError` if a dimension is out of range."""
     if not all(0 <= item <= MAX_SIZE for item in shape):
         raise ValueError(shape)
     return math.prod(shape) * ITEM_BYTES[dtype]
@@ -138,7 +138,7 @@ def _all(kind: type, values: Any) -> bool:  # noqa: ANN401
 
 
 def _strings(text: str) -> int:
-    """How many strings the JSON `text` holds; -1 if one may hold half a character."""
+    """Count the strings in the JSON `text`; -1 if one may hold half a character."""
     quotes = text.count('"')
     first = text.find("\\")
     if first >= 0:

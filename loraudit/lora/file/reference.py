@@ -1,4 +1,4 @@
-"""The safetensors library as a second opinion: what other programs will see in a file that we accepted."""
+"""Second opinion of the safetensors library: what other programs see in a file that was accepted."""
 
 from safetensors import SafetensorError, safe_open
 
@@ -12,7 +12,7 @@ __all__ = ["require_agreement"]
 def require_agreement(header: Header) -> None:
     """Raise `NotScannable` if the safetensors library refuses the file of `header`, or reads it otherwise.
 
-    Compared are names, dtypes, shapes and metadata; no tensor is read. An `OSError` passes through.
+    Names, dtypes, shapes and metadata are compared; no tensor is read. An `OSError` passes through.
     """
     name = clean(header.path.name)
     try:

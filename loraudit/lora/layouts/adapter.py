@@ -1,4 +1,4 @@
-"""The scale of a LoRA from its peft configuration: `lora_alpha / r`, or `lora_alpha / sqrt(r)` for rsLoRA.
+"""Scale of a LoRA from its peft configuration: `lora_alpha / r`, or `lora_alpha / sqrt(r)` for rsLoRA.
 
 The configuration is `adapter_config.json` beside peft's weights, or the JSON text that diffusers keeps under
 `lora_adapter_metadata` in the header. (peft `tuners/lora/layer.py`, `update_layer`; diffusers
@@ -25,24 +25,24 @@ _ALPHA: Final = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The part of a peft `LoraConfig` that decides the update, besides the matrices."""
+    """Part of a peft `LoraConfig` that decides the update, besides the matrices."""
 
     alpha: float
-    """`lora_alpha`."""
+    """Field `lora_alpha`."""
     rank_stabilised: bool
-    """`use_rslora`."""
+    """Field `use_rslora`."""
     alphas: Mapping[str, float]
-    """`alpha_pattern`: a module path, or the end of one, to its own alpha."""
+    """Field `alpha_pattern`: alpha of a module by its path, or by the end of the path."""
     rank: float = 8
-    """`r`, needed only where the shapes do not tell it."""
+    """Field `r`, needed only if the shapes do not tell the rank."""
     ranks: Mapping[str, float] = field(default_factory=dict)
-    """`rank_pattern`, as `alphas`."""
+    """Field `rank_pattern`: rank of a module by its path, or by the end of the path."""
     dora: bool = False
-    """`use_dora`: without its magnitude a module is not complete."""
+    """Field `use_dora`: a module without a magnitude is not complete."""
 
     @classmethod
     def from_file(cls, path: Path) -> "AdapterConfig":
-        """From `adapter_config.json`. Raises `NotScannable` if it does not describe a plain LoRA."""
+        """Read `adapter_config.json`. Raises `NotScannable` if that describes no LoRA, LoHa or LoKr."""
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES + 1)
         if len(data) > MAX_CONFIG_BYTES:
@@ -53,9 +53,9 @@ class AdapterConfig:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], component: str) -> "AdapterConfig | None":
-        """From a diffusers file's header for `unet` or `text_encoder`; None if it holds nothing about it.
+        """Read a diffusers file's header for `unet` or `text_encoder`; None if nothing is said about it.
 
-        Raises `NotScannable` if it does not describe a plain LoRA.
+        Raises `NotScannable` if the header describes no LoRA, LoHa or LoKr.
         """
         if DIFFUSERS_KEY not in metadata:
             return None
@@ -92,9 +92,9 @@ class AdapterConfig:
         )
 
     def scale(self, module: str, rank: int | None) -> float:
-        """The factor on the update of the module at the dotted path `module`.
+        """Return the factor on the update of the module at the dotted path `module`.
 
-        `rank` is that of its matrices, None where their shapes do not tell it.
+        `rank` is that of the module's matrices; None if their shapes do not tell.
         """
         alpha = _first(self.alphas, module, self.alpha)
         over = rank if rank is not None else _first(self.ranks, module, self.rank)
@@ -118,7 +118,7 @@ def _matches(pattern: str, module: str) -> bool:
 
 
 def _literal(pattern: str, where: str) -> str:
-    """The module path in `pattern`; peft takes it as a regular expression, a real one is refused here."""
+    """Take the module path from `pattern`; a real regular expression, as peft allows, is refused."""
     path = pattern.replace("\\.", ".").removesuffix("$")
     if not re.fullmatch(r"\^?[\w.-]+", path):
         raise NotScannable(

@@ -1,7 +1,7 @@
 """cloneofsimo's layout, `unet:7:up`: the number counts modules in the order in which the network holds them.
 
-The header lists the kinds of module that were counted. Whether a transformer block's feed-forward part comes
-between its two attentions, as in the diffusers of that time, or after them, as today, is told by the shapes.
+The header lists the kinds of module that were counted. The shapes tell where a transformer block's
+feed-forward part comes: between the two attentions, as in the diffusers of that time, or after them.
 (cloneofsimo/lora `lora_diffusion/lora.py`, `save_safeloras_with_embeds`, `_find_modules_v2`)
 """
 
@@ -33,17 +33,17 @@ _FEED_FORWARD_LAST: Final = ("attn1", "attn2", "ff")
 
 
 def is_index(key: str) -> bool:
-    """Whether `key` is spelled as this layout spells its keys."""
+    """Tell whether `key` is spelled in this layout."""
     return _KEY.fullmatch(key) is not None
 
 
 def is_embedding(key: str, metadata: Mapping[str, str]) -> bool:
-    """Whether the header calls the tensor `key` the embedding of a new token."""
+    """Tell whether the header calls the tensor `key` the embedding of a new token."""
     return metadata.get(key) == "<embed>"
 
 
 def find_indices(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> Mapping[str, Found]:
-    """The module of every key of this layout; of a component whose order the shapes do not confirm, none."""
+    """Find the module of every key of this layout, in components whose order the shapes confirm."""
     base = next(base for base in topologies() if base.family == SD1_FAMILY)
     found: dict[str, Found] = {}
     for component in COMPONENTS:
@@ -63,7 +63,7 @@ def find_indices(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str])
 
 
 def _kinds(text: str | None) -> frozenset[str]:
-    """The kinds of module that the header names, or the default ones where it names none."""
+    """Read the kinds of module that the header names, or return the default ones if it names none."""
     if text is None:
         return _DEFAULT
     try:
@@ -90,7 +90,7 @@ def _fits(
 
 
 def _orders(base: Topology, component: str, kinds: frozenset[str]) -> Iterator[list[Site]]:
-    """The two orders in which the modules of those kinds can have been counted."""
+    """Yield the two orders in which the modules of those kinds can have been counted."""
     for parts in (_FEED_FORWARD_FIRST, _FEED_FORWARD_LAST):
         ranked = []
         for at, site in enumerate(base.shapes):
@@ -101,7 +101,7 @@ def _orders(base: Topology, component: str, kinds: frozenset[str]) -> Iterator[l
 
 
 def _rank(site: Site, kinds: frozenset[str], parts: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Where the module comes in the walk; None if it is of none of these kinds."""
+    """Rank the module in the walk over the network; None if it is of none of these kinds."""
     path = site.split(".")[1:]
     if path[0] == "encoder":
         if "CLIPAttention" not in kinds or path[-1] not in _TEXT_LEAVES:

@@ -1,6 +1,6 @@
-"""The names that CompVis's original code gives the modules of the UNet, enumerated.
+"""Names that CompVis's original code gives the modules of the UNet, enumerated.
 
-ComfyUI, OneTrainer and several extraction tools write them: `input_blocks.1.1` is diffusers'
+ComfyUI, OneTrainer and several extraction tools write these names: `input_blocks.1.1` is diffusers'
 `down_blocks.0.attentions.0`. Below a transformer block both name alike. (CompVis/stable-diffusion
 `ldm/modules/diffusionmodules/openaimodel.py`; the numbering as in LyCORIS `utils/__init__.py`)
 """
@@ -27,7 +27,7 @@ _RESNET: Final = (
 
 
 def compvis_paths(unet: UNetShape) -> Mapping[str, str]:
-    """CompVis's dotted path of each adaptable module to the diffusers path."""
+    """Map CompVis's dotted path of each adaptable module to the diffusers path."""
     owners = dict(_owners(unet))
     paths: dict[str, str] = {}
     for path, _ in unet.modules():
@@ -38,7 +38,7 @@ def compvis_paths(unet: UNetShape) -> Mapping[str, str]:
 
 
 def _owners(unet: UNetShape) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each part of the UNet whose insides both name alike: its diffusers path and its CompVis paths."""
+    """Yield each part of the UNet whose insides both name alike: its diffusers path and its CompVis paths."""
     for path, name in _ENDS:
         yield path, (name,)
     step, last = unet.layers + 1, len(unet.channels) - 1

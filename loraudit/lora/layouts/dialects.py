@@ -1,4 +1,4 @@
-"""The layouts ("dialects") in which programs write a LoRA, as data: prefix, module path, suffix.
+"""Layouts ("dialects") in which programs write a LoRA, as data: prefix, module path, suffix.
 
 Sources: diffusers `utils/state_dict_utils.py` (PEFT_TO_DIFFUSERS, UNET_TO_DIFFUSERS, DIFFUSERS_OLD_TO_PEFT)
 and `models/cross_attention.py` of 0.14; kohya-ss/sd-scripts `networks/lora.py`; peft
@@ -18,8 +18,8 @@ from loraudit.lora.matrices import Site
 __all__ = ["ASIDE", "DIALECTS", "Aside", "Dialect", "Found", "Part", "Spelling"]
 
 Aside = Literal["alpha", "dora_scale", "dora_vector", "bias", "base"]
-"""What a tensor can be besides a part of the update: its alpha, DoRA's magnitude as LyCORIS or as peft names
-it, a bias, the base's own."""
+"""Kinds of tensor beside the parts of an update: alpha, DoRA's magnitude as LyCORIS or as peft names it, a
+bias, the base's own."""
 Part: TypeAlias = Role | Aside
 
 ASIDE: Final[Mapping[Part, str]] = {
@@ -31,28 +31,28 @@ ASIDE: Final[Mapping[Part, str]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """A key, understood as far as its module."""
+    """Key that is understood as far as its module."""
 
     site: Site
     module: str
-    """The module path as the file spells it, without the prefix."""
+    """Module path as the file spells it, without the prefix."""
     part: Part | None
-    """None where the dialect knows no such suffix."""
+    """Part that the suffix names; None if the dialect knows no such suffix."""
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """One way to spell a key."""
+    """Spelling of keys: a prefix, a module path and a suffix."""
 
     prefix: str
     components: tuple[str, ...]
-    """`unet`, `text_encoder`: what the prefix can stand for."""
+    """Components that the prefix can stand for: `unet`, `text_encoder`."""
     naming: Naming
     suffixes: Mapping[str, Part]
-    """What follows the module path and its dot."""
+    """Part by the suffix that follows the module path and its dot."""
 
     def find(self, key: str) -> Found | None:
-        """The module that `key`, which starts with the prefix, belongs to."""
+        """Find the module of `key`, which starts with the prefix; None if no known base has it."""
         rest = key[len(self.prefix) :]
         for component in self.components:
             names = sites_by_name(component, self.naming)
@@ -75,18 +75,18 @@ class Spelling:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One layout of tensor names."""
+    """Layout of tensor names."""
 
     name: str
     spellings: tuple[Spelling, ...]
 
     @cached_property
     def prefixes(self) -> tuple[str, ...]:
-        """What a key of this dialect starts with; empty prefixes, which say nothing, are left out."""
+        """Prefixes of the keys; empty ones, which say nothing, are left out."""
         return tuple(spelling.prefix for spelling in self.spellings if spelling.prefix)
 
     def find(self, key: str) -> Found | None:
-        """The module that `key` belongs to; None if no known base has one of that name."""
+        """Find the module of `key`; None if no known base has one of that name."""
         unexplained = None
         for spelling in self.spellings:
             found = spelling.find(key) if key.startswith(spelling.prefix) else None
@@ -119,7 +119,7 @@ _AB: Final[Mapping[str, Part]] = {
     "lora_magnitude_vector": "dora_vector",
     "lora_magnitude_vector.weight": "dora_vector",
 }
-# What ComfyUI reads after any name, by `comfy/weight_adapter/lora.py`.
+# All that ComfyUI reads after any name, by `comfy/weight_adapter/lora.py`.
 _KOHYA: Final[Mapping[str, Part]] = {
     "lora_down.weight": "down",
     "lora_up.weight": "up",
@@ -201,4 +201,4 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         ),
     ),
 )
-"""The layouts that are read; of two that explain a file equally well the first is taken."""
+"""Layouts that are read; of two that explain a file equally well the first is taken."""

@@ -1,4 +1,4 @@
-"""Which base a LoRA was made for, told from the names and widths of its tensors.
+"""Recognition of the base that a LoRA was made for, by the names and widths of its tensors.
 
 Text towers and cross-attention have one width per family: SD 1.x 768, SD 2.x 1024, SDXL 2048. Other families
 differ in their names already.
@@ -32,13 +32,13 @@ _STATED: Final = (
     ("stable-diffusion-xl", "SDXL"),
     ("stable-diffusion-3", "SD 3"),
 )
-"""How `ss_base_model_version` and `modelspec.architecture` start for other families."""
+"""Starts of `ss_base_model_version` and `modelspec.architecture` for other families."""
 
 
 def recognise(name: str, updates: Sequence[Update], headers: Sequence[Header]) -> tuple[Topology, ...]:
-    """The bases that the sizes of `updates` fit best: one, or several that fit equally well.
+    """Find the bases that the sizes of `updates` fit best: one, or several that fit equally well.
 
-    Raises `NotScannable` if they belong to another family or fit no base.
+    Raises `NotScannable` if the updates belong to another family or fit no base.
     """
     bases = topologies()
     for update in updates:
@@ -63,7 +63,7 @@ def recognise(name: str, updates: Sequence[Update], headers: Sequence[Header]) -
 
 
 def _refuse_undecided(name: str, updates: Sequence[Update], headers: Sequence[Header]) -> None:
-    """Without cross-attention the widths fit several families; the header or `proj_in` may show another."""
+    """Refuse another family by the header or `proj_in`; without cross-attention the widths fit several."""
     for header in headers:
         stated = header.metadata.get("ss_base_model_version", "").lower()
         if header.metadata.get("ss_v2", "").lower() == "true":
@@ -93,7 +93,7 @@ def _require(name: str, part: str, width: int, known: Mapping[int, str], others:
 
 
 def misfit(base: Topology, update: Update) -> str | None:
-    """Why the update cannot be added to the weight of its module in `base`; None if it can."""
+    """Tell why the update cannot be added to the weight of its module in `base`; None if it can."""
     shape = base.shapes.get(update.site)
     if shape is None:
         return f"{base.family} has no such module"

@@ -25,7 +25,7 @@ def _rules(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 
 _FOREIGN: Final = _rules(
-    # Look-alikes first: their names also hold those of the family they belong to.
+    # Look-alikes first: their names also meet the rules of their family.
     (r"motion_modules|temporal_transformer", "an AnimateDiff motion LoRA"),
     (r"custom_diffusion", "a Custom Diffusion file, not a LoRA"),
     (r"^lllite_", "a ControlNet-LLLite, not a LoRA"),
@@ -68,7 +68,7 @@ _FOREIGN: Final = _rules(
     (r"(^|[._])up_blocks[._]0[._]attentions[._]", "a LoRA for SDXL"),
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.", "a full checkpoint, not a LoRA"),
 )
-"""What a tensor's name says about the file; the first rule that any name meets wins."""
+"""Patterns of a tensor's name, and the kind of file that each shows; the first that any name meets wins."""
 
 _EMBEDDING: Final = re.compile(r"emb_params$|string_to_param|clip_[lg]$|<[^>]*>$")
 _ATTENTION: Final = re.compile(r"\.(q_proj|k_proj|v_proj|o_proj|qkv_proj|c_attn|query_key_value)\.")
@@ -89,7 +89,7 @@ def refuse_foreign(name: str, tensors: Mapping[str, TensorInfo]) -> None:
 
 
 def refuse_unread(name: str, headers: Sequence[Header], unread: Sequence[Unread]) -> NotScannable:
-    """The refusal of a file of which nothing could be read: what it may be, or why that is."""
+    """Make the refusal of a file of which nothing could be read: its likely kind, or the first reason."""
     shapes = {key[:200]: info.shape for header in headers for key, info in header.tensors.items()}
     if any(_EMBEDDING.match(key) for key in shapes):
         return NotScannable(f"{name} is a textual inversion embedding, not a LoRA", HINT)

@@ -1,8 +1,8 @@
-"""Tensor names to sites: the tensors of a file, grouped by the module they update; no values are read.
+"""Way from tensor names to sites: the tensors of a file by the module they update; no values are read.
 
 A file is read in the one dialect that explains most of its names. A tensor that no rule explains ends in
-`Reading.unread` with the reason, and so does the whole module it belongs to, because a module read in part
-would be a different update.
+`Reading.unread` with the reason. So does its whole module, because a module read in part would be a
+different update.
 """
 
 import math
@@ -30,48 +30,48 @@ NO_MODULE: Final = "no base has a module of this name"
 _ADAPTER: Final = re.compile(
     r"(\.(?:lora_A|lora_B|lora_magnitude_vector)\.)(?!weight$|bias$)([^.]+)(\.(?:weight|bias))?$"
 )
-"""The end of a key that names its adapter."""
+"""End of a key that names its adapter."""
 _EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
 
 
 @dataclass(frozen=True)
 class Magnitude:
-    """DoRA's magnitude: one norm for each channel on one side of the module."""
+    """Magnitude of DoRA: one norm for each channel on one side of the module."""
 
     key: str
     axis: int
-    """As `DoRA.axis`."""
+    """Axis of the channels, like `DoRA.axis`."""
     count: int
 
 
 @dataclass(frozen=True)
 class Update:
-    """The tensors that update one module."""
+    """Tensors that update one module."""
 
     site: Site
     module: str
-    """The module path as the file spells it, without the prefix."""
+    """Module path as the file spells it, without the prefix."""
     keys: Mapping[Role, str]
-    """The tensors that make up the update, of one of the forms in `forms.FORMS`."""
+    """Keys of the tensors that make up the update, of one of the forms in `forms.FORMS`."""
     alpha: str | None
-    """Key of alpha, where there is one."""
+    """Key of alpha; None if there is none."""
     size: Size
     magnitude: Magnitude | None = None
-    """Where the module is DoRA, and the tensors are its direction."""
+    """Magnitude of a DoRA module, whose direction the tensors are then."""
 
     @property
     def all_keys(self) -> tuple[str, ...]:
-        """Every tensor of the module."""
+        """Keys of every tensor of the module."""
         more = (self.alpha, None if self.magnitude is None else self.magnitude.key)
         return (*self.keys.values(), *(key for key in more if key is not None))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the names of one file say."""
+    """Reading of the names of one file."""
 
     dialect: str
-    """Of the updates; empty if there are none."""
+    """Layout of the updates; empty if there are none."""
     updates: tuple[Update, ...]
     unread: tuple[Unread, ...]
 
@@ -93,7 +93,7 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
         name: sum(found.part is not None for found in reading.values()) for name, reading in readings.items()
     }
     if not any(scores.values()):
-        # Where nothing is understood, the prefixes decide what is said about it.
+        # Where nothing is understood, the prefixes decide what is said about the file.
         scores = {name: sum(key.startswith(_PREFIXES[name]) for key in tensors) for name in readings}
     chosen = max(scores, key=lambda name: scores[name])
     unread = [
@@ -124,7 +124,7 @@ def _as_default(key: str) -> str:
 def _update(
     site: Site, members: Sequence[tuple[str, Found]], tensors: Mapping[str, TensorInfo]
 ) -> Update | str:
-    """The update of one module, or why there is none."""
+    """Read the update of one module, or tell why there is none."""
     keys: dict[Role, str] = {}
     alpha, magnitude = None, None
     for key, found in members:
@@ -165,7 +165,7 @@ def _update(
 
 
 def _magnitude(key: str, part: Literal["dora_scale", "dora_vector"], info: TensorInfo) -> Magnitude | None:
-    """What the shape of DoRA's magnitude says; None if it is no list of numbers.
+    """Read the shape of DoRA's magnitude; None if that is no list of numbers.
 
     peft's vector is always of the outputs, `[out]` or of a convolution `[1, out, 1, 1]`. LyCORIS and
     OneTrainer write `[out, 1]` or `[1, in]`, with `1, 1` more for a convolution; a list under their name is
@@ -180,7 +180,7 @@ def _magnitude(key: str, part: Literal["dora_scale", "dora_vector"], info: Tenso
 def _why_nowhere(
     key: str, chosen: str, readings: Mapping[str, Mapping[str, Found]], metadata: Mapping[str, str]
 ) -> str:
-    """Why the chosen dialect does not place `key`."""
+    """Tell why the chosen dialect does not place `key`."""
     if key.startswith("bundle_emb.") or (chosen == CLONEOFSIMO and is_embedding(key, metadata)):
         return _EMBEDDING
     if key.endswith((".w_norm", ".b_norm")):

@@ -1,7 +1,7 @@
-"""Every spelling of a module path, enumerated from the known bases: a name is looked up, never taken apart.
+"""Spellings of every module path, enumerated from the known bases: a name is looked up, never taken apart.
 
 `to_out_0` and `time_emb_proj` hold underscores of their own, so a path with underscores for dots cannot be
-parsed; the table of all of them is small and free of collisions.
+parsed. The table of all paths is small and free of collisions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ from loraudit.lora.matrices import Site
 __all__ = ["Names", "Naming", "sites_by_name"]
 
 Naming = Literal["dotted", "underscored", "processors", "compvis", "compvis underscored"]
-"""How a layout spells module paths: as diffusers does, that with underscores for dots, as the attention
-processors of diffusers 0.12 to 0.21 did, or as CompVis's code does."""
+"""Spelling of module paths: that of diffusers, of the attention processors of diffusers 0.12 to 0.21, or of
+CompVis's code. The first and the last occur with underscores for dots."""
 
 # diffusers `utils/state_dict_utils.py`, UNET_TO_DIFFUSERS and DIFFUSERS_OLD_TO_PEFT.
 _PROCESSORS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -31,21 +31,21 @@ _PROCESSORS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 
 @dataclass(frozen=True)
 class Names:
-    """The module paths of one component in one spelling."""
+    """Module paths of one component in one spelling."""
 
     sites: Mapping[str, Site]
     heads: frozenset[str]
-    """What comes before the first dot of any path."""
+    """Names before the first dot of all paths."""
     depth: int
-    """The most parts that a path has."""
+    """Largest number of parts of a path."""
 
 
 @cache
 def sites_by_name(component: str, naming: Naming) -> Names:
-    """Every module path of `component` (`unet` or `text_encoder`) in that spelling, with its site.
+    """List every module path of `component` (`unet` or `text_encoder`) in that spelling, with its site.
 
-    CompVis's numbers depend on the depth of the UNet; they are those of SD 1.x, the only base that files
-    with such names are made for.
+    CompVis's numbers depend on the depth of the UNet. SD 1.x is the only base that files with such names are
+    made for, so its numbers are taken.
     """
     sites = dict(_names(component, naming))
     if naming.endswith("underscored"):

@@ -1,4 +1,4 @@
-"""Which modules of a base a LoRA can adapt, and their weight shapes, worked out from the base's config alone.
+"""Modules of a base that a LoRA can adapt, and their weight shapes, worked out from the base's config alone.
 
 The names and shapes are those of diffusers' `UNet2DConditionModel` and of transformers' `CLIPTextModel`
 (without `text_model.`): every Linear and every convolution. A module's weight is `(out, in)` or `(out, in, k,
@@ -21,28 +21,29 @@ __all__ = ["COMPONENTS", "TextShape", "Topology", "UNetShape", "topologies"]
 
 
 COMPONENTS: Final = ("unet", "text_encoder")
-"""The parts of a base that a LoRA adapts; each site starts with one of them."""
+"""Parts of a base that a LoRA adapts; each site starts with one of them."""
 
 
 @dataclass(frozen=True)
 class UNetShape:
-    """What decides the module names and shapes of a `UNet2DConditionModel`. Defaults: SD 1.x."""
+    """Settings that decide the module names and shapes of a `UNet2DConditionModel`. Defaults: SD 1.x."""
 
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    """`block_out_channels`."""
+    """Field `block_out_channels`."""
     layers: int = 2
-    """`layers_per_block`; an up block has one more."""
+    """Field `layers_per_block`; an up block has one layer more."""
     down_attention: tuple[bool, ...] = (True, True, True, False)
-    """Which down blocks cross-attend."""
+    """Presence of cross-attention in each down block."""
     up_attention: tuple[bool, ...] = (False, True, True, True)
+    """Presence of cross-attention in each up block."""
     cross_width: int = 768
-    """`cross_attention_dim`, the width of the text encoder."""
+    """Field `cross_attention_dim`, the width of the text encoder."""
     in_channels: int = 4
     out_channels: int = 4
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "UNetShape":
-        """From a parsed `unet/config.json`."""
+        """Take the settings from a parsed `unet/config.json`."""
         return cls(
             channels=tuple(config["block_out_channels"]),
             layers=config["layers_per_block"],
@@ -54,7 +55,7 @@ class UNetShape:
         )
 
     def modules(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Each adaptable module: its dotted path and the shape of its weight."""
+        """Yield each adaptable module: its dotted path and the shape of its weight."""
         first, last = self.channels[0], self.channels[-1]
         yield "conv_in", (first, self.in_channels, 3, 3)
         yield "time_embedding.linear_1", (4 * first, first)
@@ -118,22 +119,22 @@ class UNetShape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """What decides the module names and shapes of a `CLIPTextModel`. Defaults: CLIP ViT-L/14."""
+    """Settings that decide the module names and shapes of a `CLIPTextModel`. Defaults: CLIP ViT-L/14."""
 
     width: int = 768
-    """`hidden_size`."""
+    """Field `hidden_size`."""
     inner: int = 3072
-    """`intermediate_size`."""
+    """Field `intermediate_size`."""
     layers: int = 12
-    """`num_hidden_layers`."""
+    """Field `num_hidden_layers`."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "TextShape":
-        """From a parsed `text_encoder/config.json`."""
+        """Take the settings from a parsed `text_encoder/config.json`."""
         return cls(config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"])
 
     def modules(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Each adaptable module: its dotted path without `text_model.` and the shape of its weight."""
+        """Yield each adaptable module: its dotted path without `text_model.` and the shape of its weight."""
         for layer in range(self.layers):
             path = f"encoder.layers.{layer}"
             for leaf in ("q_proj", "k_proj", "v_proj", "out_proj"):
@@ -144,11 +145,11 @@ class TextShape:
 
 @dataclass(frozen=True)
 class Topology:
-    """The adaptable modules of one base."""
+    """Adaptable modules of one base."""
 
     base: str
     family: str
-    """In words, as `LoRA.family`."""
+    """Family in words, like `LoRA.family`."""
     cross_width: int
     """Width of the text embedding that the UNet attends to."""
     text_width: int
@@ -157,13 +158,13 @@ class Topology:
 
     @classmethod
     def of(cls, base: str, family: str, unet: UNetShape, text: TextShape) -> "Topology":
-        """The modules of a UNet and a text encoder under their site names."""
+        """Collect the modules of a UNet and a text encoder under their site names."""
         shapes = {f"unet.{path}": shape for path, shape in unet.modules()}
         shapes |= {f"text_encoder.{path}": shape for path, shape in text.modules()}
         return cls(base, family, unet.cross_width, text.width, shapes)
 
     def fits(self, site: Site, outputs: int, inputs: int) -> bool:
-        """Whether an update `[outputs, inputs]` (a convolution flattened) has the size of `site`."""
+        """Tell whether an update `[outputs, inputs]` (a convolution flattened) has the size of `site`."""
         shape = self.shapes.get(site)
         return shape is not None and (shape[0], math.prod(shape[1:])) == (outputs, inputs)
 
@@ -173,7 +174,7 @@ SD1_FAMILY: Final = "SD 1.x"
 
 @cache
 def topologies() -> tuple[Topology, ...]:
-    """What a LoRA can be recognised as: SD 1.x (as `sd14`) and every base that ships in `models/`."""
+    """List the bases that a LoRA is recognised for: SD 1.x (as `sd14`) and those that ship in `models/`."""
     found = [Topology.of("sd14", SD1_FAMILY, UNetShape(), TextShape())]
     for name in base_names():
         folder = base_card(name).folder

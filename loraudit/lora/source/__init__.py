@@ -1,1 +1,1 @@
-"""Where a LoRA comes from: a file, a folder, the Hub."""
+"""Source of a LoRA: a file, a folder or the Hub."""

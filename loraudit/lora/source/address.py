@@ -1,7 +1,7 @@
-"""Addresses of LoRAs on the Hugging Face Hub, and which of its files can be one.
+"""Addresses of LoRAs on the Hugging Face Hub, and names of files that can be one.
 
-An address may come from a stranger's page, a path from the Hub: neither leads out of its repository, and
-nothing that is not sound is shown or sent.
+An address may come from a stranger's page, and a path from the Hub. Neither leads out of its repository, and
+nothing unsound is shown or sent.
 """
 
 import os
@@ -28,25 +28,25 @@ _REVISION: Final = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 
 @dataclass(frozen=True)
 class HubSpec:
-    """A file on the Hub, as asked for."""
+    """File on the Hub, as asked for."""
 
     repo: str
-    """`namespace/name`."""
+    """Repository, `namespace/name`."""
     revision: str | None = None
-    """A branch, tag or commit; None: the default branch."""
+    """Branch, tag or commit; None: the default branch."""
     path: str = ""
-    """Within the repository; empty: the one LoRA in it."""
+    """Path within the repository; empty: the only LoRA there."""
 
 
 def parse_spec(target: str) -> HubSpec | None:
-    """What `target` means on the Hub; None if it is a local path.
+    """Parse `target` as an address on the Hub; None if it is a local path.
 
-    `hf://ns/name[@revision][/path]`, a page or download link of the Hub, or `ns/name` where there is no such
-    local path. Raises `LorauditError` if an address is not sound, `NotScannable` if it cannot be a LoRA.
+    An address is `hf://ns/name[@revision][/path]`, a page or download link of the Hub, or `ns/name` if there
+    is no such local path. Raises `LorauditError` if it is not sound, `NotScannable` if it cannot be a LoRA.
     """
     bare = _BARE.fullmatch(target) is not None
     if bare:
-        # A mistyped local path is nobody's business.
+        # A mistyped local path may be private and is not sent.
         local = os.path.lexists(target) or Path(target).parent.exists()
         if local or target.lower().endswith((WEIGHTS, *PICKLES)):
             return None
@@ -72,9 +72,9 @@ def parse_spec(target: str) -> HubSpec | None:
 
 
 def sound_path(path: str) -> str:
-    """`path` within a repository, if it stays there and can be a LoRA by its name.
+    """Return `path` within a repository if it stays there and can be a LoRA by its name.
 
-    Raises `LorauditError` if it does not, `NotScannable` if it cannot.
+    Raises `LorauditError` if the path leads out, `NotScannable` if its name is not that of a LoRA.
     """
     shown = clean(path, 300)
     if any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or clean(path, 1000) != path:

@@ -1,7 +1,7 @@
-"""Every LoRA in a folder and the folders in it, in the order of their paths.
+"""Search for every LoRA in a folder and the folders in it, in the order of their paths.
 
-What lies there is looked at by name alone; what it holds is for `header.read_header` to say. A link to a
-folder is not followed: it may lead out of the folder, or round in a circle.
+Files are looked at by name alone; `header.read_header` says what they hold. A link to a folder is not
+followed: the link may lead out of the folder, or round in a circle.
 """
 
 import os
@@ -15,14 +15,14 @@ from loraudit.text import clean
 __all__ = ["Member", "members_of", "pickles_in"]
 
 Member = tuple[str, Source | LorauditError]
-"""The path below the folder, harmless for display, and what is there or why that cannot be said."""
+"""Path below the folder, escaped for display, and the LoRA there or the reason that there is none."""
 
 
 def members_of(folder: Path) -> list[Member]:
-    """The LoRAs of `folder`, each with the files beside it; files that only may be one are among them.
+    """List the LoRAs of `folder`, each with the files beside it, and files that only may be one.
 
-    A peft adapter, or a folder with one file of weights, is one member; so is a whole diffusion model, as an
-    error. Empty if there is nothing of the kind.
+    A peft adapter, or a folder with one file of weights, is one member. A whole diffusion model is one too,
+    as an error. Empty if there is nothing of the kind.
     """
     found: list[tuple[str, Source | LorauditError]] = []
     waiting = [folder]
@@ -62,7 +62,7 @@ def members_of(folder: Path) -> list[Member]:
 
 
 def pickles_in(folder: Path) -> int:
-    """How many files below `folder` are pickles by their names, which nobody opens."""
+    """Count the files below `folder` that are pickles by their names; none is opened."""
     return sum(name.lower().endswith(PICKLES) for _, _, names in os.walk(folder) for name in names)
 
 

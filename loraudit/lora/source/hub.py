@@ -1,12 +1,13 @@
 """LoRAs on the Hugging Face Hub: the whole file, or its header alone.
 
 `huggingface_hub` does the talking, so `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE` and `HF_ENDPOINT` mean what
-they mean everywhere. It is imported once an address of the Hub is met. Names, revisions and answers of the
-Hub are as hostile as the file.
+they mean everywhere. The import waits for an address of the Hub. Names, revisions and answers of the Hub are
+as hostile as the file.
 
 The ranges of a header are requested here and not through `HfFileSystem`. Before the first byte
-`HfFileSystem` asks for the repository and for a listing of its folder. It tells no commit and no hash, and
-reads whatever a server sends that ignores `Range`: 67 MB for a header of 300 kB, where this reads 300 kB.
+`HfFileSystem` asks for the repository and for a listing of its folder. No commit and no hash come back. If a
+server ignores `Range`, all that it sends is read: 67 MB for a header of 300 kB, where this module reads
+300 kB.
 """
 
 import re

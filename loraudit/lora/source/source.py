@@ -1,4 +1,4 @@
-"""What the user typed to the local files that hold one LoRA; one on the Hub is fetched first."""
+"""Local files that hold one LoRA, found from what the user typed; a file on the Hub is fetched first."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["Part", "Source", "find_source", "part_of"]
 
 @dataclass(frozen=True)
 class Part:
-    """One file of weights and the peft configuration beside it, if there is one."""
+    """File of weights and the peft configuration beside it, if there is one."""
 
     weights: Path
     config: Path | None
@@ -20,24 +20,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one LoRA."""
+    """Files of one LoRA."""
 
     name: str
-    """For display, already harmless."""
+    """Name, escaped for display."""
     path: Path
     parts: tuple[Part, ...]
     origin: str | None = None
-    """`hf://namespace/name@commit/path` of a file on the Hub, harmless for display; None of a local one."""
+    """Address `hf://namespace/name@commit/path`, escaped for display; None for a local file."""
 
 
 def find_source(target: str | Path, offline: bool = False) -> Source:
-    """The LoRA at `target`: a file, a peft folder (or `unet/` and `text_encoder/`), a folder with one file.
+    """Find the LoRA at `target`: a file, a folder with one, a peft folder (or `unet/` and `text_encoder/`).
 
-    A `str` may also be an address on the Hub (`loraudit.lora.source.address`); `offline`, the Hub cache alone
-    is asked.
+    A `str` may also be an address on the Hub (`loraudit.lora.source.address`). If `offline`, the Hub cache
+    alone is asked.
 
-    Raises `LorauditError` if there is nothing or the folder holds several, `NotScannable` if it holds none;
-    an `OSError` of the file system passes through.
+    Raises `LorauditError` if there is nothing or the folder holds several, `NotScannable` if it holds none.
+    An `OSError` of the file system passes through.
     """
     spec = parse_spec(target) if isinstance(target, str) else None
     if spec is not None:
@@ -78,6 +78,6 @@ def _folder(path: Path, name: str) -> tuple[Part, ...]:
 
 
 def part_of(weights: Path) -> Part:
-    """The file `weights` with the peft configuration in its folder."""
+    """Pair the file `weights` with the peft configuration in its folder."""
     config = weights.parent / PEFT_CONFIG
     return Part(weights, config if config.is_file() else None)
