@@ -6,5 +6,5 @@ _OUTSIDE = re.compile(r"(?<!!)\[([^\]]*)\]\(\.\./([^)#\s]+)[^)]*\)")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """The site builder calls this with each page."""
+    """Rewrite links out of the site; the site builder calls this with each page."""
     return _OUTSIDE.sub(r"\1 (`\2` in the repository)", markdown)
