@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,6 +62,9 @@ def file_sha256(*paths: Path, starts: Sequence[int] = ()) -> str:
 
     `starts` are the first bytes to hash, one for each path; empty: 0. Raises `OSError`.
     """
+    # OpenSSL takes a fiftieth of a short command's time to load.
+    import hashlib
+
     digest = hashlib.sha256()
     for path, start in zip(paths, starts or [0] * len(paths), strict=True):
         with path.open("rb") as file:

@@ -86,7 +86,7 @@ def test_one_face_of_several_loras_merged_is_inconclusive() -> None:
         (finding,) = judge([agreed], POLICY, null)
         assert finding.severity is severity
         assert ("several LoRAs merged" in finding.title) is (severity is Severity.INCONCLUSIVE)
-        assert ("before they are merged" in finding.remedy) is (severity is Severity.INCONCLUSIVE)
+        assert ("before the merge" in finding.remedy) is (severity is Severity.INCONCLUSIVE)
         assert finding.numbers.get("one_person_p") == (None if severity is Severity.HIGH else 0.01)
     (clean,) = judge([seen(list(range(16)))], POLICY, Null((8, 16), (0.0,) * 199, one_person=0.01))
     assert clean.severity is Severity.NONE

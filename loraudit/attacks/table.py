@@ -7,37 +7,17 @@ Importing this module loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from loraudit.attacks.aim import Attack, PhotoTest
-    from loraudit.attacks.encoder import Encoders
-    from loraudit.attacks.likelihood import Decoys
-    from loraudit.base.model import Base
+    from loraudit.attacks.kit import Kit
 
-__all__ = ["ATTACKS", "Kit", "Row", "names_at", "place_of"]
+__all__ = ["ATTACKS", "Row", "names_at", "place_of"]
 
 
-@dataclass(frozen=True, eq=False)
-class Kit:
-    """Things that an attack may be opened with."""
-
-    base: Base
-    encoders: Encoders
-    photos: Sequence[Tensor] = ()
-    """Reference photos `[3, H, W]` in 0..1, of any sizes."""
-    decoys: Decoys | None = None
-    """Photos of other people; None where there are none for this base."""
-    likeness: bool = False
-    """True if the pictures will be compared with photos."""
-
-
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """Attack in the table."""
 
     name: str

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from loraudit.attacks.aim import PhotoTest
 from loraudit.attacks.encoder import Encoders
+from loraudit.attacks.kit import Kit
 from loraudit.attacks.likelihood import read_decoys
 from loraudit.attacks.plan import plan_for
-from loraudit.attacks.table import ATTACKS, Kit
+from loraudit.attacks.table import ATTACKS
 from loraudit.base.load import load_base, pick_device
 from loraudit.base.model import CLASS_PROMPT
 from loraudit.cards import models_dir
