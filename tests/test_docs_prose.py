@@ -4,6 +4,7 @@ They wrap at 100 columns, no sentence has more than 25 words, and none begins wi
 would be in another sentence. docs/rules.md is made of the rules' own texts and is left out.
 """
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,48 @@ def test_the_check_notices() -> None:
     assert broken(f"| {'x' * COLUMNS} |\n\n```\n{'x y ' * COLUMNS}\n```\n# {'x ' * COLUMNS}\n") == []
     assert broken("A LoRA has a rank. It is small.") == ["It is small."]
     assert broken("- A LoRA has a rank\n- This is an item") == ["This is an item"]
+
+
+SOURCES = sorted(
+    file for folder in ("loraudit", "models/recipes", "benchmarks") for file in (ROOT / folder).rglob("*.py")
+)
+WRONG_STARTS = {
+    "Of",
+    "Those",
+    "That",
+    "As",
+    "What",
+    "Whether",
+    "Whom",
+    "Which",
+    "Where",
+    "How",
+    "Who",
+    "It",
+    "They",
+    "This",
+    "These",
+}
+
+
+def docstrings(source: str) -> Iterator[str]:
+    """Every string that stands alone: of modules, classes, functions, and below fields and constants."""
+    for node in ast.walk(ast.parse(source)):
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield value.value
+
+
+def wrong_starts(source: str) -> list[str]:
+    return [text for text in docstrings(source) if text.split()[0].strip("`.,:") in WRONG_STARTS]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_begin_with_their_verb_or_noun(file: Path) -> None:
+    assert wrong_starts(file.read_text(encoding="utf-8")) == []
+
+
+def test_the_check_of_docstrings_notices() -> None:
+    source = 'x = 1\n"""Of the first picture."""\ndef f():\n    """Return it."""\n'
+    assert wrong_starts(source) == ["Of the first picture."]
+    assert sum(len(list(docstrings(file.read_text(encoding="utf-8")))) for file in SOURCES) > 1000

@@ -9,6 +9,7 @@ as brackets make links. (https://docs.oasis-open.org/sarif/sarif/v2.1.0/)
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -61,6 +62,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
         "invocations": [
             {
                 "executionSuccessful": all(report.scanned for report in reports),
+                **_times(reports),
                 "toolExecutionNotifications": [
                     notification for report in reports for notification in _notifications(report)
                 ],
@@ -71,6 +73,22 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
     }
     document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(document, sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def _times(reports: Sequence[Report]) -> dict[str, str]:
+    """Tell when the first scan began, and when the last ended if all durations are known; empty if unknown."""
+    made = [report.made for report in reports if report.made is not None]
+    if not made or len(made) < len(reports):
+        return {}
+    times = {"startTimeUtc": min(one.date for one in made)}
+    ends = [
+        datetime.fromisoformat(one.date) + timedelta(seconds=one.seconds)
+        for one in made
+        if one.seconds is not None
+    ]
+    if len(ends) == len(made):
+        times["endTimeUtc"] = max(ends).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return times
 
 
 def _rule(name: str, rule: Explained | None, findings: Sequence[Finding]) -> dict[str, Any]:
