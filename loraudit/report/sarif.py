@@ -76,7 +76,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
 
 
 def _times(reports: Sequence[Report]) -> dict[str, str]:
-    """Tell when the first scan began, and when the last ended if all durations are known; empty if unknown."""
+    """Tell when the first scan began, and when the last ended; empty unless every report says so."""
     made = [report.made for report in reports if report.made is not None]
     if not made or len(made) < len(reports):
         return {}
