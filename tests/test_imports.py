@@ -125,6 +125,12 @@ def test_every_room_has_its_place_and_few_files_are_loose() -> None:
     assert len(loose) <= MOST_LOOSE, loose
 
 
+def test_the_documented_order_is_the_one_that_is_checked() -> None:
+    page = (PACKAGE.parent / "docs/house.md").read_text(encoding="utf-8")
+    told = [line.split("`")[1].strip("/") for line in page.splitlines() if line.startswith("| `")]
+    assert told == [room for room in reversed(ROOMS) if (PACKAGE / room).is_dir()]
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_arrows_only_point_down(module: str) -> None:
     room = room_of(module)
