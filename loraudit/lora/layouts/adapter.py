@@ -19,8 +19,23 @@ __all__ = ["DIFFUSERS_KEY", "AdapterConfig"]
 
 DIFFUSERS_KEY: Final = "lora_adapter_metadata"
 MAX_CONFIG_BYTES: Final = 1_000_000
+MAX_PATTERNS: Final = 10_000
+MAX_ALPHA: Final = 1e6
+"""Largest magnitude of an alpha; people set 1 to a few hundred."""
+MAX_RANK: Final = 65_536
+"""Largest rank; the widest module of SD 1.x has 11,520 inputs, a kernel counted."""
 # The types of adapter that are read, and what each calls its alpha.
 _ALPHA: Final = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
+_PLAIN_STARTS: Final = frozenset({"gaussian", "eva", "orthogonal", "mica"})
+"""Ways to start the matrices, besides true and false, that leave the base's weights as they are."""
+_MOVING_STARTS: Final = (
+    ("pissa", "PiSSA"),
+    ("olora", "OLoRA"),
+    ("corda", "CorDA"),
+    ("loftq", "LoftQ"),
+    ("lora_ga", "LoRA-GA"),
+)
+"""Starts that take the matrices out of the base's weights, by the beginning of `init_lora_weights`."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,10 @@ class AdapterConfig:
     """Field `rank_pattern`: rank of a module by its path, or by the end of the path."""
     dora: bool = False
     """Field `use_dora`: a module without a magnitude is not complete."""
+    saved: tuple[str, ...] = ()
+    """Field `modules_to_save`: ends of the paths of modules that were trained as a whole."""
+    biases: bool = False
+    """Field `bias`: biases were trained too."""
 
     @classmethod
     def from_file(cls, path: Path) -> "AdapterConfig":
@@ -59,7 +78,10 @@ class AdapterConfig:
         """
         if DIFFUSERS_KEY not in metadata:
             return None
-        table = parse_json(metadata[DIFFUSERS_KEY], DIFFUSERS_KEY)
+        text = metadata[DIFFUSERS_KEY]
+        if len(text) > MAX_CONFIG_BYTES:
+            raise _unsound(DIFFUSERS_KEY, f"it is longer than {MAX_CONFIG_BYTES} characters")
+        table = parse_json(text, DIFFUSERS_KEY)
         if not isinstance(table, dict):
             raise _unsound(DIFFUSERS_KEY, "it is not a JSON object")
         prefixed = [key for key in table if key.startswith(("unet.", "text_encoder."))]
@@ -76,19 +98,24 @@ class AdapterConfig:
         if not isinstance(table, dict):
             raise _unsound(where, "it is not a JSON object")
         kind = table.get("peft_type") or "LORA"
+        if not isinstance(kind, str):
+            raise _unsound(where, "peft_type is not a text")
         if kind not in _ALPHA:
             raise NotScannable(
-                f"{where} describes an adapter of type {clean(str(kind), 40)}",
+                f"{where} describes an adapter of type {clean(kind, 40)}",
                 "loraudit audits LoRAs, LoHas and LoKrs",
             )
+        _require_update(table.get("init_lora_weights"), where)
         # A configuration without alpha or rank has peft's defaults, 8.
         return cls(
-            _number(table.get(_ALPHA[kind], 8), where),
-            bool(table.get("use_rslora")),
-            _pattern(table, "alpha_pattern", where),
-            _number(table.get("r", 8), where) or 8,
-            _pattern(table, "rank_pattern", where),
-            bool(table.get("use_dora")),
+            _alpha(table.get(_ALPHA[kind], 8), _ALPHA[kind], where),
+            _flag(table, "use_rslora", where),
+            {name: _alpha(value, "alpha_pattern", where) for name, value in _pattern(table, "alpha", where)},
+            _rank(table.get("r", 8), "r", where),
+            {name: _rank(value, "rank_pattern", where) for name, value in _pattern(table, "rank", where)},
+            _flag(table, "use_dora", where),
+            _names(table, "modules_to_save", where),
+            table.get("bias") in ("all", "lora_only"),
         )
 
     def scale(self, module: str, rank: int | None) -> float:
@@ -101,20 +128,56 @@ class AdapterConfig:
         return alpha / math.sqrt(over) if self.rank_stabilised else alpha / over
 
 
-def _pattern(table: Mapping[str, Any], key: str, where: str) -> dict[str, float]:
-    patterns = table.get(key) or {}
+def _require_update(start: object, where: str) -> None:
+    """Refuse matrices that are no update: `start` says that they began as a part of the base's weights.
+
+    peft takes that part out of the base before it trains, so that only the difference to it is the update.
+    """
+    if (
+        start is None
+        or isinstance(start, bool)
+        or (isinstance(start, str) and start.lower() in _PLAIN_STARTS)
+    ):
+        return
+    if not isinstance(start, str):
+        raise _unsound(where, "init_lora_weights is neither a text nor true or false")
+    for beginning, name in _MOVING_STARTS:
+        if start.lower().startswith(beginning):
+            raise NotScannable(
+                f"{where} describes a LoRA that {name} started from the base's own weights",
+                "its matrices alone are not its update; convert it to a plain LoRA with peft "
+                "(save_pretrained, path_initial_model_for_weight_conversion)",
+            )
+    raise NotScannable(
+        f"{where} names a start of the matrices (init_lora_weights) that loraudit does not know",
+        "convert it to a plain LoRA with peft",
+    )
+
+
+def _pattern(table: Mapping[str, Any], of: str, where: str) -> list[tuple[str, Any]]:
+    patterns = table.get(f"{of}_pattern") or {}
     if not isinstance(patterns, dict):
-        raise _unsound(where, f"{key} is not a JSON object")
-    return {_literal(pattern, where): _number(value, where) for pattern, value in patterns.items()}
+        raise _unsound(where, f"{of}_pattern is not a JSON object")
+    if len(patterns) > MAX_PATTERNS:
+        raise _unsound(where, f"{of}_pattern has more than {MAX_PATTERNS} members")
+    return [(_literal(pattern, where), value) for pattern, value in patterns.items()]
+
+
+def _names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    names = table.get(key) or []
+    if not isinstance(names, list) or len(names) > MAX_PATTERNS or not all(type(one) is str for one in names):
+        raise _unsound(where, f"{key} is no list of names")
+    return tuple(names)
 
 
 def _first(patterns: Mapping[str, float], module: str, default: float) -> float:
-    # The first match wins, as in peft `utils/other.py`, `get_pattern_key`.
-    return next((value for pattern, value in patterns.items() if _matches(pattern, module)), default)
-
-
-def _matches(pattern: str, module: str) -> bool:
-    return f".{module}".endswith(f".{pattern}") if not pattern.startswith("^") else module == pattern[1:]
+    # The first match wins, as in peft `utils/other.py`, `get_pattern_key`. A file may hold thousands of
+    # patterns and of modules, so the few patterns that can match are looked up.
+    parts = module.split(".")
+    able = {f"^{module}", *(".".join(parts[at:]) for at in range(len(parts)))} & patterns.keys()
+    if len(able) > 1:
+        return next(value for pattern, value in patterns.items() if pattern in able)
+    return patterns[able.pop()] if able else default
 
 
 def _literal(pattern: str, where: str) -> str:
@@ -128,10 +191,24 @@ def _literal(pattern: str, where: str) -> str:
     return path
 
 
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _unsound(where, f"'{clean(str(value), 40)}' is no alpha")
+def _alpha(value: object, key: str, where: str) -> float:
+    # A number is compared before it is made a float: JSON's integers have no limit.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_ALPHA:
+        raise _unsound(where, f"{key} holds what is no alpha, a number up to {MAX_ALPHA:,.0f}")
     return float(value)
+
+
+def _rank(value: object, key: str, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MAX_RANK:
+        raise _unsound(where, f"{key} holds what is no rank, a number from 1 to {MAX_RANK:,}")
+    return float(value)
+
+
+def _flag(table: Mapping[str, Any], key: str, where: str) -> bool:
+    value = table.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise _unsound(where, f"{key} is neither true nor false")
+    return bool(value)
 
 
 def _unsound(where: str, why: str) -> NotScannable:
