@@ -42,9 +42,9 @@ def test_a_hostile_configuration_harms_no_other_file(factors, scan, tmp_path: Pa
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_configuration_alone(case: str, factors, scan, tmp_path: Path) -> None:
-    write_peft(factors, tmp_path / "x")
-    assert scan(tmp_path / "x", "--depth", "weights")[0] == 0  # the control
-    (tmp_path / "x" / "adapter_config.json").write_text(json.dumps(HOSTILE[case]))
-    code, _, err = scan(tmp_path / "x", "--depth", "weights")
+    write_peft(factors, tmp_path / "tuned")
+    assert scan(tmp_path / "tuned", "--depth", "weights")[0] == 0  # the control
+    (tmp_path / "tuned" / "adapter_config.json").write_text(json.dumps(HOSTILE[case]))
+    code, _, err = scan(tmp_path / "tuned", "--depth", "weights")
     assert code == 3
-    assert len(err.splitlines()) == 2 and err.startswith("loraudit: error: x: adapter_config.json ")
+    assert len(err.splitlines()) == 2 and err.startswith("loraudit: error: tuned: adapter_config.json ")
