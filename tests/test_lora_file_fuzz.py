@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora import load_lora
 from loraudit.lora.file.header import MAX_HEADER_BYTES, Header, _read_json, read_header
-from loraudit.lora.file.ordinary import read_ordinary
+from loraudit.lora.file.ordinary import ITEM_BITS, read_ordinary
 from loraudit.lora.file.reference import require_agreement
 
 EXAMPLES = int(os.environ.get("HEADER_EXAMPLES", "1000"))
@@ -162,12 +162,13 @@ def tables(draw: st.DrawFn) -> bytes:
     items, end = [], 0
     for _ in range(draw(st.integers(0, 3))):
         shape = draw(st.lists(st.integers(0, 3), max_size=3))
-        dtype = draw(st.sampled_from(["F32", "U8", "BF16"]))
+        dtype = draw(st.sampled_from(["F32", "U8", "BF16", "F4", "F6_E2M3", "F8_E8M0", "C64"]))
         begin = max(0, end + draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1, -1])))
-        end = begin + math.prod(shape) * {"U8": 1, "BF16": 2}.get(dtype, 4)
+        # A shape of half a byte more than its place, or less, is one of the faults.
+        end = begin + math.prod(shape) * ITEM_BITS[dtype] // 8
         sizes = ",".join(seldom(NUMBERS, size) for size in shape)
         places = ",".join(seldom(NUMBERS, place) for place in (begin, end))
-        named = seldom(st.sampled_from(["F4", "f32", "C64", ""]), dtype)
+        named = seldom(st.sampled_from(["F4", "F5", "f32", "C64", ""]), dtype)
         more = seldom(st.sampled_from([',"x":1', ',"dtype":"F32"']), "")
         items.append(f'{{"dtype":"{named}","shape":[{sizes}],"data_offsets":[{places}]{more}}}')
     values = [seldom(VALUES, item) for item in items]

@@ -1,5 +1,6 @@
 """What the safetensors library refuses or reads otherwise is not read here either."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from safetensors.numpy import load_file, save
 from loraudit.errors import NotScannable
 from loraudit.lora import load_lora, write_kohya
 from loraudit.lora.file.header import Header, TensorInfo, read_header
+from loraudit.lora.file.ordinary import ITEM_BITS
 from loraudit.lora.file.reference import require_agreement
+from loraudit.lora.matrices import DTYPES
 from loraudit.lora.write import serialize
+from tests.headers import TENSORS
 
 
 def framed(header: bytes) -> bytes:
@@ -31,6 +35,34 @@ def test_what_both_read_passes(tmp_path: Path) -> None:
     require_agreement(read_header(path))
     path.write_bytes(serialize({}, {}))
     require_agreement(read_header(path))
+
+
+NEW = sorted(ITEM_BITS.keys() - DTYPES.keys())
+"""Dtypes of the format whose values are not read."""
+
+
+def with_scale(name: str) -> bytes:
+    """A LoRA of one module whose header names somebody, and beside it 32 numbers of that dtype."""
+    data = serialize(
+        TENSORS | {"scale": np.zeros(ITEM_BITS[name], np.float32)}, {"ss_output_name": "jane_doe"}
+    )
+    start = 8 + int.from_bytes(data[:8], "little")
+    table = json.loads(data[8:start])
+    table["scale"] |= {"dtype": name, "shape": [32]}
+    text = json.dumps(table).encode()
+    return struct.pack("<Q", len(text)) + text + data[start:]
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_new_dtype_costs_its_own_tensor_only(name: str, scan, tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    path.write_bytes(with_scale(name))
+    code, out, _ = scan(path, "--depth", "weights", "-f", "json")
+    report = json.loads(out)
+    assert code in {1, 4}
+    assert "LA-NAME-002" in {finding["id"] for finding in report["findings"]}
+    assert report["target"]["modules"] == {"read": 1, "unread": 1, "total": 2}
+    assert f"it is {name}, a dtype that is not read" in report["incomplete"][0]["why"]
 
 
 @pytest.mark.parametrize("name", ["F8_E4M3", "F8_E5M2", "BF16", "BOOL", "U64"])

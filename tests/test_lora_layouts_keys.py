@@ -115,7 +115,9 @@ def test_what_is_not_understood_is_said(extra: Mapping[str, Sequence[int]], word
         ((0, 1280), (1280, 0), "F32", "do not multiply"),
         ((4,), (1280, 4), "F32", "do not multiply"),
         ((4, 1280), (1280, 4, 3, 3), "F32", "do not multiply"),
-        ((4, 1280), (1280, 4), "I32", "matrices are I32, not floating point"),
+        ((4, 1280), (1280, 4), "I32", "matrices are I32, no floating-point"),
+        ((4, 1280), (1280, 4), "F8_E4M3FNUZ", "matrices are F8_E4M3FNUZ, no floating-point"),
+        ((4, 1280), (1280, 4), "C64", "matrices are C64, no floating-point"),
     ],
 )
 def test_matrices_that_make_no_pair(down: Sequence[int], up: Sequence[int], dtype: str, words: str) -> None:

@@ -22,16 +22,17 @@ from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import Role, factor
 from loraudit.text import clean
 
-__all__ = ["DoRA", "Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
+__all__ = ["DTYPES", "DoRA", "Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
 
 Site: TypeAlias = str
 """Site: `unet.` or `text_encoder.` and the dotted diffusers path; the text tower without `text_model.`."""
 
-_DTYPES: Final[Mapping[str, Any]] = {
+DTYPES: Final[Mapping[str, Any]] = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
     "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
     "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
 }  # fmt: skip
+"""Type of the values, for each dtype that is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ def read_tensor(path: Path, key: str, info: TensorInfo) -> NDArray[np.float32]:
             f"{clean(path.name)} is truncated in tensor '{clean(key)}'", "download or export it again"
         )
     with np.errstate(over="ignore"):
-        values = np.frombuffer(data, dtype=_DTYPES[info.dtype]).astype(np.float32).reshape(info.shape)
+        values = np.frombuffer(data, dtype=DTYPES[info.dtype]).astype(np.float32).reshape(info.shape)
     _require_finite(values, key, path)
     return values
 

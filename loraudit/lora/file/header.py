@@ -13,7 +13,6 @@ unpickled, and no size is allocated before it has been compared with that of the
 
 import io
 import json
-import math
 import re
 import stat
 from collections.abc import Mapping
@@ -25,12 +24,13 @@ from typing import Any, BinaryIO, Final, Literal, NoReturn
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.file.ordinary import (
     FIELDS,
-    ITEM_BYTES,
+    ITEM_BITS,
     MAX_DIMENSIONS,
     MAX_METADATA,
     MAX_SIZE,
     MAX_TENSORS,
     TensorInfo,
+    bytes_of,
     read_ordinary,
 )
 from loraudit.text import JsonObject, clean, decode, twice
@@ -222,14 +222,14 @@ def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
     if entry.passed_over:
         raise twice(f"the header of {name}", entry.passed_over[0][0])
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BITS:
         raise _unsound_tensor(name, key, f"has the unknown dtype '{clean(str(dtype), 40)}'")
     if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise _unsound_tensor(name, key, "has no sound shape")
     if not _is_sizes(offsets) or len(offsets) != 2:
         raise _unsound_tensor(name, key, "has no sound data_offsets")
     begin, end = offsets
-    if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+    if end - begin != bytes_of(dtype, shape):
         raise _unsound_tensor(name, key, "has data_offsets that do not fit its shape")
     return TensorInfo(dtype, tuple(shape), start + begin, end - begin)
 

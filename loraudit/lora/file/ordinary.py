@@ -7,19 +7,20 @@ looks at every member, and names what is wrong or hidden.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter, sub
 from typing import Any, Final, NamedTuple, NoReturn
 
 __all__ = [
     "FIELDS",
-    "ITEM_BYTES",
+    "ITEM_BITS",
     "MAX_DIMENSIONS",
     "MAX_METADATA",
     "MAX_SIZE",
     "MAX_TENSORS",
     "TensorInfo",
+    "bytes_of",
     "read_ordinary",
 ]
 
@@ -31,11 +32,12 @@ ORDINARY_BYTES: Final = 4_000_000
 MAX_SIZE: Final = (1 << 48) - 1
 """Limit on a dimension or an offset, as in the format's own JSON schema."""
 
-ITEM_BYTES: Final[Mapping[str, int]] = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+ITEM_BITS: Final[Mapping[str, int]] = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8,
+    "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32,
+    "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-"""Bytes of one element, for each dtype name of the format that a LoRA can hold."""
+"""Bits of one element, for each dtype name of the format; `matrices.DTYPES` has those that are read."""
 
 FIELDS: Final = ("dtype", "shape", "data_offsets")
 """Fields of a tensor in the header."""
@@ -53,7 +55,7 @@ class TensorInfo(NamedTuple):
     """Place of one tensor, checked against the size of the file."""
 
     dtype: str
-    """Key of `ITEM_BYTES`."""
+    """Key of `ITEM_BITS`."""
     shape: tuple[int, ...]
     offset: int
     """Place of the first byte, from the start of the file."""
@@ -126,11 +128,21 @@ class _Tensors(Mapping[str, TensorInfo]):
         return len(self._table)
 
 
+def bytes_of(dtype: str, shape: Sequence[int]) -> int | None:
+    """Compute the size of a tensor in bytes; None if it does not end with a whole byte.
+
+    Raises `KeyError` if the format has no such dtype.
+    """
+    whole, rest = divmod(math.prod(shape) * ITEM_BITS[dtype], 8)
+    return None if rest else whole
+
+
 def _size(dtype: str, shape: tuple[int, ...]) -> int:
-    """Compute the size of a tensor in bytes. Raises `ValueError` if a dimension is out of range."""
-    if not all(0 <= item <= MAX_SIZE for item in shape):
+    """Compute the size of a tensor in bytes. Raises `ValueError` if a dimension or the size is unsound."""
+    size = bytes_of(dtype, shape)
+    if size is None or not all(0 <= item <= MAX_SIZE for item in shape):
         raise ValueError(shape)
-    return math.prod(shape) * ITEM_BYTES[dtype]
+    return size
 
 
 def _all(kind: type, values: Any) -> bool:  # noqa: ANN401

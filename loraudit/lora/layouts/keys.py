@@ -16,7 +16,7 @@ from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
 from loraudit.lora.layouts.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
 from loraudit.lora.layouts.dialects import ASIDE, DIALECTS, Found
-from loraudit.lora.matrices import Site, Unread
+from loraudit.lora.matrices import DTYPES, Site, Unread
 from loraudit.text import clean
 
 __all__ = ["NO_MODULE", "Magnitude", "Reading", "Update", "read_keys"]
@@ -97,8 +97,8 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
         scores = {name: sum(key.startswith(_PREFIXES[name]) for key in tensors) for name in readings}
     chosen = max(scores, key=lambda name: scores[name])
     unread = [
-        Unread(clean(key), _why_nowhere(key, chosen, readings, metadata))
-        for key in tensors
+        Unread(clean(key), _not_read(info.dtype) or _why_nowhere(key, chosen, readings, metadata))
+        for key, info in tensors.items()
         if key not in readings[chosen]
     ]
     by_site: defaultdict[Site, list[tuple[str, Found]]] = defaultdict(list)
@@ -154,7 +154,9 @@ def _update(
     infos = {role: tensors[key] for role, key in keys.items()}
     dtypes = sorted({info.dtype for info in infos.values()} - FLOATS)
     if dtypes:
-        return f"the matrices are {', '.join(dtypes)}, not floating point"
+        return f"the matrices are {', '.join(dtypes)}, no floating-point type that is read"
+    if alpha is not None and _not_read(tensors[alpha].dtype):
+        return f"its alpha is {tensors[alpha].dtype}, a dtype that is not read"
     if alpha is not None and math.prod(tensors[alpha].shape) != 1:
         return f"its alpha holds {math.prod(tensors[alpha].shape)} numbers, not one"
     size = measure({role: info.shape for role, info in infos.items()})
@@ -162,6 +164,11 @@ def _update(
         shapes = " and ".join(str(list(info.shape)) for info in infos.values())
         return f"shapes {shapes} do not multiply"
     return Update(site, members[0][1].module, keys, alpha, size, magnitude)
+
+
+def _not_read(dtype: str) -> str:
+    """Say that a tensor of this dtype is not read; empty if it is."""
+    return "" if dtype in DTYPES else f"it is {dtype}, a dtype that is not read"
 
 
 def _magnitude(key: str, part: Literal["dora_scale", "dora_vector"], info: TensorInfo) -> Magnitude | None:
