@@ -118,7 +118,7 @@ def test_a_folder_with_one_lora_is_that_lora(scan, tmp_path) -> None:
     (tmp_path / "jane").mkdir()
     write(tmp_path / "jane" / "x.safetensors", {})
     _, out, _ = scan(tmp_path / "jane", *METADATA)
-    assert json.loads(out)["target"]["name"] == "jane"
+    assert json.loads(out)["target"]["name"] == "x.safetensors"
 
 
 def test_inspect_wants_one(tmp_path, monkeypatch, capsys) -> None:

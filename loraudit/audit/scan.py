@@ -137,9 +137,7 @@ def _items(
     if not path.is_dir():
         return [(name, target)]
     members = members_of(path)
-    if not members or (
-        len(members) == 1 and isinstance(members[0][1], Source) and members[0][1].path == path
-    ):
+    if not members:
         return [(name, target)]
     if pickles := pickles_in(path):
         say(f"{name}: {pickles} pickle files were not opened")

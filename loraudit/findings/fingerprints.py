@@ -2,23 +2,41 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from typing import Final
 
 from loraudit.findings.finding import Finding
 from loraudit.findings.report import Target
 
-__all__ = ["fingerprint"]
+__all__ = ["file_of", "fingerprint", "lasting_places"]
+
+_FILE_NAME: Final = "the file name"
+"""Place that comes and goes with the folder: the name of a folder with one LoRA is read as the file's."""
 
 
 def fingerprint(target: Target, finding: Finding) -> str:
     """Return 32 hex digits that are equal for the same finding about the same file.
 
-    The digits depend on the rule, the places where something was seen, and the target's name. The name of a
-    target on the Hub is the address without its commit. Scores, severity, wording and the file's bytes change
-    nothing. Private words of the file do not enter: whoever holds a report could try names until one fits.
+    The digits depend on the rule, the places where something was seen, and the file (`file_of`). Scores,
+    severity, wording and the file's bytes change nothing. Private words of the file do not enter: whoever
+    holds a report could try names until one fits.
     """
-    name = target.name
-    if target.origin is not None:
-        repository, _, path = target.origin.partition("@")
-        name = f"{repository}/{path.partition('/')[2]}"
-    text = json.dumps([finding.id, name, sorted(set(finding.places))])
+    text = json.dumps([finding.id, file_of(target.name, target.origin), lasting_places(finding.places)])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def file_of(name: str, origin: str | None = None) -> str:
+    """Return the file's name without its folders, or the address on the Hub without the commit.
+
+    A file is the same whether it was named itself, found in a folder, or found among several folders.
+    """
+    if origin is None:
+        return name.rpartition("/")[2] or name
+    repository, _, path = origin.partition("@")
+    return f"{repository}/{path.partition('/')[2]}"
+
+
+def lasting_places(places: Iterable[str]) -> list[str]:
+    """Return `places`, sorted and without the file name unless that is the only one."""
+    every = set(places)
+    return sorted(every - {_FILE_NAME} or every)

@@ -11,6 +11,7 @@ from pathlib import Path
 from loraudit.findings.report import Report
 from loraudit.gate.allow import AllowList, read_allow
 from loraudit.gate.baseline import Baseline, read_baseline
+from loraudit.text import clean
 
 __all__ = ["Gate", "read_gate"]
 
@@ -35,7 +36,8 @@ class Gate:
         findings = report.findings
         if self._baseline is not None:
             baseline = self._baseline
-            findings = tuple(replace(f, known=baseline.knows(report.target, f)) for f in findings)
+            folder = clean(files[0].absolute().parent.name) if files else ""
+            findings = tuple(replace(f, known=baseline.knows(report.target, f, folder)) for f in findings)
         if self._allow is not None:
             digests = self._allow.digests_of(report.target, files, {f.id for f in findings})
             allow = self._allow

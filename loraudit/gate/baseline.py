@@ -1,13 +1,18 @@
-"""Baseline for `--baseline`: findings of an earlier report are known, and only new findings count."""
+"""Baseline for `--baseline`: findings of an earlier report are known, and only new findings count.
 
+A finding of the earlier report is found again by its fingerprint, or by what its fingerprint is made of. So
+reports of releases that made other fingerprints still serve.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from loraudit.errors import LorauditError
 from loraudit.files import read_bounded
 from loraudit.findings.finding import Finding, Severity
-from loraudit.findings.fingerprints import fingerprint
+from loraudit.findings.fingerprints import file_of, fingerprint, lasting_places
 from loraudit.findings.report import Target
 from loraudit.report.document import MOST_BYTES, FindingV1, ReportV1, TargetV1
 from loraudit.report.kinds import HINT
@@ -18,40 +23,87 @@ from loraudit.text import clean
 __all__ = ["Baseline", "read_baseline"]
 
 _REPORT: Final = ReportV1.part(
-    target=TargetV1.part("sha256"),
-    findings=Many(FindingV1.part("severity", "fingerprint", "allowed")),
+    target=TargetV1.part("name", "path", "origin", "sha256", "size_bytes"),
+    findings=Many(FindingV1.part("id", "severity", "places", "fingerprint", "allowed")),
 )
 """Members of a report that a comparison needs."""
+_NAMED_BY_TRAINERS: Final = frozenset({"adapter_model.safetensors", "pytorch_lora_weights.safetensors"})
+"""Names that say nothing: the folder tells such files apart."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Known:
     """Finding of the earlier report."""
 
     severity: Severity
-    sha256: str | None
-    """SHA-256 of the file that the finding is about."""
+    places: frozenset[str]
+    target: Mapping[str, Any]
+    """Members of the target: `name`, `path`, `origin`, `sha256` and `size_bytes`."""
+    fingerprint: str
 
 
 class Baseline:
-    """Findings of an earlier report, by fingerprint."""
+    """Findings of an earlier report, by rule."""
 
     def __init__(self, known: dict[str, list[_Known]]) -> None:
         self._known = known
 
-    def knows(self, target: Target, finding: Finding) -> bool:
+    def knows(self, target: Target, finding: Finding, folder: str = "") -> bool:
         """Return True if the earlier report holds `finding`, at least as severe; each finding serves once.
 
-        A finding from the weights must have come from the same bytes: other weights under the same name may
-        hold another person.
+        A finding seen at fewer places than before is known too. A finding from the weights must have come
+        from the same bytes: other weights under the same name may hold another person. `folder` is the name
+        of the file's folder, under which earlier releases kept the only LoRA of a folder.
         """
-        earlier = self._known.get(fingerprint(target, finding), [])
-        for one in earlier:
-            same_file = bool(finding.places) or one.sha256 == target.sha256
-            if same_file and finding.severity <= one.severity:
-                earlier.remove(one)
-                return True
+        every = self._known.get(finding.id, [])
+        fits = [
+            one for one in every if finding.severity <= one.severity and _same(one, target, finding, folder)
+        ]
+        if not fits:
+            return False
+        # The nearest serves, so that the others are left for files of the same name.
+        places = frozenset(lasting_places(finding.places))
+        nearest = min(
+            fits,
+            key=lambda one: (
+                one.target.get("path") != target.path or one.target["name"] != target.name,
+                len(one.places - places),
+                one.severity,
+            ),
+        )
+        every.remove(nearest)
+        return True
+
+
+def _same(known: _Known, target: Target, finding: Finding, folder: str) -> bool:
+    """Return True if `known` is about the same file and about no fewer places."""
+    earlier = known.target
+    if not finding.places and earlier["sha256"] != target.sha256:
         return False
+    if known.fingerprint == fingerprint(target, finding):
+        return _same_folder(earlier, target)
+    places = lasting_places(finding.places)
+    if bool(places) is not bool(known.places) or not known.places.issuperset(places):
+        return False
+    names = {file_of(earlier["name"], earlier["origin"])}
+    if earlier["origin"] is None and earlier.get("path"):
+        names.add(file_of(earlier["path"]))
+    if file_of(target.name, target.origin) in names:
+        return _same_folder(earlier, target)
+    # Several files share a folder, so its name alone is not enough.
+    only_one = earlier["origin"] is None and target.origin is None and earlier["name"] == folder != ""
+    return only_one and earlier["size_bytes"] is not None and earlier["size_bytes"] == target.size_bytes
+
+
+def _same_folder(earlier: Mapping[str, Any], target: Target) -> bool:
+    """Return False if both files have a name that trainers give, in folders of different names."""
+    if target.origin is not None or file_of(target.name) not in _NAMED_BY_TRAINERS:
+        return True
+    before, now = (
+        PurePosixPath(path or name).parent.name
+        for path, name in ((earlier.get("path"), earlier["name"]), (target.path, target.name))
+    )
+    return before == now or not before or not now
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -76,6 +128,11 @@ def read_baseline(path: Path) -> Baseline:
                     f"the baseline {shown} is by an earlier loraudit: its findings have no fingerprint",
                     HINT,
                 )
-            one = _Known(finding["severity"], report["target"]["sha256"])
-            known.setdefault(finding["fingerprint"], []).append(one)
+            one = _Known(
+                finding["severity"],
+                frozenset(lasting_places(finding.get("places", ()))),
+                report["target"],
+                finding["fingerprint"],
+            )
+            known.setdefault(finding["id"], []).append(one)
     return Baseline(known)
