@@ -24,7 +24,7 @@ from loraudit.errors import INSTALL, Incomplete, LorauditError, missing
 from loraudit.findings.conditions import Settings
 from loraudit.findings.exits import Exit
 from loraudit.findings.report import Gap, Report, Target, gap, unscannable
-from loraudit.lora.source.folder import members_of, pickles_in
+from loraudit.lora.source.folder import members_of, pickles_in, with_pickles
 from loraudit.lora.source.source import Source
 from loraudit.runs import OnStep, unheard
 from loraudit.text import clean
@@ -140,7 +140,8 @@ def _items(
     if not members:
         return [(name, target)]
     if pickles := pickles_in(path):
-        say(f"{name}: {pickles} pickle files were not opened")
+        say(f"{name}: {len(pickles)} pickle files were not opened")
+        members = with_pickles(path, members, pickles)
     return [
         (shown, replace(found, name=shown) if isinstance(found, Source) else found)
         for shown, found in ((f"{name}/{inner}" if qualified else inner, found) for inner, found in members)

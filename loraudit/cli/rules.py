@@ -48,7 +48,8 @@ A scan of a file reads:
 - `adapter_config.json` and the front matter of `README.md`;
 - pictures in the folder, or, of a single file, its previews: their names, and the texts in PNG, JPEG, WebP,
   GIF, TIFF, HEIC and AVIF (text chunks, comments, Exif, IPTC, XMP);
-- captions, `.txt` or `.caption`, of those pictures.
+- captions, `.txt` or `.caption`, of those pictures;
+- the names of pickle files, which are never opened.
 
 Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with
 `--offline`, those that the cache has. No picture is decoded, nothing is unpickled.

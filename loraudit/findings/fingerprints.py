@@ -8,8 +8,10 @@ from typing import Final
 from loraudit.findings.finding import Finding
 from loraudit.findings.report import Target
 
-__all__ = ["file_of", "fingerprint", "lasting_places"]
+__all__ = ["PICKLES", "file_of", "fingerprint", "lasting_places"]
 
+PICKLES: Final = "pickle files beside it"
+"""Place of findings that any LoRA of the folder may carry."""
 _FILE_NAME: Final = "the file name"
 """Place that comes and goes with the folder: the name of a folder with one LoRA is read as the file's."""
 
@@ -17,11 +19,14 @@ _FILE_NAME: Final = "the file name"
 def fingerprint(target: Target, finding: Finding) -> str:
     """Return 32 hex digits that are equal for the same finding about the same file.
 
-    The digits depend on the rule, the places where something was seen, and the file (`file_of`). Scores,
+    The digits depend on the rule, the places where something was seen, and the file (`file_of`). A finding
+    about pickle files is of their folder, so no file enters. Scores,
     severity, wording and the file's bytes change nothing. Private words of the file do not enter: whoever
     holds a report could try names until one fits.
     """
-    text = json.dumps([finding.id, file_of(target.name, target.origin), lasting_places(finding.places)])
+    places = lasting_places(finding.places)
+    file = "" if places == [PICKLES] else file_of(target.name, target.origin)
+    text = json.dumps([finding.id, file, places])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from loraudit.errors import LorauditError
 from loraudit.files import read_bounded
 from loraudit.findings.finding import Finding, Severity
-from loraudit.findings.fingerprints import file_of, fingerprint, lasting_places
+from loraudit.findings.fingerprints import PICKLES, file_of, fingerprint, lasting_places
 from loraudit.findings.report import Target
 from loraudit.report.document import MOST_BYTES, FindingV1, ReportV1, TargetV1
 from loraudit.report.kinds import HINT
@@ -85,6 +85,8 @@ def _same(known: _Known, target: Target, finding: Finding, folder: str) -> bool:
     places = lasting_places(finding.places)
     if bool(places) is not bool(known.places) or not known.places.issuperset(places):
         return False
+    if places == [PICKLES]:
+        return True
     names = {file_of(earlier["name"], earlier["origin"])}
     if earlier["origin"] is None and earlier.get("path"):
         names.add(file_of(earlier["path"]))

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from loraudit.lora.source.address import PICKLES
 from loraudit.lora.source.source import Source
 from loraudit.metadata.front import CARD_BYTES, Front, front_matter
 
@@ -66,6 +67,8 @@ class Beside(NamedTuple):
     """Number of pictures that say where they were taken."""
     unread: tuple[str, ...] = ()
     """Places of which not all was read."""
+    pickles: tuple[str, ...] = ()
+    """Names of the pickle files; none was opened."""
 
 
 def look_beside(source: Source) -> Beside:
@@ -95,7 +98,7 @@ def look_beside(source: Source) -> Beside:
             said.append(Said(CAPTION, "", start(caption, _CAPTION_BYTES)))
     if len(names) > _READ:
         unread.append(PICTURE)
-    return Beside(tuple(said), tuple(names), located, tuple(dict.fromkeys(unread)))
+    return Beside(tuple(said), tuple(names), located, tuple(dict.fromkeys(unread)), _pickles(source))
 
 
 def bundled(tensors: Collection[str]) -> list[str]:
@@ -121,6 +124,18 @@ def start(path: Path, limit: int) -> str:
     """Read the first `limit` bytes of the file at `path` as text."""
     with path.open("rb") as file:
         return file.read(limit).decode("utf-8", "replace")
+
+
+def _pickles(source: Source) -> tuple[str, ...]:
+    """List the pickles that lie with `source`: those found with it, or those of the same name."""
+    if source.pickles or source.path.is_dir():
+        return source.pickles
+    stem = f"{source.path.parent}{os.sep}{source.path.stem}"
+    return tuple(
+        f"{source.path.stem}{ending}"
+        for ending in PICKLES
+        if os.path.isfile(f"{stem}{ending}")  # noqa: PTH113
+    )
 
 
 def _pictures(source: Source) -> tuple[list[str], list[str]]:

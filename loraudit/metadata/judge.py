@@ -118,6 +118,14 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
             "Take the pictures out, or save them without their Exif data, before the folder is shared.",
         ),
         MetadataRule(
+            "LA-PICKLE-001",
+            "Pickle files lie beside the file and were not opened",
+            "Pickle files lie beside the file. Nobody looked at what they hold.",
+            "A pickle can hold the same weights and words, or run a program when it is loaded. So loraudit "
+            "never opens one, and this report says nothing about them.",
+            "Take them out before the folder is shared, or save them as .safetensors files and scan those.",
+        ),
+        MetadataRule(
             "LA-PATH-001",
             "Paths of the trainer's computer are in the file",
             "The file holds paths of the computer it was made on.",

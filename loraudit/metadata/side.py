@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
+from loraudit.findings.fingerprints import PICKLES
 from loraudit.metadata.beside import CAPTION, PICTURE
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.judge import Trace
@@ -48,6 +49,8 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
     if beside.located:
         # The place itself stays untold: a report must not be the next leak.
         yield Trace("LA-IMAGE-003", Severity.MEDIUM, PICTURE, numbers={"pictures": beside.located})
+    for name in beside.pickles:
+        yield Trace("LA-PICKLE-001", Severity.MEDIUM, PICKLES, clean(name, LONGEST_QUOTE), beside=True)
     for place in beside.unread:
         yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
 

@@ -82,6 +82,11 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "Zeros, which programs leave that take the place away, do not count.",
         {Severity.MEDIUM: ""},
     ),
+    "LA-PICKLE-001": (
+        "Files that end in .bin, .pt, .pth, .ckpt or .pkl: in the folder that is scanned, or, beside a "
+        "single file, those of its name. Only names are looked at.",
+        {Severity.MEDIUM: ""},
+    ),
     "LA-PATH-001": (
         "Absolute paths, of Windows and of Unix, in any text.",
         {

@@ -5,6 +5,8 @@ followed: the link may lead out of the folder, or round in a circle.
 """
 
 import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loraudit.errors import LorauditError, NotScannable
@@ -12,7 +14,7 @@ from loraudit.lora.source.address import PEFT_WEIGHTS, PICKLES, WEIGHTS
 from loraudit.lora.source.source import Source, part_of
 from loraudit.text import clean
 
-__all__ = ["Member", "members_of", "pickles_in"]
+__all__ = ["Member", "members_of", "pickles_in", "with_pickles"]
 
 Member = tuple[str, Source | LorauditError]
 """Path below the folder, escaped for display, and the LoRA there or the reason that there is none."""
@@ -61,9 +63,36 @@ def members_of(folder: Path) -> list[Member]:
     return sorted(found, key=lambda member: member[0])
 
 
-def pickles_in(folder: Path) -> int:
-    """Count the files below `folder` that are pickles by their names; none is opened."""
-    return sum(name.lower().endswith(PICKLES) for _, _, names in os.walk(folder) for name in names)
+def pickles_in(folder: Path) -> list[Path]:
+    """List the files below `folder` that are pickles by their names, sorted; none is opened."""
+    return sorted(
+        Path(here, name)
+        for here, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(PICKLES)
+    )
+
+
+def with_pickles(folder: Path, members: Sequence[Member], pickles: Iterable[Path]) -> list[Member]:
+    """Return `members` of `folder`, each with the `pickles` that lie with it.
+
+    A pickle lies with the first LoRA of its own folder; without one there, of the nearest folder above that
+    has any; without any above, with the first of all.
+    """
+    homes = {name: _home(found) for name, found in members if isinstance(found, Source)}
+    first = {home: name for name, home in reversed(homes.items())}
+    kept: dict[str, list[str]] = {name: [] for name in homes}
+    for pickle in pickles if homes else ():
+        near = (first[here] for here in pickle.parents if here in first)
+        kept[next(near, next(iter(homes)))].append(_below(folder, pickle))
+    return [
+        (name, replace(found, pickles=tuple(kept[name])) if isinstance(found, Source) else found)
+        for name, found in members
+    ]
+
+
+def _home(source: Source) -> Path:
+    return source.path if len(source.parts) > 1 else source.parts[0].weights.parent
 
 
 def _is_adapter(folder: Path) -> bool:

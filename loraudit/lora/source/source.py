@@ -28,6 +28,8 @@ class Source:
     parts: tuple[Part, ...]
     origin: str | None = None
     """Address `hf://namespace/name@commit/path`, escaped for display; None for a local file."""
+    pickles: tuple[str, ...] = ()
+    """Names of pickle files that lie with the LoRA in the folder that was asked for; none is opened."""
 
 
 def find_source(target: str | Path, offline: bool = False) -> Source:
