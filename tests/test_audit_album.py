@@ -26,11 +26,76 @@ def test_photos_come_upright_by_name_and_not_too_large(tmp_path) -> None:
     Image.new("L", (2048, 512), 255).save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("no photo")
     (tmp_path / ".c.png").write_bytes(b"hidden")
-    wide, turned = read_photos(tmp_path)
+    photos = read_photos(tmp_path)
+    wide, turned = photos.pictures
+    assert (photos.unread, photos.missed, photos.gaps) == ((), "", ())
     assert wide.shape == (3, 256, 1024)
     assert wide.dtype == torch.float32 and wide.min() == wide.max() == 1
     assert turned.shape == (3, 40, 20)
     assert turned[0, :15].mean() > 0.9 > 0.1 > turned[0, 25:].mean()
+
+
+def test_grey_photos_of_16_bits_keep_their_shades(tmp_path) -> None:
+    """Pillow's own conversion clips at 255 of 65,535, so that all but black is white."""
+    shades = np.linspace(0, 255, 24 * 24).astype(np.uint8).reshape(24, 24)
+    Image.fromarray(shades.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(shades).save(tmp_path / "flat.png")
+    with Image.open(tmp_path / "deep.png") as opened:
+        assert opened.mode.startswith("I;16")
+        clipped = np.asarray(opened.convert("RGB"))
+    deep, flat = read_photos(tmp_path).pictures
+    assert torch.equal(deep, flat) and deep.unique().numel() == 256
+    assert (clipped == 255).mean() > 0.9  # the control: what a plain conversion makes of it
+
+
+def test_transparent_pixels_do_not_show_what_is_below_them(tmp_path) -> None:
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    assert read_photos(tmp_path).pictures[0].min() == 1
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({f"IMG_{i}.HEIC": HEIC for i in range(4)}, "4 of 5 files were not read (.heic)"),
+        ({"a.tif": b"", "b.GIF": b"GIF89a", "c.bmp": b"BM"}, "3 of 4 files were not read (.bmp, .gif, .tif)"),
+        ({"a.avif": b"", "b.dng": b"", "c.jxl": b""}, "3 of 4 files were not read (.avif, .dng, .jxl)"),
+        ({"jane_doe": HEIC}, "1 of 2 files was not read:"),
+        ({"more/a.jpg": b"", "more/b.jpg": b""}, "1 of 2 files was not read (a folder)"),
+        ({"gone.jpg": None}, "1 of 2 files was not read:"),
+    ],
+)  # fmt: skip
+def test_pictures_that_are_not_read_are_counted(tmp_path, files, said) -> None:
+    HALVES.save(tmp_path / "only.png")
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if data is None:
+            (tmp_path / name).symlink_to("nowhere.jpg")
+        else:
+            (tmp_path / name).write_bytes(data)
+    photos = read_photos(tmp_path)
+    assert len(photos.pictures) == 1
+    assert said in photos.missed
+    (gap,) = photos.gaps
+    assert gap.what == "reference photos" and said in gap.why
+    # Names of files may name the person, and reports are passed on.
+    assert "jane" not in gap.why and "IMG" not in gap.why
+    (tmp_path / "only.png").unlink()
+    with pytest.raises(LorauditError, match=r"no photos in .* that can be read"):
+        read_photos(tmp_path)
+
+
+def test_photos_are_known_by_their_bytes_and_what_is_no_picture_is_passed_over(tmp_path) -> None:
+    HALVES.save(tmp_path / "a", "JPEG")
+    HALVES.save(tmp_path / "b.jfif", "JPEG")
+    HALVES.save(tmp_path / "c.photo", "WEBP")
+    for name in ("a.txt", "lora.safetensors", "Thumbs.db", "clip.mov"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x14ftypqt  " if name == "clip.mov" else b"BM words")
+    (tmp_path / "empty").mkdir()
+    photos = read_photos(tmp_path)
+    assert (len(photos.pictures), photos.unread) == (3, ())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +155,7 @@ def test_an_album_is_for_its_owner_alone(tmp_path) -> None:
             assert isinstance(image, PngImagePlugin.PngImageFile)
             image.load()
             assert image.info == {}
-    saved = read_photos(folder)[1]
+    saved = read_photos(folder).pictures[1]
     assert torch.allclose(saved, pictures[0], atol=1 / 255)
 
 

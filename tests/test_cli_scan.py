@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -110,6 +111,22 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     assert {"sheet.png", "paper-5.png", "paper-6-base.png", "prompts-trigger-5.png"} <= names
     assert len(names) == 5 * 2 * 3 + 1
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+
+
+def test_photos_that_are_not_read_leave_the_audit_incomplete(scan, lora, photos, tmp_path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos, mixed)
+    for number in range(3):
+        (mixed / f"jane_doe_{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    options = (lora, *QUICK, "--attack", "prompts", "-f", "json", "--reference")
+    code, out, err = scan(*options, mixed)
+    said = "3 of 5 files were not read (.heic): only JPEG, PNG and WebP in the folder itself are"
+    assert f"reference: {said}" in err.splitlines()
+    (gap,) = json.loads(out)["incomplete"]
+    assert (gap["what"], code) == ("reference photos", 4)
+    assert gap["why"].startswith(said) and "jane" not in out
+    control = scan(*options, photos)
+    assert json.loads(control[1])["incomplete"] == [] and "not read" not in control[2]
 
 
 def test_a_scan_can_be_repeated(scan, lora, tmp_path) -> None:

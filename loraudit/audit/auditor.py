@@ -7,7 +7,7 @@ from loraudit.attacks.aim import Reconstruction
 from loraudit.attacks.plan import plan_for
 from loraudit.audit.album import Album, Gallery
 from loraudit.audit.audit import audit_lora
-from loraudit.audit.photos import read_photos
+from loraudit.audit.photos import Photos, read_photos
 from loraudit.audit.request import Request
 from loraudit.audit.setup import Setup, set_up
 from loraudit.base.memory import memory_may_run_out
@@ -38,7 +38,10 @@ class Auditor:
         if the folder cannot be made.
         """
         self._request, self._say, self._on_step = request, say, on_step
-        self._photos = [] if request.reference is None else read_photos(request.reference)
+        read = Photos() if request.reference is None else read_photos(request.reference)
+        self._photos, self._missed = read.pictures, read.gaps
+        if read.missed:
+            say(f"reference: {read.missed}")
         self._album = None if request.save_images is None else Album.create(request.save_images)
         self._ready: tuple[tuple[str, str | None], Setup] | None = None
 
@@ -70,6 +73,7 @@ class Auditor:
             lora = resolve(lora, setup.base.weights(lora.dora))
             plan = plan_for(setup.base, request.samples, request.steps, request.seed)
             report = audit_lora(lora, setup, plan, keep, self._on_step)
+            report = replace(report, incomplete=(*self._missed, *report.incomplete))
         if album is not None:
             album.finish(self._photos, leading_attack(report.findings))
         if gallery is None:

@@ -117,7 +117,7 @@ def calibrate_folders(
             lora = path / _LORA
             # The next person is a stranger to this LoRA.
             for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
-                judges.append(_against(judges[0], read_photos(folder)))
+                judges.append(_against(judges[0], _photos(folder)))
         done[key] = measure(setup.base, setup.attacks, plan, judges, load_lora(str(lora)))
         run.append(_DONE, {"lora": key, "scores": done[key]})
     on_step(len(jobs), len(jobs), "")
@@ -157,6 +157,14 @@ def _calibration(
 
 def _against(scorers: Scorers, photos: Sequence[Tensor]) -> Scorers:
     return replace(scorers, references=look_at(photos, scorers.face, None))
+
+
+def _photos(folder: Path) -> tuple[Tensor, ...]:
+    """Read the photos of a person. Raises `LorauditError` unless every picture in `folder` can be read."""
+    photos = read_photos(folder)
+    if photos.missed:
+        raise LorauditError(f"{clean(folder.name)}: {photos.missed}", "convert the others, or move them out")
+    return photos.pictures
 
 
 def check_folders(controls: Path, identities: Path | None, out: Path) -> None:

@@ -17,7 +17,16 @@ from loraudit.people.identity import FAMILY, SPLITS, split_of
 from loraudit.people.portrait import SIZE, picture
 from loraudit.text import clean
 
-__all__ = ["PICTURES", "REFERENCES", "People", "Synthetic", "portraits", "read_image", "require_public"]
+__all__ = [
+    "PICTURES",
+    "REFERENCES",
+    "People",
+    "Synthetic",
+    "portraits",
+    "read_image",
+    "require_public",
+    "upright",
+]
 
 PICTURES: Final = 5
 """Pictures that a LoRA is made of, as in the paper."""
@@ -105,6 +114,22 @@ def portraits(identity: int, first: int = 0, count: int = PICTURES) -> Tensor:
     return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
 
 
+def upright(opened: Image.Image) -> Image.Image:
+    """Turn a photograph as its Exif orientation says, in RGB of 8 bits, on a white ground.
+
+    Raises what Pillow raises for a damaged picture: `OSError`, `ValueError` or `SyntaxError`.
+    """
+    turned = ImageOps.exif_transpose(opened)
+    if turned.mode.startswith("I;16"):
+        # Pillow's own conversion to 8 bits clips at 255.
+        turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+    # Without a white ground, transparent pixels would show the colour stored below them.
+    if turned.has_transparency_data:
+        layer = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return turned.convert("RGB")
+
+
 def read_image(path: Path, size: int) -> Tensor:
     """Read a photograph upright (Exif orientation), and resize its centre square.
 
@@ -114,15 +139,7 @@ def read_image(path: Path, size: int) -> Tensor:
     shown = clean(path.name)
     try:
         with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I;16"):
-                # Pillow's own conversion to 8 bits clips at 255.
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            # Without a white ground, transparent pixels would show the colour stored below them.
-            if upright.has_transparency_data:
-                layer = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            square = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+            square = ImageOps.fit(upright(opened), (size, size), Image.Resampling.LANCZOS)
     except FileNotFoundError:
         raise LorauditError(f"there is no image {shown}", "check the path") from None
     except Image.DecompressionBombError:
