@@ -63,6 +63,30 @@ def test_the_report_is_one_that_loraudit_wrote() -> None:
     assert text.startswith(quoted)
 
 
+def test_what_the_scan_of_the_example_costs_is_what_it_says() -> None:
+    (report,) = load_reports((ROOT / "docs" / "example.json").read_bytes())
+    spent = report.settings.evaluations
+    told = " ".join((ROOT / "docs" / "scan.md").read_text(encoding="utf-8").split())
+    assert spent is not None
+    assert re.findall(r"([\d,]+) of at most ([\d,]+) network evaluations", told) == [
+        (f"{spent.spent:,}", f"{spent.most:,}")
+    ]
+
+
+def test_the_sheet_is_as_large_as_the_one_that_make_scan_writes() -> None:
+    """docs/sheet.png is build/scan/sheet.png: photos, and three rows for each attack that ran."""
+    import torch
+    from PIL import Image
+
+    from loraudit.audit.album import Row, contact_sheet
+
+    (report,) = load_reports((ROOT / "docs" / "example.json").read_bytes())
+    row = Row("a row", torch.zeros(len(report.settings.seeds), 3, 64, 64))
+    drawn = contact_sheet([row] * (1 + 3 * len(report.settings.attacks)))
+    with Image.open(ROOT / "docs" / "sheet.png") as shown:
+        assert shown.size == drawn.size == (3174, 2970)
+
+
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "--help" in block.splitlines()[0]])
 def test_help_is_current(block: str) -> None:
     command, _, shown = block.partition("\n")
