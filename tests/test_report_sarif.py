@@ -143,3 +143,26 @@ def test_a_message_holds_no_link():
     link = of_finding(detail="x", quotes=("[click](https://evil)",))
     assert r"\[click\](https://evil)" in run_of(link, reveal=True)["results"][0]["message"]["text"]
     assert "click" not in FORMATS["sarif"]([link])
+
+
+def test_many_rules_that_nobody_knows_cost_no_more_than_their_number():
+    """A hostile report may name thousands: each is looked up, and not searched for among all others."""
+
+    class Counted(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+        compared = 0
+
+        def __eq__(self, other):
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+    names = ["LA-" + "".join(chr(65 + int(digit)) for digit in f"{i:04}") + "-001" for i in range(1000)]
+    findings = tuple(dataclasses.replace(REPORT.findings[0], id=Counted(name)) for name in names)
+    text = FORMATS["sarif"]([dataclasses.replace(REPORT, findings=findings)])
+    # A search would compare 1,000 * 1,000 / 2 times.
+    assert Counted.compared < 10 * len(names)
+    assert findings[-1].id in [finding.id for finding in findings] and Counted.compared >= len(names) - 1
+    (run,) = json.loads(text)["runs"]
+    rules = run["tool"]["driver"]["rules"]
+    assert [rules[result["ruleIndex"]]["id"] for result in run["results"]] == names

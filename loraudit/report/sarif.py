@@ -46,11 +46,13 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
     ]
     # A report that was read back may name rules that this version lacks.
     rules = {rule.id: rule for rule in catalogue()}
-    ids = [*rules, *dict.fromkeys(finding.id for _, finding in alerts if finding.id not in rules)]
-    told = {rule: [finding for _, finding in alerts if finding.id == rule] for rule in ids}
+    told: dict[str, list[Finding]] = {rule: [] for rule in rules}
+    for _, finding in alerts:
+        told.setdefault(finding.id, []).append(finding)
+    places = {rule: place for place, rule in enumerate(told)}
     driver = {
         "name": "loraudit",
-        "rules": [_rule(rule, rules.get(rule), told[rule]) for rule in ids],
+        "rules": [_rule(rule, rules.get(rule), findings) for rule, findings in told.items()],
     }
     if versions := {report.version for report in reports}:
         driver["version"] = clean(max(versions), None)
@@ -69,7 +71,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
             }
         ],
         "artifacts": list(artifacts.values()),
-        "results": [_result(target, finding, ids.index(finding.id), reveal) for target, finding in alerts],
+        "results": [_result(target, finding, places[finding.id], reveal) for target, finding in alerts],
     }
     document = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(document, sort_keys=True, indent=2, allow_nan=False) + "\n"
