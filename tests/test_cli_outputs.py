@@ -66,6 +66,9 @@ def test_a_plain_file_takes_what_would_go_to_stdout(scan: Scan, lora: Path, tmp_
         (("json=@/in/jane_doe.safetensors",), "no place for a report"),
         (("@/in/other.safetensors",), "no place for a report"),
         (("@/in/link",), "no place for a report"),
+        (("json=@/in/adapter_config.json",), "no place for a report"),
+        (("json=@/in/Adapter_Config.JSON",), "no place for a report"),
+        (("json=@/in/a.safetensors.index.json",), "no place for a report"),
     ],
 )
 def test_refused_before_the_work(
@@ -80,6 +83,65 @@ def test_refused_before_the_work(
     assert words in err and "no such file" not in err
     assert lora.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "config.json", "jane_doe.txt", "jane_doe.civitai.info", "preview.png", "more/notes.txt"],
+)
+@pytest.mark.parametrize("form", ["json", "text", "markdown", "html", "sarif"])
+def test_no_report_replaces_what_lies_beside_a_lora(
+    name: str, form: str, scan: Scan, lora: Path, tmp_path: Path
+) -> None:
+    theirs = lora.parent / name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text('{"r": 4}, ## VERDICT: loraudit')
+    (tmp_path / "link").symlink_to(theirs)
+    targets = [lora.parent] if "/" in name else [lora, lora.parent]
+    for target in targets:
+        for path in (theirs, tmp_path / "link"):
+            code, out, err = scan(target, *METADATA, "-o", f"{form}={path}")
+            assert (code, out) == (2, "")
+            assert "is no report" in err
+    assert theirs.read_text() == '{"r": 4}, ## VERDICT: loraudit'
+    # Elsewhere, and where there is nothing yet, it may be written.
+    assert scan(lora, *METADATA, "-o", f"{form}={lora.parent / 'new'}")[0] == 0
+
+
+@pytest.mark.parametrize("form", ["json", "text", "markdown", "html", "sarif"])
+def test_a_report_beside_a_lora_is_written_again(form: str, scan: Scan, lora: Path) -> None:
+    path = lora.parent / "report"
+    path.touch()
+    for _ in range(3):
+        assert scan(lora, *METADATA, "-o", f"{form}={path}")[0] == 0
+    written = path.read_bytes()
+    scan(lora, lora, *METADATA, "-o", f"{form}={path}")  # several reports, and then one again
+    assert path.read_bytes() != written
+    assert scan(lora, *METADATA, "-o", f"{form}={path}")[0] == 0
+    assert path.read_bytes() == written
+
+
+def test_no_report_replaces_a_reference_photo(scan: Scan, lora: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"a photo")
+    code, _, err = scan(lora, "--reference", tmp_path / "photos", "-o", tmp_path / "photos" / "a.png")
+    assert code == 2 and "is no report" in err
+    assert (tmp_path / "photos" / "a.png").read_bytes() == b"a photo"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_inspect_replaces_its_own_output_alone(form: str, tmp_path: Path) -> None:
+    lora = ROOT / "models/examples/example.safetensors"
+    place = tmp_path / "here.safetensors"
+    place.write_bytes(lora.read_bytes())
+    for name in ("here.safetensors", "notes.txt", "adapter_config.json"):
+        (tmp_path / "notes.txt").write_text("notes")
+        done = loraudit("inspect", place, "-f", form, "-o", tmp_path / name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 2
+    assert place.read_bytes() == lora.read_bytes() and (tmp_path / "notes.txt").read_text() == "notes"
+    for _ in range(2):
+        assert loraudit("inspect", place, "-f", form, "-o", tmp_path / "out").returncode == 0
 
 
 def test_a_full_disk_costs_that_report_alone(scan: Scan, lora: Path, tmp_path: Path) -> None:

@@ -57,10 +57,13 @@ def inspect(
     The output lists layout, base model, and rank and scale of the modules. Nothing in the file is run, and
     torch is not needed.
     """
+    from loraudit.cli.outputs import check_place
     from loraudit.lora import export_lora, load_lora
 
     if export is not None and output is None:
         raise LorauditError("--export writes a file", "name a new file with -o")
+    if export is None and output is not None:
+        check_place(output, [target])
     lora = load_lora(target, offline)
     if export is not None and output is not None:
         export_lora(lora, export.value, output)

@@ -1,19 +1,38 @@
 """The files that reports go to: each `-o` is checked before the work and written whole after the work."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from loraudit.cli.console import colour, emit, width
 from loraudit.errors import LorauditError
-from loraudit.files import check_writable
+from loraudit.files import check_writable, read_within
 from loraudit.findings.report import Report
+from loraudit.lora.source.address import PEFT_CONFIG, WEIGHTS
 from loraudit.report import FORMATS
+from loraudit.report.load import MOST_BYTES
 from loraudit.text import clean
 
-__all__ = ["Output", "find_outputs", "write_reports"]
+__all__ = ["Output", "check_place", "find_outputs", "write_reports"]
+
+_HEAD: Final = 4000
+"""Bytes at the start of a file in which a report names itself, if it is not JSON."""
+_JSON: Final = tuple(
+    f'"{key}": "{name}'.encode()
+    for key, name in (
+        ("schema", "loraudit.report"),
+        ("schema", "loraudit.inspect/"),
+        ("name", 'loraudit",'),
+    )
+)
+"""Marks of a JSON report, of what `inspect` prints, and of SARIF."""
+_TEXT: Final = re.compile(rb"(?:\x1b\[[\d;]*m)*(?:\xe2\x94\x8f|\+)[^\n]* VERDICT: ")
+"""Start of a text: a corner of its frame, in colours or not, and the verdict in the first line."""
+_INSPECTED: Final = re.compile(rb"[^\n]+\n[^\n]+\n[\d,]+ bytes, sha256 [0-9a-f]{64}\n")
 
 
 @dataclass(frozen=True)
@@ -29,8 +48,8 @@ class Output:
 def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> tuple[Output, ...]:  # noqa: A002
     """Read every `-o`: `FORMAT=FILE` adds a report, a plain `FILE` takes the report in `format`.
 
-    Without a plain `FILE`, the report in `format` goes to stdout. Raises `LorauditError` if a file cannot be
-    written, is named twice, or is one of the `targets`.
+    Without a plain `FILE`, the report in `format` goes to stdout. Raises `LorauditError` if a file is named
+    twice, or if `check_place` refuses it.
     """
     named = [_parse(word) for word in given]
     plain = [path for name, path in named if name is None]
@@ -42,7 +61,7 @@ def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> t
     outputs += [Output(name, path) for name, path in named if name is not None]
     paths = [output.path for output in outputs if output.path is not None]
     for path in paths:
-        _check(path, targets)
+        check_place(path, targets)
     real = [os.path.realpath(path) for path in paths]
     if twice := next((path for path in paths if real.count(os.path.realpath(path)) > 1), None):
         raise LorauditError(f"-o names {clean(str(twice), 300)} twice", "give each report a file of its own")
@@ -83,12 +102,26 @@ def _parse(word: str) -> tuple[str | None, Path]:
     return name, Path(file)
 
 
-def _check(path: Path, targets: Sequence[str]) -> None:
-    """Raise `LorauditError` now, before the work, if `path` cannot or must not be written."""
-    if path.suffix.lower() == ".safetensors" or any(_same(path, target) for target in targets):
+def check_place(path: Path, targets: Sequence[str]) -> None:
+    """Raise `LorauditError` now, before the work, if `path` cannot or must not be written.
+
+    A report replaces neither one of `targets` nor a file beside or in them, unless the file is an earlier
+    report. Nor does a report take a name that belongs to a LoRA.
+    """
+    shown, name = clean(str(path), 300), path.name.lower()
+    if name.endswith((WEIGHTS, f"{WEIGHTS}.index.json")) or name == PEFT_CONFIG:
         raise LorauditError(
-            f"{clean(str(path), 300)} is no place for a report",
-            "the file is or could be a LoRA; choose another path with -o",
+            f"{shown} is no place for a report",
+            "the file is or could be part of a LoRA; choose another path with -o",
+        )
+    if any(_same(path, target) for target in targets):
+        raise LorauditError(
+            f"{shown} is no place for a report", "it is a target; choose another path with -o"
+        )
+    if any(_is_beside(path, target) for target in targets) and not _is_ours(path):
+        raise LorauditError(
+            f"{shown} is there already, beside a target, and is no report",
+            "choose another path with -o, or remove the file",
         )
     check_writable(path)
 
@@ -98,3 +131,30 @@ def _same(path: Path, target: str) -> bool:
         return path.samefile(target)
     except (OSError, ValueError):
         return False
+
+
+def _is_beside(path: Path, target: str) -> bool:
+    """Tell whether the file `path` is there, within the folder `target` or beside the file `target`."""
+    try:
+        real, place = Path(os.path.realpath(path)), Path(os.path.realpath(target))
+        inside = place in real.parents if place.is_dir() else place.exists() and place.parent == real.parent
+        return inside and real.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether the file `path` is empty or an earlier report."""
+    try:
+        data = read_within(path, MOST_BYTES)
+    except OSError:
+        return False
+    head = data[:_HEAD]
+    return (
+        not data
+        or _TEXT.match(head) is not None
+        or head.startswith(b"## loraudit: ")
+        or (head.startswith(b"<!doctype html>") and b" - loraudit</title>" in head)
+        or (head.startswith(b"{") and any(mark in data for mark in _JSON))
+        or _INSPECTED.match(head) is not None
+    )

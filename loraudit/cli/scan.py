@@ -207,7 +207,8 @@ def scan(
         gate = read_gate(baseline, allow)
         for line in gate.expired:
             say(line)
-    outputs = find_outputs(output or (), format.value, targets)
+    read = [str(word) for word in (reference, base, encoder) if word is not None]
+    outputs = find_outputs(output or (), format.value, [*targets, *read])
     if depth is not Depth.attack and (reference or save_images):
         raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
     if base is not None:
