@@ -156,7 +156,15 @@ def test_projections_without_a_kernel_are_no_evidence_for_sd1(tmp_path: Path) ->
     assert len(load_lora(write(tmp_path / "x.safetensors", kernels)).factors) == 1
 
 
-@pytest.mark.parametrize(("channels", "words"), [(9, r"SD 1\.x inpainting"), (8, "InstructPix2Pix")])
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        (9, r"SD 1\.x inpainting"),
+        (8, "InstructPix2Pix, or a control LoRA"),
+        (5, "5 input channels"),
+        (16, "16 input"),
+    ],
+)
 def test_bases_with_more_inputs(channels: int, words: str, tmp_path: Path) -> None:
     wide = ("lora_unet_conv_in", (4, channels, 3, 3), (320, 4, 1, 1))
     with pytest.raises(NotScannable, match=words):

@@ -10,6 +10,7 @@ from loraudit.lora.dora import NEEDS_BASE
 from loraudit.lora.file.header import Header, read_header
 from loraudit.lora.file.reference import require_agreement
 from loraudit.lora.layouts.adapter import AdapterConfig
+from loraudit.lora.layouts.dialects import ASIDE, SAVED, SAVED_BIAS
 from loraudit.lora.layouts.family import misfit, recognise
 from loraudit.lora.layouts.foreign import refuse_foreign, refuse_unread
 from loraudit.lora.layouts.keys import Reading, Update, read_keys
@@ -126,8 +127,19 @@ def _open(part: Part) -> _Opened:
             component: AdapterConfig.from_metadata(header.metadata, component) for component in COMPONENTS
         }
     elif reading.dialect == "peft" and part.config is not None:
-        configs = dict.fromkeys(COMPONENTS, AdapterConfig.from_file(part.config))
+        config = AdapterConfig.from_file(part.config)
+        configs = dict.fromkeys(COMPONENTS, config)
+        reading = replace(reading, unread=tuple(_trained(item, config) for item in reading.unread))
     elif reading.dialect == "peft":
         missing = Unread(PEFT_CONFIG, "missing, so the scale of every module is unknown and taken as 1")
         reading = replace(reading, unread=(*reading.unread, missing))
     return _Opened(header, reading, configs)
+
+
+def _trained(item: Unread, config: AdapterConfig) -> Unread:
+    """Say of an unread tensor that it was trained, if the configuration lists it among those that were."""
+    if any(f".{name}." in f".{item.key}" for name in config.saved):
+        return Unread(item.key, SAVED)
+    if config.biases and item.key.endswith(".bias") and item.why == ASIDE["whole"]:
+        return Unread(item.key, SAVED_BIAS)
+    return item

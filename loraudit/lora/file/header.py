@@ -72,10 +72,21 @@ _LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
     ),
     (b"GGUF", "a GGUF file", "loraudit reads LoRA files in safetensors format"),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    (b"# xet version", "a Xet pointer, not the file itself", "download the file itself"),
     (b"\x89PNG", "a PNG picture", "give the .safetensors file"),
     (b"\xff\xd8\xff", "a JPEG picture", "give the .safetensors file"),
     (b"{", "a JSON file", "give the .safetensors file, or the folder that holds it"),
 )
+
+_FAILED: Final = "the download failed (log in, or follow the real link)"
+_ERROR: Final = re.compile(
+    rb'\{\s*"(?:errors?|error_?code|message|detail|details|code|status|statusCode|success|reason|title)"\s*:',
+    re.IGNORECASE,
+)
+"""Start of what a server answers in place of a file; a configuration begins with other words."""
+_WORDS: Final = re.compile(rb"[\t\r\n\x20-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -254,15 +265,23 @@ def _is_sizes(value: object) -> bool:
 
 def _refuse(start: bytes, name: str, size: int) -> NoReturn:
     head = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise NotScannable(
-            f"{name} is a web page, not a LoRA file", "the download failed (log in, or follow the real link)"
-        )
+    if head[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
+        raise NotScannable(f"{name} is a web page, not a LoRA file", _FAILED)
+    if _ERROR.match(head):
+        raise NotScannable(f"{name} is a server's error message in JSON, not a LoRA file", _FAILED)
     for magic, what, hint in _LOOKALIKES:
         if start.startswith(magic) or (magic == b"{" and head.startswith(magic)):
             raise NotScannable(f"{name} is {what}", hint)
+    if start[257:262] == b"ustar":
+        raise NotScannable(f"{name} is a tar archive", "unpack it first")
+    if len(start) > 8 and _WORDS.fullmatch(start):
+        raise NotScannable(f"{name} is a text, not a LoRA file", _FAILED)
     if size < 8:
         raise _truncated(name, size, 8)
+    if not any(start):
+        raise NotScannable(
+            f"{name} begins with nothing but zeros", "the download was not finished; repeat it"
+        )
     raise NotScannable(f"{name} is not a safetensors file", "loraudit reads LoRA files in safetensors format")
 
 

@@ -15,16 +15,20 @@ from loraudit.lora.forms import Role
 from loraudit.lora.layouts.names import Naming, sites_by_name
 from loraudit.lora.matrices import Site
 
-__all__ = ["ASIDE", "DIALECTS", "Aside", "Dialect", "Found", "Part", "Spelling"]
+__all__ = ["ASIDE", "DIALECTS", "SAVED", "SAVED_BIAS", "Aside", "Dialect", "Found", "Part", "Spelling"]
 
-Aside = Literal["alpha", "dora_scale", "dora_vector", "bias", "base"]
-"""Kinds of tensor beside the parts of an update: alpha, DoRA's magnitude as LyCORIS or as peft names it, a
-bias, the base's own."""
+Aside = Literal["alpha", "dora_scale", "dora_vector", "bias", "base", "whole", "saved"]
+"""Kinds of tensor beside the parts of an update: alpha, DoRA's magnitude as LyCORIS or as peft names it, an
+update of the bias, the base's own, one that may be trained or the base's, one that is trained."""
 Part: TypeAlias = Role | Aside
 
+SAVED: Final = "a weight trained in place of the base's, which the audit does not look at"
+SAVED_BIAS: Final = "a bias trained in place of the base's, which the audit does not look at"
 ASIDE: Final[Mapping[Part, str]] = {
     "bias": "an update of the bias, which the audit does not look at",
     "base": "the base's own weight, not part of the LoRA",
+    "whole": "the base's own weight or one trained in its place; the audit looks at neither",
+    "saved": SAVED,
 }
 """Tensors beside an update that leave it as it is, and why they are not read."""
 
@@ -146,8 +150,12 @@ _PEFT_RAW: Final[Mapping[str, Part]] = {
     "lora_magnitude_vector.default.weight": "dora_vector",
     "base_layer.weight": "base",
     "base_layer.bias": "base",
-    "weight": "base",
-    "bias": "base",
+    "original_module.weight": "base",
+    "original_module.bias": "base",
+    "modules_to_save.default.weight": "saved",
+    "modules_to_save.default.bias": "saved",
+    "weight": "whole",
+    "bias": "whole",
 }
 _PEFT: Final[Mapping[str, Part]] = {**_AB, **_LYCORIS, **_PEFT_RAW}
 
@@ -191,7 +199,16 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
         ),
     ),
     Dialect("comfyui", (Spelling("diffusion_model.", _UNET, "compvis", _KOHYA), _COMFY_TEXT)),
-    Dialect("compvis", (Spelling("", _UNET, "compvis", _KOHYA), _COMFY_TEXT)),
+    Dialect(
+        "compvis",
+        (
+            Spelling("", _UNET, "compvis", _KOHYA),
+            _COMFY_TEXT,
+            # OneTrainer's "OMI" layout, by https://github.com/Open-Model-Initiative/OMI-Model-Standards.
+            Spelling("unet.", _UNET, "compvis", _KOHYA),
+            Spelling("clip_l.", _TEXT, "dotted", _KOHYA),
+        ),
+    ),
     Dialect("lycoris", (Spelling("lycoris_", _BOTH, "underscored", _KOHYA),)),
     Dialect(
         "onetrainer",

@@ -21,8 +21,12 @@ _TEXT_WIDTHS: Final = {1024: "SD 2.x", 1280: "SDXL"}
 _CROSS: Final = ("attn2.to_k", "attn2.to_v")
 _TEXT: Final = ("q_proj", "k_proj", "v_proj")
 _PROJECTIONS: Final = (".proj_in", ".proj_out")
-_INPUTS: Final = {(320, 81): "SD 1.x inpainting", (320, 72): "InstructPix2Pix"}
-"""Sizes of `conv_in` with more than a latent's 4 channels, by diffusers `loaders/single_file_utils.py`."""
+_INPUTS: Final = {
+    9: "SD 1.x inpainting (9 input channels)",
+    8: "InstructPix2Pix, or a control LoRA (8 input channels: a picture beside the latent)",
+}
+"""Kinds of LoRA by the input channels of `conv_in` where they are more than a latent's 4."""
+_LATENT, _KERNEL = 4, 9
 _STATED: Final = (
     ("sd_v2", "SD 2.x"),
     ("sdxl", "SDXL"),
@@ -49,8 +53,8 @@ def recognise(name: str, updates: Sequence[Update], headers: Sequence[Header]) -
         if update.site.endswith(_TEXT):
             widths = {base.text_width: base.family for base in bases}
             _require(name, "text encoder", inputs, widths, _TEXT_WIDTHS)
-        if update.site == "unet.conv_in" and update.size.shape in _INPUTS:
-            raise NotScannable(f"{name} is a LoRA for {_INPUTS[update.size.shape]}", HINT)
+        if update.site == "unet.conv_in":
+            _require_latent(name, update, bases)
     if not any(update.site.endswith(_CROSS) for update in updates):
         _refuse_undecided(name, updates, headers)
     fits = [sum(base.fits(update.site, *update.size.shape) for update in updates) for base in bases]
@@ -60,6 +64,21 @@ def recognise(name: str, updates: Sequence[Update], headers: Sequence[Header]) -
             f"the sizes of the matrices in {name} fit no base: {most} of {len(updates)} at best", HINT
         )
     return tuple(base for base, count in zip(bases, fits, strict=True) if count == most)
+
+
+def _require_latent(name: str, update: Update, bases: Sequence[Topology]) -> None:
+    """Refuse a `conv_in` that takes more than a latent; diffusers tells such bases by the same number."""
+    outputs, inputs = update.size.shape
+    channels, rest = divmod(inputs, _KERNEL)
+    if (
+        outputs != 320
+        or rest
+        or channels <= _LATENT
+        or any(b.fits(update.site, outputs, inputs) for b in bases)
+    ):
+        return
+    kind = _INPUTS.get(channels, f"a base with {channels} input channels, which is not SD 1.x")
+    raise NotScannable(f"{name} is a LoRA for {kind}", HINT)
 
 
 def _refuse_undecided(name: str, updates: Sequence[Update], headers: Sequence[Header]) -> None:

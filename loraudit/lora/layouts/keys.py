@@ -16,6 +16,7 @@ from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
 from loraudit.lora.layouts.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
 from loraudit.lora.layouts.dialects import ASIDE, DIALECTS, Found
+from loraudit.lora.layouts.wrappers import unwrapped
 from loraudit.lora.matrices import DTYPES, Site, Unread
 from loraudit.text import clean
 
@@ -28,7 +29,7 @@ _PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
 _ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
 NO_MODULE: Final = "no base has a module of this name"
 _ADAPTER: Final = re.compile(
-    r"(\.(?:lora_A|lora_B|lora_magnitude_vector)\.)(?!weight$|bias$)([^.]+)(\.(?:weight|bias))?$"
+    r"(\.(?:lora_A|lora_B|lora_magnitude_vector|modules_to_save)\.)(?!weight$|bias$)([^.]+)(\.(?:weight|bias))?$"
 )
 """End of a key that names its adapter."""
 _EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
@@ -83,7 +84,7 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
     """
     adapters = {match[2] for key in tensors if (match := _ADAPTER.search(key[-300:]))}
     # peft names the adapter in every key; where there is one, its name means no more than "default" does.
-    spelled = {key: _as_default(key) if len(adapters) == 1 else key for key in tensors}
+    spelled = {key: unwrapped(_as_default(key) if len(adapters) == 1 else key) for key in tensors}
     readings = {
         dialect.name: {key: found for key in tensors if (found := dialect.find(spelled[key])) is not None}
         for dialect in DIALECTS
@@ -94,10 +95,13 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
     }
     if not any(scores.values()):
         # Where nothing is understood, the prefixes decide what is said about the file.
-        scores = {name: sum(key.startswith(_PREFIXES[name]) for key in tensors) for name in readings}
+        names = spelled.values()
+        scores = {name: sum(key.startswith(_PREFIXES[name]) for key in names) for name in readings}
     chosen = max(scores, key=lambda name: scores[name])
     unread = [
-        Unread(clean(key), _not_read(info.dtype) or _why_nowhere(key, chosen, readings, metadata))
+        Unread(
+            clean(key), _not_read(info.dtype) or _why_nowhere(key, spelled[key], chosen, readings, metadata)
+        )
         for key, info in tensors.items()
         if key not in readings[chosen]
     ]
@@ -142,6 +146,8 @@ def _update(
             return "this module has several adapters, and nothing says which is meant"
         elif found.part is None or found.part == "bias" or found.part == "base":
             return f"this module holds '{clean(key[-40:])}', which is more than a plain LoRA pair"
+        elif found.part == "whole" or found.part == "saved":
+            return ASIDE[found.part]
         elif found.part in keys:
             return "this module is given twice"
         else:
@@ -185,17 +191,21 @@ def _magnitude(key: str, part: Literal["dora_scale", "dora_vector"], info: Tenso
 
 
 def _why_nowhere(
-    key: str, chosen: str, readings: Mapping[str, Mapping[str, Found]], metadata: Mapping[str, str]
+    key: str,
+    spelled: str,
+    chosen: str,
+    readings: Mapping[str, Mapping[str, Found]],
+    metadata: Mapping[str, str],
 ) -> str:
-    """Tell why the chosen dialect does not place `key`."""
+    """Tell why the chosen dialect does not place `key`, which is `spelled` without its wrappers."""
     if key.startswith("bundle_emb.") or (chosen == CLONEOFSIMO and is_embedding(key, metadata)):
         return _EMBEDDING
     if key.endswith((".w_norm", ".b_norm")):
         return "an update of a normalisation layer, which is not low-rank"
     if is_index(key):
         return "the order of the modules cannot be told from their shapes"
-    if key.startswith(_PREFIXES[chosen]):
+    if spelled.startswith(_PREFIXES[chosen]):
         return NO_MODULE
-    if key.startswith(_ALL_PREFIXES) or any(key in reading for reading in readings.values()):
+    if spelled.startswith(_ALL_PREFIXES) or any(key in reading for reading in readings.values()):
         return "this layout differs from that of the rest of the file"
     return "no known layout names a tensor so"
