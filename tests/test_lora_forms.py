@@ -85,6 +85,7 @@ def test_exactness(shapes: dict, divisor: int | None, rank: int, rng: np.random.
     expected = dense(values)
     assert (size.outputs, *size.inputs) == expected.shape
     assert size.rank == divisor
+    assert (size.read_rank, size.numbers) == (rank, up.size + down.size)
     assert up.dtype == down.dtype == np.float32
     assert (up.shape, down.shape) == ((OUT, rank), (rank, size.shape[1]))
     np.testing.assert_allclose(up.astype("f8") @ down, expected.reshape(OUT, -1), rtol=1e-4, atol=1e-5)
@@ -107,6 +108,7 @@ def test_a_small_file_makes_no_large_matrix(kind: str) -> None:
         "lokr tucker": {"lokr_w1": (1, 1), "lokr_w2_a": left, "lokr_t2": core, "lokr_w2_b": right},
     }[kind]
     assert measure(shapes).shape == (4, 9000)
+    assert measure(shapes).widest == many
     up, down = factor({role: np.ones(shape, np.float32) for role, shape in shapes.items()})
     assert (up.shape, down.shape) == ((4, 4), (4, 9000))
 
@@ -138,5 +140,6 @@ def test_any_shapes_are_measured_or_refused(data: st.DataObject) -> None:
     size = measure(shapes)
     if size is not None:
         up, down = factor({role: np.ones(shape, np.float32) for role, shape in shapes.items()})
+        assert size.read_rank == up.shape[1]
         assert (up.shape[0], down.shape[1]) == size.shape
         assert up.shape[1] == down.shape[0]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import fuzz_config
 from loraudit.lora import Factors, write_diffusers, write_peft
 from tests.headers import write
 
@@ -48,3 +49,10 @@ def test_a_hostile_configuration_alone(case: str, factors, scan, tmp_path: Path)
     code, _, err = scan(tmp_path / "tuned", "--depth", "weights")
     assert code == 3
     assert len(err.splitlines()) == 2 and err.startswith("loraudit: error: tuned: adapter_config.json ")
+
+
+def test_the_fuzzer_finds_nothing_and_reaches_both_ends(tmp_path: Path) -> None:
+    """A short run of benchmarks/fuzz_config.py; docs/fuzzing.md has the long one."""
+    maker = fuzz_config.Maker(3)
+    ended = {fuzz_config.run_one(maker.write(tmp_path)) for _ in range(200)}
+    assert ended == {"read", "NotScannable"}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from loraudit.errors import NotScannable
 from loraudit.lora.forms import factor
-from loraudit.lora.matrices import DoRA, Factors, LoRA, Site
+from loraudit.lora.matrices import DoRA, Factors, LoRA, Site, is_too_large
 
 __all__ = ["NEEDS_BASE", "resolve"]
 
@@ -53,11 +53,14 @@ def _update(site: Site, module: DoRA, weight: NDArray[np.floating[Any]] | None) 
     ):
         raise NotScannable(f"the LoRA's {site} does not fit this base", "name the right base with --base")
     W = weight.astype(np.float64)
-    up, down = (matrix.astype(np.float64) for matrix in (module.factors.up, module.factors.down))
-    moved = W + (up @ down).reshape(W.shape)
+    B, A = (matrix.astype(np.float64) for matrix in (module.factors.up, module.factors.down))
+    moved = W + (B @ A).reshape(W.shape)
     others = tuple(axis for axis in range(W.ndim) if axis != module.axis)
     norms = np.sqrt(np.sum(moved * moved, axis=others, keepdims=True))
     # A channel without weights has no direction and stays zero, as in LyCORIS.
     m = module.magnitude.astype(np.float64).reshape(norms.shape)
     c = np.divide(m, norms, out=np.zeros_like(norms), where=norms > 0)
-    return Factors(*factor({"diff": (c * moved - W).reshape(len(W), -1)}), module.factors.scale)
+    up, down = factor({"diff": (c * moved - W).reshape(len(W), -1)})
+    if is_too_large(up, down):
+        raise NotScannable(f"the LoRA's {site} is too large for any model", "the training diverged")
+    return Factors(up, down, module.factors.scale)

@@ -12,7 +12,7 @@ and Bader 2009, https://doi.org/10.1137/07070111X, section 2.6.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -36,12 +36,16 @@ _LOHA_CORES: Final[tuple[tuple[Role, Role, Role], ...]] = (
     ("hada_w1_a", "hada_w1_b", "hada_t1"),
     ("hada_w2_a", "hada_w2_b", "hada_t2"),
 )
+_RIGHTS: Final[frozenset[Role]] = frozenset({"down", "hada_w1_b", "hada_w2_b", "lokr_w1_b", "lokr_w2_b"})
+_CORES: Final[frozenset[Role]] = frozenset({"mid", "hada_t1", "hada_t2", "lokr_t2"})
+"""Right sides of products, whose rows are its inner dimension; cores, whose first two axes are."""
 _LEFT: Final[tuple[frozenset[Role], ...]] = (frozenset({"lokr_w1"}), frozenset({"lokr_w1_a", "lokr_w1_b"}))
 _RIGHT: Final[tuple[frozenset[Role], ...]] = (
     frozenset({"lokr_w2"}),
     frozenset({"lokr_w2_a", "lokr_w2_b"}),
     frozenset({"lokr_w2_a", "lokr_w2_b", "lokr_t2"}),
 )
+_LOHA_RANKS: Final[tuple[tuple[Role, Role], ...]] = (("hada_t1", "hada_w1_b"), ("hada_t2", "hada_w2_b"))
 FORMS: Final[Mapping[frozenset[Role], Form]] = {
     frozenset[Role]({"down", "up"}): "plain",
     frozenset[Role]({"down", "mid", "up"}): "tucker",
@@ -62,11 +66,20 @@ class Size:
     """Inputs `(in,)`, or `(in, k, k)` where the tensors show the kernel."""
     rank: int | None
     """Divisor of alpha; None for a dense difference and a LoKr of two whole matrices, which have scale 1."""
+    widest: int = 0
+    """Largest inner dimension of a product in the file; 0 if there is no product."""
+    read_rank: int = 0
+    """Rank after reading, the columns of `up`: a small file can ask for large factors."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape `(out, in)` of the update, a kernel flattened into `in`."""
         return self.outputs, math.prod(self.inputs)
+
+    @property
+    def numbers(self) -> int:
+        """Count the numbers in `up` and `down` after reading."""
+        return self.read_rank * sum(self.shape)
 
 
 def form_of(roles: frozenset[Role]) -> Form | None:
@@ -82,6 +95,17 @@ def measure(shapes: Mapping[Role, tuple[int, ...]]) -> Size | None:
     if any(0 in shape or len(shape) not in {2, 4} for shape in shapes.values()):
         return None
     flat = {role: _squeeze(shape) for role, shape in shapes.items()}
+    size = _measure(flat, shapes)
+    if size is None:
+        return None
+    inner = [shapes[role][0] for role in _RIGHTS & shapes.keys()]
+    inner += [max(shapes[role][:2]) for role in _CORES & shapes.keys()]
+    return replace(size, widest=max(inner, default=0), read_rank=_read_rank(flat, min(size.shape)))
+
+
+def _measure(flat: Mapping[Role, tuple[int, ...]], shapes: Mapping[Role, tuple[int, ...]]) -> Size | None:
+    first: Size | None
+    second: Size | None
     match form_of(frozenset(shapes)):
         case "plain":
             return _pair(flat["up"], flat["down"])
@@ -174,6 +198,35 @@ def _thin(product: _Product) -> _Product:
 
 def _rows(values: _Matrix) -> _Matrix:
     return values.reshape(values.shape[0], -1)
+
+
+def _read_rank(flat: Mapping[Role, tuple[int, ...]], side: int) -> int:
+    """Compute the rank of what `factor` makes of matrices of these shapes; `side` is the update's smaller."""
+    if "up" in flat:
+        # A pair stays as it is.
+        return min(flat["mid"][0], side) if "mid" in flat else flat["down"][0]
+    if "diff" in flat:
+        return side
+    if "hada_w1_a" in flat:
+        ranks = [flat.get(core, flat[right])[0] for core, right in _LOHA_RANKS]
+        return min(math.prod(ranks), side)
+    left = (
+        _pair_rank(flat["lokr_w1_a"][0], flat["lokr_w1_b"]) if "lokr_w1_a" in flat else _side(flat["lokr_w1"])
+    )
+    if "lokr_w2" in flat:
+        return left * _side(flat["lokr_w2"])
+    if "lokr_t2" not in flat:
+        return left * _pair_rank(flat["lokr_w2_a"][0], flat["lokr_w2_b"])
+    core, inputs = flat["lokr_t2"], flat["lokr_w2_b"][1]
+    return left * min(core[0], flat["lokr_w2_a"][1], inputs * math.prod(core[2:]))
+
+
+def _pair_rank(outputs: int, down: tuple[int, ...]) -> int:
+    return min(outputs, down[0], math.prod(down[1:]))
+
+
+def _side(shape: tuple[int, ...]) -> int:
+    return min(shape[0], math.prod(shape[1:]))
 
 
 def _squeeze(shape: tuple[int, ...]) -> tuple[int, ...]:

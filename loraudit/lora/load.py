@@ -1,14 +1,16 @@
 """Loading of a LoRA: open every part, agree on a base, fold each update that fits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from loraudit.errors import LorauditError
+from loraudit.errors import LorauditError, NotScannable
 from loraudit.files import file_sha256
 from loraudit.lora.dora import NEEDS_BASE
 from loraudit.lora.file.header import Header, read_header
 from loraudit.lora.file.reference import require_agreement
+from loraudit.lora.forms import Size
 from loraudit.lora.layouts.adapter import AdapterConfig
 from loraudit.lora.layouts.dialects import ASIDE, SAVED, SAVED_BIAS
 from loraudit.lora.layouts.family import misfit, recognise
@@ -21,6 +23,12 @@ from loraudit.lora.source.source import Part, Source, find_source
 from loraudit.text import clean
 
 __all__ = ["load_lora"]
+
+MAX_BYTES: Final = 1 << 30
+"""Limit in bytes on the factors of a file, unless the file itself is of that order."""
+_FAIR: Final = 16
+"""Factor by which any file may grow: bytes become float32, a whole matrix gets an identity beside it."""
+_ITEM: Final = 4
 
 
 @dataclass(frozen=True)
@@ -83,18 +91,21 @@ def _load(source: Source) -> LoRA:
     bases = recognise(source.name, updates, [part.header for part in opened])
     factors: dict[Site, Factors] = {}
     dora: dict[Site, DoRA] = {}
-    for part in opened:
-        for update in part.reading.updates:
-            twice = "this module is given twice" if update.site in factors | dora else None
-            why = misfit(bases[0], update) or part.lacks(update) or twice
-            if why is None and update.magnitude is not None:
-                magnitude, why = update.magnitude, NEEDS_BASE
-                values = read_tensor(part.header.path, magnitude.key, part.header.tensors[magnitude.key])
-                dora[update.site] = DoRA(part.fold(update), values.ravel(), magnitude.axis)
-            elif why is None:
-                factors[update.site] = part.fold(update)
-            if why is not None:
-                unread += [Unread(clean(key), why) for key in update.all_keys]
+    placed = [(part, update, misfit(bases[0], update)) for part in opened for update in part.reading.updates]
+    fitting = [(part, update) for part, update, why in placed if why is None]
+    held = sum(part.header.tensors[key].size for part, update in fitting for key in update.all_keys)
+    _require_memory(source.name, [update.size for _, update in fitting], held)
+    for part, update, unfit in placed:
+        twice = "this module is given twice" if update.site in factors | dora else None
+        why = unfit or part.lacks(update) or twice
+        if why is None and update.magnitude is not None:
+            magnitude, why = update.magnitude, NEEDS_BASE
+            values = read_tensor(part.header.path, magnitude.key, part.header.tensors[magnitude.key])
+            dora[update.site] = DoRA(part.fold(update), values.ravel(), magnitude.axis)
+        elif why is None:
+            factors[update.site] = part.fold(update)
+        if why is not None:
+            unread += [Unread(clean(key), why) for key in update.all_keys]
     if not factors and not dora:
         raise refuse_unread(source.name, [part.header for part in opened], unread)
     paths = [part.weights for part in source.parts]
@@ -114,6 +125,17 @@ def _load(source: Source) -> LoRA:
         unread=tuple(sorted(unread, key=lambda item: item.key)),
         dora=dict(sorted(dora.items())),
     )
+
+
+def _require_memory(name: str, sizes: Sequence[Size], held: int) -> None:
+    """Refuse updates that take far more memory than the `held` bytes of their tensors in the file."""
+    needed = _ITEM * sum(size.numbers for size in sizes)
+    if needed > max(MAX_BYTES, _FAIR * held):
+        raise NotScannable(
+            f"{name} holds matrices of {held / 1e6:.3g} MB that, multiplied out, would take "
+            f"{needed / 1e9:.3g} GB",
+            "loraudit reads products of whole matrices (LoKr, LoHa) up to 1 GB; extract a plain LoRA from it",
+        )
 
 
 def _open(part: Part) -> _Opened:

@@ -22,7 +22,18 @@ from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import Role, factor
 from loraudit.text import clean
 
-__all__ = ["DTYPES", "DoRA", "Factors", "LoRA", "LoRAFile", "Site", "Unread", "fold", "read_tensor"]
+__all__ = [
+    "DTYPES",
+    "DoRA",
+    "Factors",
+    "LoRA",
+    "LoRAFile",
+    "Site",
+    "Unread",
+    "fold",
+    "is_too_large",
+    "read_tensor",
+]
 
 Site: TypeAlias = str
 """Site: `unet.` or `text_encoder.` and the dotted diffusers path; the text tower without `text_model.`."""
@@ -33,6 +44,9 @@ DTYPES: Final[Mapping[str, Any]] = {
     "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
 }  # fmt: skip
 """Type of the values, for each dtype that is read."""
+LARGEST: Final = 1e12
+"""Limit on the entries of factors and of their product. Half precision ends at 65,504; the square of a sum of
+a million entries of this size still fits float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +171,26 @@ def fold(path: Path, keys: Mapping[Role, str], tensors: Mapping[str, TensorInfo]
     """Read the tensors `keys` of one module from the file at `path`, factor them and fold `scale` into `up`.
 
     Their shapes must have passed `forms.measure`. Raises `NotScannable` as `read_tensor` does, and if the
-    factors overflow float32.
+    factors or their product are too large for any model.
     """
     up, down = factor({role: read_tensor(path, key, tensors[key]) for role, key in keys.items()})
     with np.errstate(over="ignore"):
         up = (up.astype(np.float64) * scale).astype(np.float32)
     for values in (up, down):
         _require_finite(values, next(iter(keys.values())), path)
+    if is_too_large(up, down):
+        raise NotScannable(
+            f"the update of tensor '{clean(next(iter(keys.values())))}' in {clean(path.name)} is too large: "
+            f"its matrices, or their product, pass {LARGEST:g}",
+            "the training diverged or the file is broken; no model can use it",
+        )
     return Factors(up, down, scale)
+
+
+def is_too_large(up: NDArray[np.float32], down: NDArray[np.float32]) -> bool:
+    """Tell whether a factor, or an entry of `up @ down`, can be larger than `LARGEST`."""
+    left, right = (max(float(values.max()), -float(values.min())) for values in (up, down))
+    return not max(left, right, left * right * len(down)) <= LARGEST
 
 
 def _require_finite(values: NDArray[np.float32], key: str, path: Path) -> None:

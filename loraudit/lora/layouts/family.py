@@ -116,7 +116,9 @@ def misfit(base: Topology, update: Update) -> str | None:
     shape = base.shapes.get(update.site)
     if shape is None:
         return f"{base.family} has no such module"
-    outputs, inputs = update.size.outputs, update.size.inputs
+    outputs, inputs, widest = update.size.outputs, update.size.inputs, update.size.widest
+    if widest > max(shape[0], math.prod(shape[1:])):
+        return f"its rank {widest} is above both sides of its module, which no training needs"
     # Matrices that show no kernel have it flattened into their columns.
     wanted = shape[1:] if len(inputs) > 1 else (math.prod(shape[1:]),)
     if (outputs, inputs) == (shape[0], wanted):

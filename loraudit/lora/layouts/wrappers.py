@@ -17,7 +17,7 @@ _PEFT: Final = re.compile(rf"^{_PART}(?:base_model\.model\.)+{_PART}")
 
 
 def unwrapped(key: str) -> str:
-    """Spell the tensor name `key` as it would be without wrappers; a name without any comes back unchanged."""
+    """Spell the tensor name `key` as it would be without wrappers; a name without any stays as it is."""
     if "_orig_mod" in key or "module." in key:
         # kohya-ss/sd-scripts writes the same words with underscores.
         key = _SEGMENT.sub("", key).replace("_orig_mod_", "")
