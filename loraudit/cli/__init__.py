@@ -16,7 +16,9 @@ def main() -> None:
     from loraudit.cli.app import COMPLETING, app
     from loraudit.cli.console import talk
     from loraudit.cli.failures import in_one_line
+    from loraudit.cli.guard import guard_stdout
 
+    guard_stdout()
     # At its end the interpreter searches every object for garbage: a fifth of a short command's time.
     atexit.register(gc.freeze)
     talk()
