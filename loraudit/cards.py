@@ -18,6 +18,7 @@ __all__ = [
     "CLIP_FILE",
     "CLIP_REPO",
     "FACE_FILE",
+    "FACE_RECORD",
     "BaseCard",
     "artefact",
     "base_card",
@@ -33,6 +34,8 @@ CLIP_FILE: Final = "open_clip_model.safetensors"
 """File of the CLIP model for photographs, in `CLIP_REPO` on the Hub."""
 FACE_FILE: Final = "facenet-vggface2.safetensors"
 """File of the face model for photographs, in `cache_folder()`."""
+FACE_RECORD: Final = "facenet-vggface2.sha256"
+"""File beside `FACE_FILE` with its SHA-256 in hex, written when the weights were converted."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, scan_cache_dir
 
-from loraudit.cards import CLIP_FILE, CLIP_REPO, FACE_FILE, base_card
+from loraudit.cards import CLIP_FILE, CLIP_REPO, FACE_FILE, FACE_RECORD, base_card
 from loraudit.cli import main
 from loraudit.cli.cache import Contents, Kept, cache_text, clear, contents
 
@@ -63,6 +63,7 @@ def fill(hub: Path) -> Path:
     own = hub.parent / "own" / "loraudit"
     own.mkdir(parents=True)
     (own / FACE_FILE).write_bytes(b"f" * 7)
+    (own / FACE_RECORD).touch()
     assert not scan_cache_dir(hub).warnings, "the layout is the Hub's own"
     return folder
 

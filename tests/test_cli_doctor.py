@@ -1,5 +1,6 @@
 """`loraudit doctor`: says what is there and what is not, without torch too, and its exit code follows."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 import loraudit.cards
-from loraudit.cards import CLIP_REPO, FACE_FILE, base_card, models_dir
+from loraudit.cards import CLIP_REPO, FACE_FILE, FACE_RECORD, base_card, models_dir
 from loraudit.cli.doctor import Mark, diagnose, diagnosis_text
 from loraudit.cli.stored import State, examine, fetched, shipped
 from tests.test_cli_cache import put, share
@@ -146,6 +147,9 @@ def test_what_is_fetched(monkeypatch) -> None:
     own = hub.parent / "own" / "loraudit"
     own.mkdir(parents=True)
     (own / FACE_FILE).write_bytes(whole())
+    face = next(one for one in fetched() if one.name == "face model FaceNet")
+    assert examine(face).state is State.DAMAGED, "it has no record of its hash"
+    (own / FACE_RECORD).write_text(hashlib.sha256(whole()).hexdigest() + "\n")
     assert {examine(one).state for one in fetched() if "sd15" not in one.name} == {State.WHOLE}
     monkeypatch.setattr("loraudit.cli.doctor.available_memory", lambda: 64 * 2**30)
     sd14 = next(check for check in diagnose().checks if check.name == "attacks, base sd14")

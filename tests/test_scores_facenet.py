@@ -1,6 +1,7 @@
 """facenet-pytorch: its detector on a photograph, its network with random weights, no pickle at run time."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from skimage import data
 from torch import Tensor
 
+from loraudit.cards import FACE_RECORD
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.scores.facenet import Facenet, convert_facenet, facenet_weights, load_facenet
 
@@ -101,7 +103,43 @@ def test_offline_without_weights_is_one_clear_line(tmp_path: Path, monkeypatch: 
     ready = tmp_path / "cache" / "facenet-vggface2.safetensors"
     ready.parent.mkdir()
     ready.touch()
+    ready.with_name(FACE_RECORD).write_text(hashlib.sha256(b"").hexdigest())
     assert facenet_weights(tmp_path / "cache", offline=True) == ready
+
+
+@pytest.mark.parametrize("change", ["a byte", "no record", "another record", "no text", "a pipe"])
+def test_weights_that_differ_from_their_record_are_converted_again(
+    network: InceptionResnetV1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    checkpoints, cache = tmp_path / "torch" / "checkpoints", tmp_path / "cache"
+    checkpoints.mkdir(parents=True)
+    source, sha256 = _pickle(network, checkpoints)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(convert_facenet, "__defaults__", (sha256,))
+    converted = facenet_weights(cache, offline=True)
+    record, whole, when = cache / FACE_RECORD, converted.read_bytes(), converted.stat().st_mtime_ns
+    assert record.read_text() == f"{hashlib.sha256(whole).hexdigest()}\n"
+    facenet_weights(cache, offline=True)
+    assert converted.stat().st_mtime_ns == when, "what has its hash is left alone"
+
+    if change == "a byte":
+        converted.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    elif change == "another record":
+        record.write_text("0" * 64)
+    elif change == "no text":
+        record.write_bytes(b"\xff" * 200)
+    else:
+        record.unlink()
+    if change == "a pipe":
+        os.mkfifo(record)
+    # Offline and without the source, changed weights are not used.
+    source.rename(tmp_path / "away")
+    with pytest.raises(Incomplete, match="changed since it was converted"):
+        facenet_weights(cache, offline=True)
+    (tmp_path / "away").rename(source)
+    assert facenet_weights(cache, offline=True) == converted
+    assert converted.read_bytes() == whole
+    assert record.read_text() == f"{hashlib.sha256(whole).hexdigest()}\n"
 
 
 def test_without_a_network_nothing_half_fetched_is_left(
@@ -135,7 +173,7 @@ def test_a_cache_that_cannot_be_written_is_a_gap_that_names_no_folder(
     # control: the same download is converted where the folder can be written
     if at_hand:
         found = facenet_weights(tmp_path / "cache", offline=True)
-        assert [path.name for path in (tmp_path / "cache").iterdir()] == [found.name]
+        assert {path.name for path in (tmp_path / "cache").iterdir()} == {found.name, FACE_RECORD}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "another network"])

@@ -15,6 +15,7 @@ from loraudit.cards import (
     CLIP_FILE,
     CLIP_REPO,
     FACE_FILE,
+    FACE_RECORD,
     base_card,
     base_names,
     cache_folder,
@@ -185,6 +186,12 @@ def _expected(stored: Stored, path: Path) -> str | None:
         from loraudit.lora.source.hub import cached_sha256
 
         return cached_sha256(path)
+    if path.name == FACE_FILE:
+        # Weights without their record are converted again, as changed ones are.
+        try:
+            return path.with_name(FACE_RECORD).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
     config = stored.folder / "config.json"
     try:
         said = json.loads(config.read_text(encoding="utf-8")).get("weights_sha256")

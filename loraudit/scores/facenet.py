@@ -4,10 +4,11 @@ The crop and `(x - 127.5) / 128` are part of the model, not a choice. Without th
 accepts at FAR 1e-3 fall from 0.984 to 0.924 (published LFW evaluation of these weights).
 
 The weights are published as a pickle, so they are converted once, with `weights_only` and after a check of
-the hash. From then on only the safetensors copy is read. MTCNN's three small networks come inside the
-installed package and share its trust.
+the hash. From then on only the safetensors copy is read, while it has the hash that was recorded then.
+MTCNN's three small networks come inside the installed package and share its trust.
 """
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -19,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from loraudit.cards import FACE_FILE
+from loraudit.cards import FACE_FILE, FACE_RECORD
 from loraudit.errors import Incomplete, LorauditError
-from loraudit.files import file_sha256, replacing
+from loraudit.files import file_sha256, read_within, replacing
 from loraudit.scores import FaceEmbeddings
 
 __all__ = ["SOURCE_SHA256", "SOURCE_URL", "Facenet", "convert_facenet", "facenet_weights", "load_facenet"]
@@ -81,9 +82,11 @@ class Facenet:
 
 
 def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) -> None:
-    """Write the pickle at `source` as safetensors to `converted`, whole or not at all.
+    """Write the pickle at `source` as safetensors to `converted`, whole or not at all, and record its hash.
 
-    Raises `LorauditError` if the hash of `source` is not `sha256`, before the pickle is read.
+    The record is the file `FACE_RECORD` beside `converted`; a cut between the two leaves weights that
+    `facenet_weights` converts again. Raises `LorauditError` if the hash of `source` is not `sha256`, before
+    the pickle is read.
     """
     digest = file_sha256(source)
     if digest != sha256:
@@ -93,18 +96,30 @@ def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) 
         )
     state = torch.load(source, map_location="cpu", weights_only=True)
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-    with replacing(converted) as (temporary,):
-        # save_file raises no OSError where the disk is full
-        temporary.write_bytes(save(tensors, {"source_sha256": sha256}))
+    # save_file raises no OSError where the disk is full
+    data = save(tensors, {"source_sha256": sha256})
+    with replacing(converted, converted.with_name(FACE_RECORD)) as (weights, record):
+        weights.write_bytes(data)
+        record.write_text(f"{hashlib.sha256(data).hexdigest()}\n", encoding="ascii")
+
+
+def _is_recorded(converted: Path) -> bool:
+    """Tell whether the weights at `converted` are those that were converted, by the hash recorded then."""
+    try:
+        said = read_within(converted.with_name(FACE_RECORD), 100).decode("ascii").strip()
+        return converted.is_file() and file_sha256(converted) == said
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def facenet_weights(cache: Path, *, offline: bool) -> Path:
     """Find the converted weights in the folder `cache`, or convert facenet-pytorch's download or our own.
 
-    `offline` fetches nothing. Raises `Incomplete` if the weights cannot be fetched or stored.
+    Weights that differ from their recorded hash are converted again. `offline` fetches nothing. Raises
+    `Incomplete` if the weights cannot be fetched or stored.
     """
     converted = cache / FACE_FILE
-    if converted.exists():
+    if _is_recorded(converted):
         return converted
     source = SOURCE_URL.rpartition("/")[2]
     theirs = _torch_home() / "checkpoints" / source
@@ -115,7 +130,8 @@ def facenet_weights(cache: Path, *, offline: bool) -> Path:
         "cache ($TORCH_HOME, usually ~/.cache/torch)"
     )
     if offline and not at_hand:
-        raise Incomplete("the face model for photographs is not on this machine, and --offline is set", hint)
+        what = "changed since it was converted" if converted.exists() else "is not on this machine"
+        raise Incomplete(f"the face model for photographs {what}, and --offline is set", hint)
     fetched = cache / source
     try:
         cache.mkdir(parents=True, exist_ok=True)
