@@ -9,13 +9,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from loraudit.errors import LorauditError
-from loraudit.files import replacing, unwritable, write_atomic
+from loraudit.files import read_within, replacing, unwritable, write_atomic
 from loraudit.text import clean
 
 __all__ = ["OnStep", "Run", "unheard"]
+
+_LARGEST: Final = 1 << 30
+"""Limit in bytes on a record or on rows."""
 
 OnStep: TypeAlias = Callable[[int, int, str], None]
 """Listener `(done, total, stage)` of a long job.
@@ -53,7 +56,7 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = self.folder / name
-            held = other(file.read_text(encoding="utf-8")) if file.exists() else ""
+            held = other(self._text(name)) if os.path.lexists(file) else ""
         except OSError as error:
             raise self._unwritable() from error
         if held:
@@ -83,12 +86,16 @@ class Run:
         """Read the rows of the file `name`, one JSON object a line; empty if there is no such file.
 
         A last line that an interruption cut is dropped from the file, as is every row that `keep` refuses.
+        Raises `LorauditError` for a file or row that is no JSON, or that `keep` cannot read.
         """
         path = self.folder / name
-        if not path.exists():
+        if not os.path.lexists(path):
             return []
-        whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-        kept = [(line, row) for line in whole if keep(row := json.loads(line))]
+        whole = self._text(name).split("\n")[:-1]
+        try:
+            kept = [(line, row) for line in whole if keep(row := json.loads(line))]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise self.damaged(name) from None
         self.write(name, "".join(f"{line}\n" for line, _ in kept))
         return [row for _, row in kept]
 
@@ -96,6 +103,20 @@ class Run:
         """Add `row` to the file `name`."""
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def damaged(self, name: str) -> LorauditError:
+        """Make the error for a file `name` of the folder that is not what this job writes."""
+        return LorauditError(
+            f"{clean(name)} in {clean(self.folder.name)} is damaged",
+            "name another folder, or delete this one",
+        )
+
+    def _text(self, name: str) -> str:
+        """Read the file `name`. Raises `LorauditError` if it is no text."""
+        try:
+            return read_within(self.folder / name, _LARGEST).decode()
+        except (OSError, UnicodeDecodeError):
+            raise self.damaged(name) from None
 
     def _unwritable(self) -> LorauditError:
         return LorauditError(

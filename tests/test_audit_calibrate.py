@@ -221,6 +221,17 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     done.write_text("".join(lines[:-1]) + lines[-1][:9])  # cut in the middle of a line
     assert calibrate_folders(*arguments) == made
     assert done.read_text().splitlines(keepends=True) == lines
+    kept = done.read_text()
+    for spoilt in ("{\n", "[]\n", '{"lora": "a"}\n', '{"lora": "a", "scores": [{"a": ["b"]}]}\n'):
+        done.write_text(spoilt)
+        with pytest.raises(LorauditError, match=r"done\.jsonl in out is damaged"):
+            calibrate_folders(*arguments)
+    done.write_text(kept)
+    picture = tmp_path / "people" / "ada" / "1.heic"
+    picture.touch()
+    with pytest.raises(LorauditError, match="1 of 2 files was not read"):
+        calibrate_folders(setup, plan, tmp_path / "controls", tmp_path / "people", tmp_path / "another")
+    picture.unlink()
     longer = dataclasses.replace(plan, seeds=(0, 1, 2))
     with pytest.raises(LorauditError, match="other settings"):
         calibrate_folders(setup, longer, *arguments[2:])

@@ -206,16 +206,24 @@ def _holds_photos(identity: Path) -> bool:
 
 
 def _resumed(run: Run, settings: str) -> dict[str, tuple[Shares, ...]]:
-    """Begin or resume the run; return the scores of the LoRAs that are done already, by their key."""
+    """Begin or resume the run; return the scores of the LoRAs that are done already, by their key.
+
+    Raises `LorauditError` if the folder holds another run, or rows that no run wrote.
+    """
     run.begin(
         "settings.json", settings, lambda old: "" if old == settings else "a calibration with other settings"
     )
-    return {
-        row["lora"]: tuple(
-            {name: tuple(shares) for name, shares in scores.items()} for scores in row["scores"]
-        )
-        for row in run.rows(_DONE)
-    }
+    rows = run.rows(_DONE)
+    try:
+        return {
+            str(row["lora"]): tuple(
+                {name: tuple(float(share) for share in shares) for name, shares in scores.items()}
+                for scores in row["scores"]
+            )
+            for row in rows
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise run.damaged(_DONE) from None
 
 
 def measure(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import platform
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from loraudit.errors import LorauditError
 from loraudit.runs import Run
+from loraudit.text import clean
 from loraudit.version import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Training", "load_checkpoint"]
+__all__ = ["Training", "damaged", "load_checkpoint"]
 
 _PACKAGES = (
     "torch",
@@ -85,21 +90,57 @@ class Training:
         self._run.keep(_CHECKPOINT, lambda path: torch.save({**state, "seconds": self.seconds}, path))
 
     def load(self) -> dict[str, Any] | None:
-        """Read the last checkpoint, None if there is none, and set the clock to its time."""
+        """Read the last checkpoint, None if there is none, and set the clock to its time.
+
+        Raises `LorauditError` if the file is no checkpoint.
+        """
         state = load_checkpoint(self.folder)
         if state is not None:
             self.spent = state["seconds"]
         return state
 
     def rewind(self, step: int) -> None:
-        """Delete the metrics after `step`, which a training resumed there logs again."""
-        self._run.rows(_METRICS, keep=lambda row: row["step"] <= step)
+        """Delete the metrics after `step`, which a training resumed there logs again.
+
+        Raises `LorauditError` if the metrics are damaged.
+        """
+
+        def is_kept(row: Mapping[str, Any]) -> bool:
+            if not all(isinstance(number, float | int) for number in row.values()):
+                raise TypeError("a row of metrics holds numbers alone")
+            return bool(row["step"] <= step)
+
+        self._run.rows(_METRICS, keep=is_kept)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Read the last checkpoint of the training in `folder`, None if there is none."""
+    """Read the last checkpoint of the training in `folder`, None if there is none.
+
+    Nothing but tensors and plain values is unpickled. Raises `LorauditError` if the file is no checkpoint.
+    """
     path = folder / _CHECKPOINT
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    try:
+        with warnings.catch_warnings():
+            # torch warns of old formats before it refuses them.
+            warnings.simplefilter("ignore")
+            # Opening a pipe would wait for its other end.
+            state = torch.load(path, "cpu", weights_only=True) if path.is_file() else None
+    except Exception:  # torch raises errors of a dozen classes for a damaged file
+        raise damaged(folder) from None
+    if not isinstance(state, dict) or not _is_seconds(state.get("seconds")):
+        raise damaged(folder)
     return state
+
+
+def damaged(folder: Path) -> LorauditError:
+    """Make the error for a checkpoint in `folder` that cannot be gone on from."""
+    return LorauditError(
+        f"{_CHECKPOINT} in {clean(folder.name)} is damaged, or is no checkpoint of this training",
+        "delete the file to start anew, or name another folder",
+    )
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, float | int) and 0 <= value < math.inf

@@ -37,9 +37,9 @@ from loraudit.encoder.paper import PaperEncoder, PaperEncoderConfig, frozen_tran
 from loraudit.encoder.probe import ProbeEncoder, ProbeEncoderConfig
 from loraudit.errors import LorauditError
 from loraudit.runs import OnStep, unheard
-from loraudit.text import clean
 from loraudit.training.encoder_settings import Settings
-from loraudit.training.runs import Training, load_checkpoint
+from loraudit.training.resume import resume
+from loraudit.training.runs import Training
 from loraudit.training.samples import Sample, Source
 
 __all__ = [
@@ -123,7 +123,8 @@ def train_encoder(
     `on_step` hears the updates of the main process. Several processes (`accelerate launch`) draw samples of
     their own and average their gradients.
 
-    Raises `LorauditError` if `folder` holds a training with other settings, or the loss is no longer finite.
+    Raises `LorauditError` if `folder` holds a training with other settings or a damaged checkpoint, or the
+    loss is no longer finite.
     """
     accelerator = Accelerator(cpu=base.device.type == "cpu")
     main, process = accelerator.is_main_process, accelerator.process_index
@@ -131,20 +132,9 @@ def train_encoder(
     record = json.dumps(config, sort_keys=True, default=str)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(_groups(model), lr=settings.lr, weight_decay=settings.weight_decay)
-    step = 0
-    recent: list[tuple[float, float]] = []
-    state = load_checkpoint(folder)
-    if state is not None:
-        if state["config"] != record:
-            raise LorauditError(
-                f"{clean(folder.name)} holds a training with other settings",
-                "name another folder, or delete this one",
-            )
-        model.load_own_state(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, recent = state["step"], [(a, b) for a, b in state["recent"]]
+    step, recent, spent = resume(folder, record, model, optimizer)
     accelerator.wait_for_everyone()
-    run = Training(folder, config, spent=state["seconds"] if state else 0.0) if main else None
+    run = Training(folder, config, spent=spent) if main else None
     if run is not None:
         run.rewind(step)
     prepared, optimizer = accelerator.prepare(model, optimizer)
