@@ -173,14 +173,15 @@ def test_every_option_has_a_twin_but_those_said_each_time(
         "device": "tpu", "offline": "maybe", "format": "pdf", "fail-on": "none", "baseline": "gone",
         "allow": "gone", "isolated": "maybe", "reference": "gone", "output": "no/such/folder/x",
         "base": "gone", "encoder": "gone", "save-images": "gone",
-        "quiet": "maybe", "no-progress": "maybe",
+        "select": "LA-GONE-001", "ignore": "LA-GONE-001", "min-severity": "none", "exclude": "*",
+        "targets-from": "gone", "quiet": "maybe", "no-progress": "maybe",
     }  # fmt: skip
     assert set(values) | {"reveal", "example"} == set(options()), "an option without a row here"
     for name, wrong in values.items():
         if name not in {"reference", "save-images"}:
             monkeypatch.setenv(f"LORAUDIT_{name.upper().replace('-', '_')}", wrong)
             code, out, err = scan("loras")
-            assert (code, out) == (2, ""), name
+            assert (code, out) == (3 if name == "exclude" else 2, ""), name
             assert name in err or "gone" in err or wrong in err
             monkeypatch.delenv(f"LORAUDIT_{name.upper().replace('-', '_')}")
     monkeypatch.setenv("LORAUDIT_REVEAL", "1")

@@ -42,6 +42,8 @@ class Request:
     """Device `cpu` or `cuda`; None: `cuda` where there is a GPU."""
     offline: bool = False
     """True if nothing may be downloaded."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files that are not scanned (`loraudit.audit.exclude`)."""
     save_images: Path | None = None
     """New or empty folder for pictures, with several targets for a folder each; None: no pictures kept."""
     sheet: Literal["pixelated", "clear"] | None = None

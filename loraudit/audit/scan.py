@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraudit.audit.clock import given_time, made_now
+from loraudit.audit.exclude import is_excluded
 from loraudit.audit.request import Request
 from loraudit.audit.target import target_of, unread_gaps, update_of
 from loraudit.audit.words import Words, read_words, without_collections
-from loraudit.errors import INSTALL, Incomplete, LorauditError, missing
+from loraudit.errors import INSTALL, Incomplete, LorauditError, NotScannable, missing
 from loraudit.findings.conditions import Settings
 from loraudit.findings.exits import Exit
 from loraudit.findings.report import Gap, Report, Target, gap, unscannable
@@ -64,7 +65,10 @@ def scan(
     if `SOURCE_DATE_EPOCH` is set and no number of seconds.
     """
     given_time()
-    items = [item for target in targets for item in _items(target, len(targets) > 1, say)]
+    several = len(targets) > 1
+    items = [item for target in targets for item in _items(target, several, request.exclude, say)]
+    if request.exclude and not items:
+        raise NotScannable("--exclude leaves nothing to scan", "exclude less, or name other targets")
     scanner = _Scanner(request, len(items), say, on_step)
     return [scanner.scan_one(number, *item) for number, item in enumerate(items, 1)]
 
@@ -126,26 +130,61 @@ class _Scanner:
 
 
 def _items(
-    target: str, qualified: bool, say: Callable[[str], None]
+    target: str, qualified: bool, exclude: Sequence[str], say: Callable[[str], None]
 ) -> list[tuple[str, str | Source | LorauditError]]:
     """Return names and targets that `target` stands for: itself, or the LoRAs in a folder.
 
-    With `qualified`, the names of LoRAs in a folder begin with the name of the folder.
+    With `qualified`, the names of LoRAs in a folder begin with the name of the folder. Files that match
+    `exclude` are left out.
     """
     path = Path(target)
     name = clean(path.name or target)
+    if exclude and is_excluded(exclude, path.name or target, *_places(path)):
+        say(f"{name}: excluded")
+        return []
     if not path.is_dir():
         return [(name, target)]
     members = members_of(path)
     if not members:
         return [(name, target)]
-    if pickles := pickles_in(path):
+    if exclude:
+        every = len(members)
+        members = [one for one in members if not is_excluded(exclude, one[0], *_places(_place(path, *one)))]
+        if every > len(members):
+            say(f"{name}: {every - len(members)} of {every} targets excluded")
+    pickles = [
+        pickle
+        for pickle in pickles_in(path)
+        if not (exclude and is_excluded(exclude, pickle.relative_to(path), *_places(pickle)))
+    ]
+    if pickles:
         say(f"{name}: {len(pickles)} pickle files were not opened")
         members = with_pickles(path, members, pickles)
     return [
         (shown, replace(found, name=shown) if isinstance(found, Source) else found)
         for shown, found in ((f"{name}/{inner}" if qualified else inner, found) for inner, found in members)
     ]
+
+
+def _place(folder: Path, name: str, found: Source | LorauditError) -> Path:
+    """Return the path of a member of `folder`."""
+    if isinstance(found, LorauditError):
+        return folder / name
+    return found.parts[0].weights if len(found.parts) == 1 else found.path
+
+
+def _places(path: Path) -> list[str]:
+    """Return `path` as it is, and as seen from the working folder if it is there."""
+    below = _below(path)
+    return [str(path.absolute()), *([] if below is None else [below.as_posix()])]
+
+
+def _below(path: Path) -> Path | None:
+    """Return `path` relative to the working folder; None if it is elsewhere."""
+    try:
+        return Path(os.path.normpath(path.absolute())).relative_to(Path.cwd())
+    except ValueError:
+        return None
 
 
 def read_weights(words: Words) -> LoRA:
@@ -166,11 +205,8 @@ def _below_here(found: str | Source | LorauditError) -> str | None:
     path = Path(found) if isinstance(found, str) else found.path
     if isinstance(found, Source) and len(found.parts) == 1:
         path = found.parts[0].weights
-    try:
-        below = Path(os.path.normpath(path.absolute())).relative_to(Path.cwd())
-    except ValueError:
-        return None
-    return clean(below.as_posix(), 500) if path.exists() else None
+    below = _below(path)
+    return clean(below.as_posix(), 500) if below is not None and path.exists() else None
 
 
 def _failed(words: Words | None, name: Target, error: LorauditError) -> Scanned:

@@ -5,7 +5,7 @@ An import of this module loads neither torch nor diffusers.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,18 +17,26 @@ if TYPE_CHECKING:
     from loraudit.findings.finding import Severity
 
 __all__ = [
+    "ATTACK",
+    "GATE",
     "AttackName",
     "BaseOption",
     "Budget",
     "Depth",
     "Device",
     "DeviceOption",
+    "ExcludeOption",
     "FailOn",
+    "IgnoreOption",
     "Layout",
+    "MinSeverity",
+    "MinSeverityOption",
     "NoProgressOption",
     "OfflineOption",
     "QuietOption",
     "ReportFormat",
+    "SelectOption",
+    "TargetsFromOption",
     "TextOrJson",
     "check_base",
     "check_calibration",
@@ -102,6 +110,15 @@ class FailOn(StrEnum):
         return None if self is FailOn.never else Severity(self.value)
 
 
+class MinSeverity(StrEnum):
+    """The values of `--min-severity`."""
+
+    low = "low"
+    medium = "medium"
+    high = "high"
+    critical = "critical"
+
+
 class Layout(StrEnum):
     """The values of `--layout` and `--export`: how a LoRA file names its matrices."""
 
@@ -139,6 +156,46 @@ QuietOption = Annotated[
 ]
 NoProgressOption = Annotated[
     bool, typer.Option("--no-progress", callback=_no_progress, help="Show no progress on stderr.")
+]
+
+
+ATTACK: Final = "Attack options"
+GATE: Final = "Report and exit code"
+TargetsFromOption = Annotated[
+    Path | None,
+    typer.Option("--targets-from", help="File of further targets, one a line; - for stdin."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude", help="Files and folders to leave out, such as 'drafts/*'; repeatable.", metavar="PATTERN"
+    ),
+]
+SelectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        help="Rule that counts, by its id or its start, LA-NAME; repeatable. [default: all]",
+        metavar="RULE",
+        rich_help_panel=GATE,
+    ),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        help="Rule that does not count; repeatable.",
+        metavar="RULE",
+        rich_help_panel=GATE,
+    ),
+]
+MinSeverityOption = Annotated[
+    MinSeverity | None,
+    typer.Option(
+        "--min-severity",
+        help="Lowest severity of findings that are shown. The exit code stays. [default: all]",
+        rich_help_panel=GATE,
+    ),
 ]
 
 

@@ -7,15 +7,22 @@ from typing import Annotated, Final
 import typer
 
 from loraudit.cli.choices import (
+    ATTACK,
+    GATE,
     AttackName,
     Budget,
     Depth,
     DeviceOption,
+    ExcludeOption,
     FailOn,
+    IgnoreOption,
+    MinSeverityOption,
     NoProgressOption,
     OfflineOption,
     QuietOption,
     ReportFormat,
+    SelectOption,
+    TargetsFromOption,
     check_base,
     check_encoder,
 )
@@ -33,8 +40,6 @@ EXAMPLES: Final = (
     "loraudit scan lora.safetensors -o json=report.json -o html=report.html",
 )
 SHOWN_ERRORS: Final = 10
-_ATTACK: Final = "Attack options"
-_GATE: Final = "Report and exit code"
 
 
 def scan(
@@ -55,13 +60,15 @@ def scan(
     example: Annotated[
         bool, typer.Option("--example", help="Scan the bundled LoRA of a person who does not exist.")
     ] = False,
+    targets_from: TargetsFromOption = None,
+    exclude: ExcludeOption = None,
     offline: OfflineOption = False,
     _quiet: QuietOption = False,
     _no_progress: NoProgressOption = False,
     reference: Annotated[
         Path | None,
         typer.Option(
-            "--reference", help="Folder of photos of the person to check for.", rich_help_panel=_ATTACK
+            "--reference", help="Folder of photos of the person to check for.", rich_help_panel=ATTACK
         ),
     ] = None,
     base: Annotated[
@@ -70,7 +77,7 @@ def scan(
             "--base",
             help="Base model: tiny, sd14, sd15 or a diffusers folder. [default: the LoRA's own]",
             metavar="<name|dir>",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     attack: Annotated[
@@ -78,7 +85,7 @@ def scan(
         typer.Option(
             "--attack",
             help="Attack to run; repeatable. [default: those of the budget]",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     encoder: Annotated[
@@ -87,7 +94,7 @@ def scan(
             "--encoder",
             help="Encoder that reads the weights: a bundled name or a folder. [default: the base's own]",
             metavar="<name|dir>",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     budget: Annotated[
@@ -95,7 +102,7 @@ def scan(
         typer.Option(
             "--budget",
             help="At most 8, 16 or 32 pictures per attack; quick runs fewer attacks.",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=ATTACK,
         ),
     ] = Budget.standard,
     samples: Annotated[
@@ -105,7 +112,7 @@ def scan(
             help="Pictures per attack; overrides --budget.",
             min=1,
             max=4096,
-            rich_help_panel=_ATTACK,
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     steps: Annotated[
@@ -115,7 +122,7 @@ def scan(
             help="Sampling steps per picture. [default: 25; tiny 12]",
             min=1,
             max=1000,
-            rich_help_panel=_ATTACK,
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     seed: Annotated[
@@ -125,18 +132,18 @@ def scan(
             help="Random seed of the first picture; the others follow.",
             min=0,
             max=2**32,
-            rich_help_panel=_ATTACK,
+            rich_help_panel=ATTACK,
         ),
     ] = 0,
     device: DeviceOption = None,
     save_images: Annotated[
         Path | None,
         typer.Option(
-            "--save-images", help="New folder for the reconstructed pictures.", rich_help_panel=_ATTACK
+            "--save-images", help="New folder for the reconstructed pictures.", rich_help_panel=ATTACK
         ),
     ] = None,
     format: Annotated[  # noqa: A002
-        ReportFormat, typer.Option("--format", "-f", help="Format of the report.", rich_help_panel=_GATE)
+        ReportFormat, typer.Option("--format", "-f", help="Format of the report.", rich_help_panel=GATE)
     ] = ReportFormat.text,
     output: Annotated[
         list[str] | None,
@@ -144,7 +151,7 @@ def scan(
             "--output",
             "-o",
             help="File to write; FORMAT=FILE adds one of that format; repeatable. [default: stdout]",
-            rich_help_panel=_GATE,
+            rich_help_panel=GATE,
         ),
     ] = None,
     reveal: Annotated[
@@ -152,25 +159,28 @@ def scan(
         typer.Option(
             "--reveal",
             help="Show private words in files and pipes too, and faces in HTML.",
-            rich_help_panel=_GATE,
+            rich_help_panel=GATE,
         ),
     ] = False,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    min_severity: MinSeverityOption = None,
     fail_on: Annotated[
         FailOn,
-        typer.Option("--fail-on", help="Lowest verdict that makes the exit code 1.", rich_help_panel=_GATE),
+        typer.Option("--fail-on", help="Lowest verdict that makes the exit code 1.", rich_help_panel=GATE),
     ] = FailOn.high,
     baseline: Annotated[
         Path | None,
         typer.Option(
             "--baseline",
             help="Earlier JSON report, whose findings do not count again.",
-            rich_help_panel=_GATE,
+            rich_help_panel=GATE,
         ),
     ] = None,
     allow: Annotated[
         Path | None,
         typer.Option(
-            "--allow", help="TOML file of allowed findings, each with a reason.", rich_help_panel=_GATE
+            "--allow", help="TOML file of allowed findings, each with a reason.", rich_help_panel=GATE
         ),
     ] = None,
     _isolated: Annotated[
@@ -196,10 +206,20 @@ def scan(
     from loraudit.findings.exits import combine_exit_codes, exit_code
 
     targets = target or []
+    listed = [] if targets_from is None else [str(targets_from)]
+    if targets_from is not None:
+        from loraudit.cli.targets import read_targets
+
+        targets = [*targets, *read_targets(targets_from)]
     if example:
         targets, reference = _example(targets, reference, depth)
     if not targets:
         raise LorauditError("no LoRA to scan", "name files or folders, or try: loraudit scan --example")
+    choice = None
+    if select or ignore:
+        from loraudit.gate.choice import choose_rules
+
+        choice = choose_rules(select or (), ignore or ())
     gate = None
     if baseline is not None or allow is not None:
         from loraudit.gate import read_gate
@@ -208,7 +228,7 @@ def scan(
         for line in gate.expired:
             say(line)
     read = [str(word) for word in (reference, base, encoder) if word is not None]
-    outputs = find_outputs(output or (), format.value, [*targets, *read])
+    outputs = find_outputs(output or (), format.value, [*targets, *listed, *read])
     if depth is not Depth.attack and (reference or save_images):
         raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
     if base is not None:
@@ -227,11 +247,14 @@ def scan(
         seed=seed,
         device=None if device is None else device.value,
         offline=offline,
+        exclude=tuple(exclude or ()),
         save_images=save_images,
         sheet=("clear" if reveal else "pixelated") if any(one.format == "html" for one in outputs) else None,
     )
     with progress("loading the base model" if depth is Depth.attack else "reading") as on_step:
         scanned = scan_targets(targets, request, say, on_step)
+    if choice is not None:
+        scanned = [replace(one, report=choice.apply(one.report)) for one in scanned]
     if gate is not None:
         scanned = [replace(one, report=gate.mark(one.report, one.files)) for one in scanned]
     failed = [one for one in scanned if one.error is not None]
@@ -241,7 +264,13 @@ def scan(
             say_error(str(one.error) if shown in str(one.error) else f"{shown}: {one.error}", one.error.hint)
     if len(failed) > SHOWN_ERRORS:
         write_error(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
-    write_reports([one.report for one in scanned], outputs, reveal)
+    reports = [one.report for one in scanned]
+    if min_severity is not None:
+        from loraudit.findings.finding import Severity
+        from loraudit.gate.choice import withhold
+
+        reports = [withhold(one, Severity(min_severity.value)) for one in reports]
+    write_reports(reports, outputs, reveal)
     raise typer.Exit(combine_exit_codes(exit_code(one.report, fail_on.threshold) for one in scanned))
 
 

@@ -51,3 +51,5 @@ class Settings:
     device: str | None = None
     depth: str = "attack"
     """Depth of the scan: `metadata` (words only), `weights` (every matrix is read too), `attack`."""
+    rules: str | None = None
+    """Choice of rules in words: `only LA-NAME; without LA-NAME-002`; None: all rules."""

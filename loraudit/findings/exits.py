@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
-from loraudit.findings.finding import Severity
-from loraudit.findings.report import Report
+from loraudit.findings.finding import Finding, Severity
+from loraudit.findings.report import Report, Withheld
 
 __all__ = ["Exit", "combine_exit_codes", "exit_code"]
 
@@ -35,12 +35,13 @@ def exit_code(report: Report, fail_on: Severity | None = Severity.HIGH) -> Exit:
         raise ValueError(f"cannot fail on {fail_on.value!r}: choose low, medium, high, critical or never")
     if report.failed:
         return Exit.ERROR
-    severities = [finding.severity for finding in report.findings if finding.counts]
+    judged: list[Finding | Withheld] = [*report.findings, *(report.withheld or ())]
+    severities = [finding.severity for finding in judged if finding.counts]
     if fail_on is not None and max(severities, default=Severity.NONE) >= fail_on:
         return Exit.FOUND
     if not report.scanned:
         return Exit.NOTHING
-    unjudged = not report.findings and report.verdict.level is Severity.INCONCLUSIVE
+    unjudged = not judged and report.verdict.level is Severity.INCONCLUSIVE
     if Severity.INCONCLUSIVE in severities or report.incomplete or unjudged:
         return Exit.INCOMPLETE
     return Exit.CLEAN

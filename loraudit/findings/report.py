@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loraudit.errors import LorauditError
     from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
 
-__all__ = ["Gap", "Made", "Modules", "Report", "Target", "Verdict", "gap", "unscannable"]
+__all__ = ["Gap", "Made", "Modules", "Report", "Target", "Verdict", "Withheld", "gap", "unscannable"]
 
 
 def gap(what: str, error: LorauditError) -> Gap:
@@ -73,6 +73,16 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Withheld:
+    """Finding that is counted and not shown."""
+
+    id: str
+    severity: Severity
+    counts: bool
+    """True if the finding bears on the exit code."""
+
+
+@dataclass(frozen=True)
 class Made:
     """Time of a scan. Reports that differ in the time alone are equal."""
 
@@ -92,6 +102,8 @@ class Verdict:
 
 
 _NOT_LOOKED = "Nothing was looked at."
+_NOT_SHOWN = "The findings of this level are not shown."
+_NARROWED = "None of the rules that were asked for found anything. The other rules did not count."
 _NOTHING_FOUND = (
     "Nothing in the metadata gives anybody away. Whether the weights do was not tried (--depth attack)."
 )
@@ -118,6 +130,8 @@ class Report:
     """True if an error kept the target from being read at all: no such file, no network."""
     made: Made | None = field(default=None, compare=False)
     """Time of the scan; None if not known."""
+    withheld: tuple[Withheld, ...] | None = None
+    """Findings below the severity that is shown; None: there are none."""
 
     def __post_init__(self) -> None:
         by_id = sorted(self.findings, key=lambda finding: finding.id)
@@ -139,20 +153,32 @@ class Report:
         return f"Findings that do not count for the exit code: {told}." if marks else ""
 
     @property
+    def notes(self) -> str:
+        """Sentences on findings that do not count and on findings that are not shown; empty without any."""
+        count = len(self.withheld or ())
+        are = "1 finding is" if count == 1 else f"{count} findings are"
+        return " ".join(filter(None, (self.excused, f"{are} not shown (--min-severity)." if count else "")))
+
+    @property
     def verdict(self) -> Verdict:
         """Level of the worst finding, but never clean when nothing, or not everything, was looked at.
 
         The verdict is about the file, so findings that are allowed or known count here.
         """
-        attacked = self.settings.depth == "attack"
+        narrowed = self.settings.rules is not None
+        attacked = self.settings.depth == "attack" and not narrowed
         nothing = Severity.INCONCLUSIVE if attacked or not self.scanned else Severity.NONE
-        level = max((finding.severity for finding in self.findings), default=nothing)
+        judged: list[Finding | Withheld] = [*self.findings, *(self.withheld or ())]
+        level = max((finding.severity for finding in judged), default=nothing)
         if self.incomplete:
             level = max(level, Severity.INCONCLUSIVE)
         reasons = [finding.summary or finding.title for finding in self.findings if finding.severity is level]
         if level is Severity.INCONCLUSIVE:
             reasons += [f"Could not look at {gap.what}: {gap.why}" for gap in self.incomplete]
-        return Verdict(level, tuple(reasons) or (_NOTHING_FOUND if level is Severity.NONE else _NOT_LOOKED,))
+        if not reasons and judged:
+            reasons = [_NOT_SHOWN]
+        nothing_found = _NARROWED if narrowed else _NOTHING_FOUND
+        return Verdict(level, tuple(reasons) or (nothing_found if level is Severity.NONE else _NOT_LOOKED,))
 
 
 def unscannable(

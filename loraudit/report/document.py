@@ -11,7 +11,7 @@ from typing import Any, Final
 from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
 from loraudit.findings.exhibits import Distribution, ModuleNorm
 from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
-from loraudit.findings.report import Gap, Made, Modules, Report, Target, Verdict
+from loraudit.findings.report import Gap, Made, Modules, Report, Target, Verdict, Withheld
 from loraudit.report.kinds import Choice, Count, Flag, Number, Scalar, Text
 from loraudit.report.shapes import Many, Member, Named, Object, definitions
 
@@ -27,6 +27,7 @@ MOST_BYTES: Final = 100_000_000
 _TEXT, _TEXT_OR_NULL, _TEXTS = Text(), Text(null=True), Many(Text())
 _SEVERITY: Final = Choice(Severity, name="severity")
 _SHA256: Final = Text(null=True, pattern="^[0-9a-f]{64}$", due="a SHA-256", name="sha256_or_null")
+_RULE: Final = Text(pattern="^LA-[A-Z]+-[0-9]{3}$", most=37, due="the id of a rule")
 _SHARE: Final = Number(0, 1, told=False, lacking=math.nan)
 
 _MODULES: Final = Object(
@@ -84,7 +85,7 @@ _ALLOWED: Final = Object(
 FindingV1: Final = Object(
     Finding,
     {
-        "id": Member(Text(pattern="^LA-[A-Z]+-[0-9]{3}$", most=37, due="the id of a rule")),
+        "id": Member(_RULE),
         "severity": Member(_SEVERITY),
         "confidence": Member(Choice(Confidence)),
         "title": Member(_TEXT),
@@ -176,6 +177,7 @@ _SETTINGS: Final = Object(
             "Calibration data at hand; unused: why they do not fit this scan, null if they do.",
         ),
         "device": Member(_TEXT_OR_NULL),
+        "rules": Member(_TEXT, "The rules that count, if not all do.", late=True, left_out=True),
     },
     name="settings",
 )
@@ -203,6 +205,15 @@ _DISTRIBUTION: Final = Object(
         "leaking": Member(Many(_SHARE), "Of LoRAs of one person each; empty if not measured."),
     },
     name="distribution",
+)
+
+_WITHHELD: Final = Object(
+    Withheld,
+    {
+        "id": Member(_RULE),
+        "severity": Member(_SEVERITY),
+        "counts": Member(Flag(), "Whether it bears on the exit code."),
+    },
 )
 
 _MADE: Final = Object(
@@ -247,6 +258,12 @@ ReportV1: Final = Object(
         "made": Member(
             _MADE,
             "When the scan was made and how long it took. All else is equal for equal input.",
+            late=True,
+            left_out=True,
+        ),
+        "withheld": Member(
+            Many(_WITHHELD),
+            "Findings below the severity that is shown.",
             late=True,
             left_out=True,
         ),

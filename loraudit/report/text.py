@@ -102,7 +102,7 @@ def _verdict(report: Report) -> RenderableType:
     style = _STYLE[level]
     title = Text.assemble((f" VERDICT: {words.level(report)} ", f"{style} reverse"), " ", overflow="ellipsis")
     return Panel(
-        Group(*(_text(told, _QUOTED_LIMIT, "bold") for told in (*reasons, report.excused) if told)),
+        Group(*(_text(told, _QUOTED_LIMIT, "bold") for told in (*reasons, report.notes) if told)),
         title=title.append(_text(f"{report.target.name} ", _NAME_LIMIT, "not dim bold")),
         title_align="left",
         subtitle=_text(f" loraudit {report.version} ", _NAME_LIMIT, "dim"),

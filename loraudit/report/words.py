@@ -96,6 +96,7 @@ def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]
         ("Calibration", calibration and _calibration(calibration)),
         ("Seeds", ranges(settings.seeds)),
         ("Device", settings.device),
+        ("Rules", settings.rules),
     ]
     return [(label, value) for label, value in rows if value]
 
