@@ -147,6 +147,8 @@ RENDERED = {
     "report.sarif": lambda: FORMATS["sarif"]([REPORT]),
     "report.md": lambda: FORMATS["markdown"]([REPORT]),
     "reports.md": lambda: FORMATS["markdown"](SEVERAL),
+    "reports.junit.xml": lambda: FORMATS["junit"](SEVERAL),
+    "reports.codequality": lambda: FORMATS["gitlab"](SEVERAL),
 }
 
 HOSTILE = (

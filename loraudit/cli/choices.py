@@ -60,6 +60,8 @@ class ReportFormat(StrEnum):
     sarif = "sarif"
     markdown = "markdown"
     html = "html"
+    junit = "junit"
+    gitlab = "gitlab"
 
 
 class Depth(StrEnum):

@@ -61,11 +61,27 @@ def _html(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, c
     return html.render(reports, reveal=reveal)
 
 
+def _junit(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    from loraudit.report import junit
+
+    del width, color
+    return junit.render(reports, reveal=reveal)
+
+
+def _gitlab(reports: Sequence[Report], *, reveal: bool = False, width: int = 80, color: bool = False) -> str:
+    from loraudit.report import gitlab
+
+    del width, color
+    return gitlab.render(reports, reveal=reveal)
+
+
 FORMATS: Mapping[str, Renderer] = {
     "text": _text,
     "json": _json,
     "sarif": _sarif,
     "markdown": _markdown,
     "html": _html,
+    "junit": _junit,
+    "gitlab": _gitlab,
 }
 """Name of a format, as `--format` takes it, => its renderer."""

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from loraudit.findings.finding import Confidence, Finding, Severity
 from loraudit.findings.fingerprints import fingerprint
 from loraudit.findings.report import Report, Target
+from loraudit.report import words
 from loraudit.text import clean
 from loraudit.verdict.catalogue import Explained, catalogue
 
@@ -183,9 +184,7 @@ def _artifact(target: Target) -> dict[str, Any]:
 
 
 def _uri(target: Target) -> str:
-    """Return a relative reference below the folder that the scan was started in, never out of the folder."""
-    parts = [part for part in clean(target.path or target.name, 500).split("/") if part.strip(".")]
-    return quote("/".join(parts) or "unnamed", safe="/")
+    return quote(words.path_below(target), safe="/")
 
 
 def _message(text: str) -> str:

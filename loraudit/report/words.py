@@ -7,6 +7,7 @@ from itertools import pairwise
 from loraudit.findings.conditions import CalibrationUsed, Settings
 from loraudit.findings.finding import Score, Severity
 from loraudit.findings.report import Report, Target
+from loraudit.text import clean
 
 __all__ = [
     "LOWER_BOUND",
@@ -22,6 +23,7 @@ __all__ = [
     "number",
     "p_value",
     "paired",
+    "path_below",
     "ranges",
     "settings_rows",
     "share",
@@ -70,6 +72,12 @@ def contents(target: Target) -> str:
     if target.modules is not None:
         parts.append(f"{target.modules.read} of {target.modules.total} modules read")
     return ", ".join(parts)
+
+
+def path_below(target: Target) -> str:
+    """Return a path below the folder that the scan was started in, never out of the folder."""
+    parts = [part for part in clean(target.path or target.name, 500).split("/") if part.strip(".")]
+    return "/".join(parts) or "unnamed"
 
 
 def paired(scores: Sequence[Score]) -> list[tuple[Score, Score | None, Score | None]]:
