@@ -13,7 +13,7 @@ import loraudit
 PACKAGE = Path(loraudit.__file__).parent
 
 ROOMS = (
-    "version", "errors", "text", "files", "cards", "runs",
+    "version", "errors", "hiding", "text", "files", "cards", "runs",
     "findings", "lora", "metadata", "evidence", "verdict",
     "base", "encoder", "scores", "attacks",
     "report", "gate", "people", "training", "audit", "bench", "cli",
@@ -29,8 +29,8 @@ KEPT_APART = {
 `scores` neither `base` nor `lora`."""
 DOORS = {"__init__": {"version", "errors", "findings", "lora", "audit"}, "__main__": {"cli"}}
 TORCH_FREE = {
-    "version", "errors", "text", "files", "cards", "runs", "findings", "lora", "metadata", "verdict",
-    "report", "gate", "cli",
+    "version", "errors", "hiding", "text", "files", "cards", "runs", "findings", "lora", "metadata",
+    "verdict", "report", "gate", "cli",
 }  # fmt: skip
 MOST_LOOSE = 9
 LIGHTEST = (

@@ -6,8 +6,9 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from loraudit.hiding import secrets
 from loraudit.metadata.names import instance, is_person, subject
-from loraudit.metadata.patterns import addresses, is_home, paths, secrets
+from loraudit.metadata.patterns import addresses, is_home, paths
 from loraudit.metadata.run import utc_offset
 
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2).decode()

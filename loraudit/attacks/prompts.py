@@ -18,7 +18,7 @@ import torch
 from loraudit.attacks.aim import Aim
 from loraudit.base.model import CLASS_PROMPT, Base
 from loraudit.lora import LoRA
-from loraudit.text import clean
+from loraudit.metadata.quotes import quote
 
 __all__ = ["ANY_NAME", "PromptsAttack", "given_away", "name_prompt"]
 
@@ -59,7 +59,7 @@ class PromptsAttack:
                     name,
                     embeddings[2 + number],
                     aims_at_face=_is_name(text),
-                    quotes=(clean(text),),
+                    quotes=(quote(text),),
                     calibrated_as=any_name.attack,
                 )
             )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import total_ordering
 
+from loraudit.hiding import mask
+
 __all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity", "leading_attack"]
 
 
@@ -113,6 +115,10 @@ class Finding:
     """True if an earlier report, `--baseline`, has the finding; None without an earlier report."""
     allowed: Allowed | None = None
     """Decision that the finding is acceptable, `--allow`; None without a decision."""
+
+    def __post_init__(self) -> None:
+        # The last border: no format, and no option, shows a secret.
+        object.__setattr__(self, "quotes", tuple(map(mask, self.quotes)))
 
     @property
     def counts(self) -> bool:

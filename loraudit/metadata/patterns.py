@@ -1,4 +1,4 @@
-"""Patterns of spelling that show paths, addresses, secrets and pictures in a text.
+"""Patterns of spelling that show paths, addresses and pictures in a text.
 
 Every expression starts with fixed characters, looks back a few and ahead no further than a bound. Any text,
 whoever wrote it, is therefore searched in time linear in its length.
@@ -7,7 +7,7 @@ whoever wrote it, is therefore searched in time linear in its length.
 import re
 from typing import Final
 
-__all__ = ["OPAQUE", "addresses", "is_home", "is_opaque", "paths", "picture_type", "secrets"]
+__all__ = ["OPAQUE", "addresses", "is_home", "is_opaque", "paths", "picture_type"]
 
 _REST: Final = r"[^\"'<>|*?:,;\r\n]{1,250}"
 _DRIVE: Final = re.compile(
@@ -42,18 +42,6 @@ _PROFILES: Final = (
     "patreon.com/", "ko-fi.com/", "t.me/", "discord.gg/", "onlyfans.com/", "vk.com/", "youtube.com/@",
     "civitai.com/user/", "reddit.com/u/", "reddit.com/user/",
 )  # fmt: skip
-_SECRETS: Final = tuple(
-    (start, re.compile(rf"{start}(?<![A-Za-z0-9_-]{start}){rest}"))
-    for start, rest in (
-        ("hf_", "[A-Za-z0-9]{30,64}"), ("sk-", "[A-Za-z0-9_-]{20,200}"), ("ghp_", "[A-Za-z0-9]{36,255}"),
-        ("gho_", "[A-Za-z0-9]{36,255}"), ("ghs_", "[A-Za-z0-9]{36,255}"),
-        ("github_pat_", "[A-Za-z0-9_]{40,255}"),
-        ("AKIA", "[0-9A-Z]{16}"), ("AIza", "[0-9A-Za-z_-]{35}"), ("glpat-", "[A-Za-z0-9_-]{20,64}"),
-        ("xoxb-", "[A-Za-z0-9-]{10,250}"), ("xoxp-", "[A-Za-z0-9-]{10,250}"),
-    )
-)  # fmt: skip
-_PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----")
-_PASSWORD: Final = re.compile(r"://[^\s/@:\"']{1,100}:[^\s/@\"']{1,200}@")
 OPAQUE: Final = 1024
 """Smallest length in characters of a block that is no word, no hash and no key."""
 _BLOCK: Final = re.compile(rf"[A-Za-z0-9+/=_-]{{{OPAQUE},}}")
@@ -114,14 +102,6 @@ def _is_dialled(number: str) -> bool:
 
 def _digits(text: str) -> int:
     return sum(char.isdigit() for char in text)
-
-
-def secrets(text: str) -> list[str]:
-    """Find tokens, private keys and links with a password in `text`."""
-    found = [token for start, pattern in _SECRETS if start in text for token in pattern.findall(text)]
-    # A key is drawn at random and so has a digit; a word of hyphens has none.
-    found = [token for token in found if re.search(r"\d", token)]
-    return found + _PRIVATE_KEY.findall(text) + [f"https{link}" for link in _PASSWORD.findall(text)]
 
 
 def picture_type(text: str) -> str | None:

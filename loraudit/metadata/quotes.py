@@ -4,15 +4,29 @@ from collections.abc import Iterator
 from typing import Final
 
 from loraudit.findings.finding import Severity
+from loraudit.hiding import mask
 from loraudit.metadata.judge import Trace
 from loraudit.text import clean
 
-__all__ = ["EMPTY", "LONGEST_QUOTE", "masked", "quoted"]
+__all__ = ["EMPTY", "LONGEST_QUOTE", "quote", "quoted"]
 
 EMPTY: Final = frozenset({"", "None", "null", "{}", "[]"})
 """Values that trainers write where there is nothing; kohya writes Python's None as the word."""
 LONGEST_QUOTE: Final = 120
 """Limit in characters on a quote."""
+
+
+_READ: Final = 1000
+"""Limit in characters on the start of a text that is quoted."""
+_SECRET: Final = 4000
+"""Length in characters of the longest secret that has a shape, a private key but for its start."""
+
+
+def quote(text: str) -> str:
+    """Make a quote of `text`: no secret, one line, escaped, not too long."""
+    # A secret that is cut in two has no shape any more.
+    whole = mask(text[: _READ + _SECRET])
+    return clean(" ".join(whole[:_READ].split()), LONGEST_QUOTE)
 
 
 def quoted(rule: str, severity: Severity, place: str, *texts: str) -> Iterator[Trace]:
@@ -23,14 +37,5 @@ def quoted(rule: str, severity: Severity, place: str, *texts: str) -> Iterator[T
         whole = "".join(quotes)
         harmless = whole.isprintable() and "  " not in whole and clean(whole, len(whole)) == whole
         if not harmless or max(map(len, quotes)) > LONGEST_QUOTE:
-            quotes = [_quote(text) for text in quotes]
+            quotes = [quote(text) for text in quotes]
         yield Trace(rule, severity, place, quotes[0], more=tuple(quotes[1:]))
-
-
-def _quote(text: str) -> str:
-    return clean(" ".join(text[:1000].split()), LONGEST_QUOTE)
-
-
-def masked(secret: str) -> str:
-    """Cut `secret` to six characters, enough to find it by: a report must not be the next leak."""
-    return clean(secret.strip()[:6]) + "…"

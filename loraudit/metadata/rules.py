@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from loraudit.findings.finding import Confidence, Severity
+from loraudit.hiding import masked
 from loraudit.metadata import patterns
 from loraudit.metadata.beside import CAPTION, PICTURE, README, Said, bundled
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.judge import Trace
+from loraudit.metadata.masking import Texts, known_secrets, searched, without_secrets
 from loraudit.metadata.names import instance, is_generic, is_person, subject
 from loraudit.metadata.nested import Members, NotReadError, members, parse, texts
-from loraudit.metadata.quotes import EMPTY, LONGEST_QUOTE, masked, quoted
+from loraudit.metadata.quotes import EMPTY, quote, quoted
 from loraudit.metadata.run import run_traces
 from loraudit.metadata.side import side_traces
-from loraudit.text import clean
 
 __all__ = ["traces"]
 
@@ -38,16 +39,9 @@ _PLACES: Final = frozenset(
     | {"ss_sd_model_name", "ss_vae_name", "ss_network_args", "ss_optimizer"}
 )
 """Keys that may stand in a report; any other is the file's own word."""
-_SECRET_KEYS: Final = re.compile(
-    r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
-)
 _RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
 """Prefix that kohya's `resize_lora.py` puts before a comment."""
-_PLAIN_NAME: Final = re.compile(r"[\w.]*")
-_PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
-_SEARCHED: Final = 8_000_000
-"""Limit in characters on the texts of a file that are searched for patterns."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +66,19 @@ def traces(exposure: Exposure) -> Iterator[Trace]:
 
 
 def _traces(exposure: Exposure) -> Iterator[Trace]:
-    values = []
-    for said in exposure.said:
-        if said.text.strip() not in EMPTY:
-            value = _value(said)
-            if value.parsed is None and _is_json(said):
-                yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
-            values.append(value)
+    values = _values(exposure)
+    for value in values:
+        if value.parsed is None and _is_json(value.said):
+            yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
+    known: dict[str, None] = {}
+    for place, secret, confidence in known_secrets(_texts(values), exposure):
+        if secret not in known:
+            yield Trace("LA-SECRET-001", Severity.CRITICAL, place, quote(masked(secret)), confidence)
+        known[secret] = None
+    if known:
+        # No other rule sees a secret, so that none can quote one.
+        exposure = without_secrets(exposure, known)
+        values = _values(exposure)
     names = [*_folder_names(values), *_embeddings(exposure)]
     yield from names
     yield from _titles(values, exposure, {trace.quote.lower() for trace in names})
@@ -90,6 +90,16 @@ def _traces(exposure: Exposure) -> Iterator[Trace]:
     yield from run_traces(
         {value.said.key: value.said.text for value in values if value.said.place == "header"}
     )
+
+
+def _values(exposure: Exposure) -> list[_Value]:
+    return [_value(said) for said in exposure.said if said.text.strip() not in EMPTY]
+
+
+def _texts(values: list[_Value]) -> list[Texts]:
+    return [
+        (value.place, [pair for pair in value.texts if pair[1] not in value.pictures]) for value in values
+    ]
 
 
 def _value(said: Said) -> _Value:
@@ -134,14 +144,14 @@ def _named(place: str, name: str) -> Iterator[Trace]:
         severity, confidence = (
             (Severity.HIGH, Confidence.HIGH) if person else (Severity.MEDIUM, Confidence.MEDIUM)
         )
-        yield Trace("LA-NAME-001", severity, place, clean(name, LONGEST_QUOTE), confidence)
+        yield Trace("LA-NAME-001", severity, place, quote(name), confidence)
 
 
 def _embeddings(exposure: Exposure) -> Iterator[Trace]:
     for word in bundled(exposure.tensors):
         yield from _named("the tensor names", word)
         if not subject(word):
-            yield Trace("LA-CAPTION-002", Severity.LOW, "the tensor names", clean(word, LONGEST_QUOTE))
+            yield Trace("LA-CAPTION-002", Severity.LOW, "the tensor names", quote(word))
 
 
 def _titles(values: list[_Value], exposure: Exposure, known: set[str]) -> Iterator[Trace]:
@@ -151,14 +161,13 @@ def _titles(values: list[_Value], exposure: Exposure, known: set[str]) -> Iterat
         found = subject(value.said.text)
         if found:
             words |= {word.lower() for word in found}
-            quote = clean(value.said.text, LONGEST_QUOTE)
-            yield Trace("LA-NAME-002", Severity.MEDIUM, value.place, quote, Confidence.LOW)
+            shown = quote(value.said.text)
+            yield Trace("LA-NAME-002", Severity.MEDIUM, value.place, shown, Confidence.LOW)
     for name in exposure.names:
         found = subject(name)
         # One word may be anything; two, or one that the file itself uses, rather a name.
         if len(found) > 1 or any(word.lower() in words for word in found):
-            quote = clean(name, LONGEST_QUOTE)
-            yield Trace("LA-NAME-002", Severity.LOW, "the file name", quote, Confidence.LOW)
+            yield Trace("LA-NAME-002", Severity.LOW, "the file name", quote(name), Confidence.LOW)
 
 
 def _captions(values: list[_Value]) -> Iterator[Trace]:
@@ -202,50 +211,24 @@ def _pictures(values: list[_Value]) -> Iterator[Trace]:
 
 
 def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
-    """Find paths, addresses and secrets in every text."""
-    # A name of letters, digits, dots and lines spells none of them, and a file holds thousands.
-    other = "".join(exposure.tensors).encode("utf-8", "replace").translate(None, _PLAIN)
-    odd = [] if not other else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
-    searched = [
-        (value.place, [text for _, text in value.texts if text not in value.pictures]) for value in values
-    ]
-    hidden = [item.text for item in exposure.hidden]
-    for place, pieces in (("the tensor names", odd), ("text that no program shows", hidden)):
-        searched.append((place, [text for text in pieces if patterns.picture_type(text) is None]))
-    left = _SEARCHED
-    for place, pieces in searched:
-        joined = "\n".join(pieces)
-        if len(joined) > left:
+    """Find paths and addresses in every text."""
+    for place, text, whole in searched(_texts(values), exposure):
+        if not whole:
             yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
-        yield from _patterns(place, joined[:left])
-        left = max(0, left - len(joined))
+        for path in dict.fromkeys(patterns.paths(text)):
+            severity = Severity.MEDIUM if patterns.is_home(path) else Severity.LOW
+            yield Trace("LA-PATH-001", severity, place, quote(path))
+        for address in dict.fromkeys(patterns.addresses(text)):
+            yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, quote(address))
     for value in values:
         if value.said.place == "header" and value.said.key in _AUTHORS:
             yield from quoted("LA-CONTACT-001", Severity.LOW, value.place, value.said.text)
-        for key, text in value.texts:
-            if (
-                key
-                and text.strip() not in EMPTY
-                and _SECRET_KEYS.fullmatch(key[:80])
-                and " " not in text.strip()
-            ):
-                yield Trace("LA-SECRET-001", Severity.CRITICAL, value.place, masked(text), Confidence.MEDIUM)
-
-
-def _patterns(place: str, text: str) -> Iterator[Trace]:
-    for path in dict.fromkeys(patterns.paths(text)):
-        severity = Severity.MEDIUM if patterns.is_home(path) else Severity.LOW
-        yield Trace("LA-PATH-001", severity, place, clean(path, LONGEST_QUOTE))
-    for address in dict.fromkeys(patterns.addresses(text)):
-        yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, clean(address, LONGEST_QUOTE))
-    for secret in dict.fromkeys(patterns.secrets(text)):
-        yield Trace("LA-SECRET-001", Severity.CRITICAL, place, masked(secret))
 
 
 def _hidden(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
     for item in exposure.hidden:
-        quote = clean(item.text, LONGEST_QUOTE)
-        yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], quote)
+        shown = quote(item.text)
+        yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], shown)
     for value in (value for value in values if value.said.place not in {PICTURE, CAPTION}):
         repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in _objects(value.parsed))
         if repeated:

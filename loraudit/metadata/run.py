@@ -8,7 +8,7 @@ from typing import Final
 from loraudit.findings.finding import Severity
 from loraudit.metadata.judge import Trace
 from loraudit.metadata.nested import NotReadError, members, parse
-from loraudit.text import clean
+from loraudit.metadata.quotes import quote
 
 __all__ = ["run_traces", "utc_offset"]
 
@@ -28,7 +28,7 @@ def run_traces(metadata: Mapping[str, str]) -> Iterator[Trace]:
     for key in _LINKS:
         text = metadata.get(key, "None")
         if text != "None":
-            yield Trace("LA-LINK-001", Severity.LOW, key, clean(text, 80))
+            yield Trace("LA-LINK-001", Severity.LOW, key, quote(text))
     offset = utc_offset(metadata.get("modelspec.date", ""), metadata.get("ss_training_finished_at", ""))
     if offset:
         yield Trace("LA-LINK-002", Severity.LOW, "modelspec.date", f"UTC{_signed(offset)}")

@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.files import write_atomic
+from loraudit.hiding import secrets
 from loraudit.lora.file.header import Header, read_header
-from loraudit.metadata.patterns import addresses, paths, secrets
+from loraudit.metadata.patterns import addresses, paths
 from loraudit.text import clean, parse_json
 
 __all__ = ["KEPT_KEYS", "Removed", "Scrubbed", "allowed_metadata", "scrub"]

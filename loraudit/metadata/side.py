@@ -11,8 +11,7 @@ from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.judge import Trace
 from loraudit.metadata.names import subject
 from loraudit.metadata.nested import NotReadError, parse, texts
-from loraudit.metadata.quotes import LONGEST_QUOTE, quoted
-from loraudit.text import clean
+from loraudit.metadata.quotes import quote, quoted
 
 __all__ = ["side_traces"]
 
@@ -44,8 +43,7 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
             yield from _picture(said.key, said.text)
     beside = exposure.beside
     for name in beside.pictures:
-        quote = clean(name, LONGEST_QUOTE)
-        yield Trace("LA-IMAGE-002", Severity.LOW, "the folder", quote, Confidence.LOW)
+        yield Trace("LA-IMAGE-002", Severity.LOW, "the folder", quote(name), Confidence.LOW)
     if beside.located:
         # The place itself stays untold: a report must not be the next leak.
         yield Trace("LA-IMAGE-003", Severity.MEDIUM, PICTURE, numbers={"pictures": beside.located})
@@ -58,7 +56,7 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
 def _picture(key: str, text: str) -> Iterator[Trace]:
     if key == "person":
         if subject(text):
-            yield Trace("LA-NAME-001", Severity.HIGH, PICTURE, clean(text, LONGEST_QUOTE))
+            yield Trace("LA-NAME-001", Severity.HIGH, PICTURE, quote(text))
     elif key in _AUTHORS:
         yield from quoted("LA-CONTACT-001", Severity.LOW, PICTURE, text)
     elif key in _SERIALS:

@@ -103,9 +103,9 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.MEDIUM: "an address, number or profile", Severity.LOW: "an author, source or owner"},
     ),
     "LA-SECRET-001": (
-        "Hugging Face, OpenAI, GitHub, GitLab, AWS, Google and Slack tokens by their shape, private keys, "
-        "links with a password, values under names such as api_key. Only the first six characters are ever "
-        "shown.",
+        "Tokens of Hugging Face, OpenAI, GitHub, GitLab, AWS, Google, Slack and others by gitleaks' shapes, "
+        "JSON web tokens, private keys, links with a password, values under names such as api_key. Six "
+        "characters at most are ever shown, in this finding and in every other, with --reveal too.",
         {Severity.CRITICAL: ""},
     ),
     "LA-LINK-001": (

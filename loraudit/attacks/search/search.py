@@ -30,7 +30,7 @@ from loraudit.base.model import Base
 from loraudit.encoder.checkpoint import DoesNotFit
 from loraudit.findings.conditions import EncoderUsed
 from loraudit.lora import LoRA
-from loraudit.text import clean
+from loraudit.metadata.quotes import quote
 
 __all__ = ["Best", "SearchAttack"]
 
@@ -72,7 +72,7 @@ class SearchAttack:
         """
         start, used = self._answer(lora, base)
         best = self.best(base.with_lora(lora), base, start)
-        quotes = tuple(clean(text) for text in best.texts if text)
+        quotes = tuple(quote(text) for text in best.texts if text)
         aims = [replace(way, quotes=quotes, encoder=used) for way in self.ways(best.embeddings[0])]
         # The first aim carries the cost of the search, so that it counts once.
         return [replace(aims[0], evaluations=best.evaluations), *aims[1:]]
