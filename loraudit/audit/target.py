@@ -36,12 +36,16 @@ def update_of(lora: LoRA) -> tuple[ModuleNorm, ...]:
 
 
 def unread_gaps(lora: LoRA) -> list[Gap]:
-    """Return a gap if the file holds keys that were not read, otherwise none.
+    """Return a gap if the file holds keys that were not read, and one if no update can have been trained.
 
-    An attack on half a file proves nothing about the rest.
+    An attack on half a file proves nothing about the rest, and one on nothing proves nothing at all.
     """
+    from loraudit.lora.remarks import remark
+
+    told = remark(lora)
+    remarks = [] if told is None else [Gap("anything trained", told)]
     if not lora.unread:
-        return []
+        return remarks
     first, count = lora.unread[0], len(lora.unread)
     keys = "1 key" if count == 1 else f"{count} keys"
-    return [Gap("part of the file", f"{keys} not read, such as {first.key}: {first.why}")]
+    return [*remarks, Gap("part of the file", f"{keys} not read, such as {first.key}: {first.why}")]
