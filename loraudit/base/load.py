@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import torch
 
+from loraudit.base.folder import check_complete, check_folder, check_loaded, refusing
 from loraudit.base.memory import require_memory
 from loraudit.base.model import Base
 from loraudit.base.schedule import signal_variance
@@ -25,7 +27,7 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
 
     Weights come from safetensors only. On CUDA they take the card's dtype (float16 for a folder), on a CPU
     float32. `offline` takes a base from the Hub's cache alone. Raises `LorauditError` if there is no such
-    base or no network to fetch it, `Incomplete` if memory does not suffice.
+    base, the folder is broken or there is no network to fetch it, `Incomplete` if memory does not suffice.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
@@ -49,14 +51,22 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
         where, revision, half = str(card.folder or card.where), card.revision, card.dtype == "float16"
     dtype = torch.float16 if half and device.startswith("cuda") else torch.float32
     hub = {} if Path(where).is_dir() else {"revision": revision, "local_files_only": offline}
+    given = folder.is_dir()
+    if given:
+        check_folder(folder)
     if Path(where).is_dir():
         require_memory(Path(where), _WEIGHTS, widened=dtype == torch.float32)
     try:
-        safe = {"use_safetensors": True, **hub}
-        unet = UNet2DConditionModel.from_pretrained(where, subfolder="unet", torch_dtype=dtype, **safe)
-        vae = AutoencoderKL.from_pretrained(where, subfolder="vae", torch_dtype=dtype, **safe)
-        text = CLIPTextModel.from_pretrained(where, subfolder="text_encoder", dtype=dtype, **safe)
-        tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
+        safe = {"use_safetensors": True, "output_loading_info": True, **hub}
+        with refusing(name) if given else nullcontext():
+            unet, of_unet = UNet2DConditionModel.from_pretrained(
+                where, subfolder="unet", torch_dtype=dtype, **safe
+            )
+            vae, of_vae = AutoencoderKL.from_pretrained(where, subfolder="vae", torch_dtype=dtype, **safe)
+            text, of_text = CLIPTextModel.from_pretrained(
+                where, subfolder="text_encoder", dtype=dtype, **safe
+            )
+            tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
     except (OSError, ValueError) as error:
         # Both libraries raise OSError for a missing file and for an unreachable Hub alike. Their text names
         # folders of the user.
@@ -67,16 +77,22 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
             else f"cannot load the base '{name}'",
             "give a diffusers folder with --base PATH, or allow the network to fetch it once"
             if hub
-            else "the folder is not a complete Stable Diffusion 1.x pipeline in safetensors",
+            else "install loraudit again",
         ) from error
-    for part in (unet, vae, text):
-        part.eval().requires_grad_(False).to(device)
-    if device == "cpu" and unet.config.sample_size <= 16:
-        # Over a few dozen positions plain products are faster on a CPU than torch's fused attention.
-        unet.set_attn_processor(AttnProcessor())
-        text.set_attn_implementation("eager")
-    shown, listed = (folder.name, None) if folder.is_dir() else (name, base_card(name))
-    return Base(shown, unet, vae, text, tokenizer, signal_variance(), listed=listed)
+    with refusing(name) if given else nullcontext():
+        if given:
+            check_complete(folder, {"unet": of_unet, "vae": of_vae, "text_encoder": of_text})
+        for part in (unet, vae, text):
+            part.eval().requires_grad_(False).to(device)
+        if device == "cpu" and unet.config.sample_size <= 16:
+            # Over a few dozen positions plain products are faster on a CPU than torch's fused attention.
+            unet.set_attn_processor(AttnProcessor())
+            text.set_attn_implementation("eager")
+        shown, listed = (folder.name, None) if given else (name, base_card(name))
+        base = Base(shown, unet, vae, text, tokenizer, signal_variance(), listed=listed)
+        if given:
+            check_loaded(folder, base)
+    return base
 
 
 def pick_device(asked: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from loraudit.errors import Incomplete
 from loraudit.text import clean
 
-__all__ = ["available_memory", "memory_may_run_out", "require_memory"]
+__all__ = ["available_memory", "is_out_of_memory", "memory_may_run_out", "require_memory"]
 
 _WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
 """Words of torch's errors; torch has a class of its own for them on a GPU only."""
@@ -41,13 +41,20 @@ def available_memory() -> int | None:
         return None
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether torch or Python raised `error` because no more memory was to be had."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    )
+
+
 @contextmanager
 def memory_may_run_out(base: str) -> Iterator[None]:
     """Raise `Incomplete`, naming the base, where torch or Python find no more memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _WORDS):
+        if not is_out_of_memory(error):
             raise
         raise Incomplete(
             f"not enough memory for the base {clean(base, 300)}",
