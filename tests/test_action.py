@@ -177,6 +177,19 @@ def test_known_and_allowed_findings(run, workspace) -> None:
     assert run(path="ada.safetensors", allow="missing.toml").code == 2
 
 
+def test_the_options_of_an_attack_reach_the_scan(run, program) -> None:
+    """Each that is given; none that is not, so that the defaults of the scan hold."""
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$RUNNER_TEMP/arguments"\n')
+    given = {"base": "tiny", "reference": "my photos", "encoder": "e", "budget": "deep", "calibration": "c"}
+    assert run(path="ada.safetensors", depth="attack", **given).code == 0
+    seen = (program.parents[2] / "arguments").read_text().splitlines()
+    assert {f"--{name}={value}" for name, value in given.items()} <= set(seen)
+    assert run(path="ada.safetensors").code == 0
+    seen = (program.parents[2] / "arguments").read_text().splitlines()
+    assert "--budget=standard" in seen
+    assert not any(word.startswith(("--base", "--ref", "--enc", "--cal", "--allow")) for word in seen)
+
+
 def test_sarif_is_uploaded_when_asked(run) -> None:
     job = run(path="ada.safetensors", upload_sarif="true")
     assert job.code == 1
@@ -211,7 +224,12 @@ HOSTILE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["path", "depth", "fail-on", "baseline", "allow"])
+OPTIONS = (
+    "depth", "fail-on", "baseline", "allow", "base", "reference", "encoder", "budget", "calibration",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["path", *OPTIONS])
 def test_hostile_inputs_reach_the_program_as_they_are(run, program, workspace, name) -> None:
     """Each is one argument, or one for each line of `path`, and nothing else happens."""
     program.write_text('#!/bin/sh\nprintf "%s\\0" "$@" >> "$RUNNER_TEMP/arguments"\n')
@@ -239,6 +257,11 @@ def test_hostile_inputs_reach_the_program_as_they_are(run, program, workspace, n
         {"path": "ada.safetensors", "depth": "--reveal"},
         {"path": "ada.safetensors", "fail_on": "x\n::set-output name=exit-code::0"},
         {"path": "ada.safetensors", "baseline": "::error::x", "allow": "\x1b[2J"},
+        {"path": "ada.safetensors", "base": "::error::x"},
+        {"path": "ada.safetensors", "encoder": "$(touch HACKED)"},
+        {"path": "ada.safetensors", "calibration": "\x1b[2J"},
+        {"path": "ada.safetensors", "budget": "--reveal"},
+        {"path": "ada.safetensors", "reference": "x\n::set-output name=exit-code::0"},
     ],
 )
 def test_the_program_refuses_them(run, workspace, inputs) -> None:

@@ -172,7 +172,7 @@ def test_every_option_has_a_twin_but_those_said_each_time(
         "depth": "words", "attack": "magic", "budget": "huge", "samples": "0", "steps": "many", "seed": "-1",
         "device": "tpu", "offline": "maybe", "format": "pdf", "fail-on": "none", "baseline": "gone",
         "allow": "gone", "isolated": "maybe", "reference": "gone", "output": "no/such/folder/x",
-        "base": "gone", "encoder": "gone", "save-images": "gone",
+        "base": "gone", "encoder": "gone", "calibration": "gone", "save-images": "gone",
         "select": "LA-GONE-001", "ignore": "LA-GONE-001", "min-severity": "none", "exclude": "*",
         "targets-from": "gone", "quiet": "maybe", "no-progress": "maybe",
     }  # fmt: skip

@@ -30,6 +30,8 @@ class Request:
     """True if the attacks were asked for one by one, so that an attack that cannot run is a gap."""
     encoder: str | None = None
     """Name or folder of the encoder; None: the encoder that ships for the base."""
+    calibration: str | None = None
+    """Name or folder of the calibration data; None: the data that ship for the base."""
     reference: Path | None = None
     """Folder with photos of the person; None: no photos."""
     samples: int = BUDGETS["standard"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraudit.attacks.aim import PhotoTest
@@ -135,9 +136,16 @@ def set_up(
         tuple(one for one in found if not isinstance(one, PhotoTest)),
         scorers,
         tuple(one for one in found if isinstance(one, PhotoTest)),
-        None if base.card.calibration is None else load_calibration(models_dir() / base.card.calibration),
+        _calibration(request.calibration or base.card.calibration),
         (*gaps, *absent),
     )
+
+
+def _calibration(name: str | None) -> Calibration | None:
+    """Read the calibration data `name`, a folder or bundled; None for no name."""
+    if name is None:
+        return None
+    return load_calibration(Path(name) if Path(name).is_dir() else models_dir() / name)
 
 
 def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:

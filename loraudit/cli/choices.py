@@ -22,6 +22,7 @@ __all__ = [
     "AttackName",
     "BaseOption",
     "Budget",
+    "CalibrationOption",
     "Depth",
     "Device",
     "DeviceOption",
@@ -189,6 +190,15 @@ IgnoreOption = Annotated[
         help="Rule that does not count; repeatable.",
         metavar="RULE",
         rich_help_panel=GATE,
+    ),
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        help="Calibration data: a bundled name or a folder. [default: the base's own]",
+        metavar="<name|dir>",
+        rich_help_panel=ATTACK,
     ),
 ]
 MinSeverityOption = Annotated[

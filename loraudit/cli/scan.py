@@ -11,6 +11,7 @@ from loraudit.cli.choices import (
     GATE,
     AttackName,
     Budget,
+    CalibrationOption,
     Depth,
     DeviceOption,
     ExcludeOption,
@@ -24,6 +25,7 @@ from loraudit.cli.choices import (
     SelectOption,
     TargetsFromOption,
     check_base,
+    check_calibration,
     check_encoder,
 )
 from loraudit.cli.console import say, say_error, write_error
@@ -97,6 +99,7 @@ def scan(
             rich_help_panel=ATTACK,
         ),
     ] = None,
+    calibration: CalibrationOption = None,
     budget: Annotated[
         Budget,
         typer.Option(
@@ -235,12 +238,15 @@ def scan(
         check_base(base)
     if encoder is not None:
         check_encoder(encoder)
+    if calibration is not None:
+        check_calibration(calibration)
     request = Request(
         depth=depth.value,
         base=base,
         attacks=names_at(budget.value) if attack is None else tuple(name.value for name in attack),
         named=attack is not None,
         encoder=encoder,
+        calibration=calibration,
         reference=reference,
         samples=samples or BUDGETS[budget.value],
         steps=steps,
