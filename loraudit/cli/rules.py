@@ -16,6 +16,7 @@ from loraudit.findings.finding import Severity
 from loraudit.text import clean
 from loraudit.verdict.catalogue import Explained
 from loraudit.verdict.policy import Policy
+from loraudit.verdict.standards import SCHEMES
 
 __all__ = ["find_rule", "rules", "rules_json", "rules_markdown", "rules_text"]
 
@@ -58,6 +59,15 @@ A file without such words has no finding: `pytorch_lora_weights.safetensors` as 
 by `loraudit scrub`. A scrubbed copy keeps its tensors' names, because loaders find the tensors by them.
 Should a name say something, the report of `scrub` says so under *Still there*. What lies beside the file is
 never changed: take it out there, or do not share it.
+"""
+
+_STANDARDS: Final = """\
+## Standards
+
+Each rule has ids of public catalogues of risks, for tools that sort and count by them. They are in JSON,
+HTML, Markdown and SARIF, where GitHub shows the CWE. The ids say what kind of risk a finding is, not how
+grave it is. Two entries of MITRE ATLAS, AML.T0024.000 and .001, speak of attacks through an interface. Here
+the whole file is at hand, which is AML.T0044. [why.md](why.md) has pointers to the law.
 """
 
 
@@ -124,6 +134,10 @@ def rules_json(rules: Sequence[Explained]) -> str:
                 "looks_at": rule.looks_at,
                 "meaning": rule.meaning,
                 "remedy": rule.remedy,
+                "standards": [
+                    {"scheme": entry.scheme, "id": entry.id, "title": entry.title, "url": entry.url}
+                    for entry in rule.standards
+                ],
             }
             for rule in rules
         ],
@@ -140,8 +154,22 @@ def rules_markdown(rules: Sequence[Explained]) -> str:
         f"## What the weights give away\n\nThe levels are those of policy {Policy().version}, whose number "
         "stands in every finding. The strongest attack speaks.\n",
         *map(_section, weights),
+        _standards(rules),
     ]
     return "\n".join(parts)
+
+
+def _standards(rules: Sequence[Explained]) -> str:
+    """Write the table of all entries of public catalogues that `rules` belong to."""
+    entries = {entry.id: entry for rule in rules for entry in rule.standards}
+    lines = [_STANDARDS, "| id | in | title |", "|---|---|---|"]
+    for scheme in SCHEMES.values():
+        lines += [
+            f"| [{one.id}]({one.url}) | {scheme.name} {scheme.version} | {one.title} |"
+            for one in sorted(entries.values(), key=lambda entry: entry.id)
+            if one.scheme == scheme.name
+        ]
+    return "\n".join([*lines, ""])
 
 
 def _section(rule: Explained) -> str:
@@ -154,6 +182,7 @@ def _section(rule: Explained) -> str:
         lines += [f"| **{severity.value}** | {_inert(when)} |" for severity, when in rule.levels.items()]
         lines.append("")
     lines += [f"*What to do:* {_inert(rule.remedy)}", ""]
+    lines += [f"*Standards:* {', '.join(entry.id for entry in rule.standards)}.", ""]
     return "\n".join(lines)
 
 
@@ -189,7 +218,9 @@ def _whole(rule: Explained, width: int) -> str:
     lines += ["Looked at", *_wrapped(rule.looks_at, width, "  "), "", "Levels"]
     for severity, when in rule.levels.items():
         lines += _wrapped(f"{severity.value}{': ' if when else ''}{when}", width, "  ")
-    lines += ["", "To do", *_wrapped(rule.remedy, width, "  ")]
+    lines += ["", "To do", *_wrapped(rule.remedy, width, "  "), "", "Standards"]
+    for entry in rule.standards:
+        lines += _wrapped(f"{entry.id}: {entry.title}", width, "  ")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -101,6 +101,12 @@ FindingV1: Final = Object(
             late=True,
             source="added",
         ),
+        "standards": Member(
+            _TEXTS,
+            "Ids of the rule in NIST AI 100-2, MITRE ATLAS, OWASP ML and CWE.",
+            late=True,
+            source="checked",
+        ),
         "known": Member(
             Flag(null=True),
             "Whether it is in the baseline and so does not count; null: there is no baseline.",

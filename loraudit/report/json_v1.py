@@ -13,6 +13,7 @@ from loraudit.findings.finding import Finding
 from loraudit.findings.fingerprints import fingerprint
 from loraudit.findings.report import Report
 from loraudit.report.document import ONE, SEVERAL, ReportV1, schema
+from loraudit.verdict.standards import standards_of
 
 __all__ = ["render", "schema"]
 
@@ -33,6 +34,7 @@ def _document(report: Report, reveal: bool) -> dict[str, Any]:
     document["schema"] = ONE
     for written, finding in zip(document["findings"], report.findings, strict=True):
         written["fingerprint"] = fingerprint(report.target, finding)
+        written["standards"] = [entry.id for entry in standards_of(finding.id)]
     return document
 
 

@@ -103,6 +103,7 @@ def _finding(finding: Finding, reveal: bool) -> str:
     else:
         lines.append(f"*Seen:* {_prose(finding.told(reveal=False))}")
     lines += [f"*What to do:* {_prose(finding.remedy)}"] if finding.remedy else []
+    lines += [f"*Standards:* {_prose(ids)}"] if (ids := words.standards(finding.id)) else []
     lines += [f"*Gate:* {_prose(finding.excuse)}"] if finding.excuse else []
     return "\\\n".join(lines)
 

@@ -10,6 +10,7 @@ as brackets make links. (https://docs.oasis-open.org/sarif/sarif/v2.1.0/)
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from loraudit.findings.report import Report, Target
 from loraudit.report import words
 from loraudit.text import clean
 from loraudit.verdict.catalogue import Explained, catalogue
+from loraudit.verdict.standards import SCHEMES, Scheme, Standard
 
 __all__ = ["render"]
 
@@ -54,6 +56,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
     driver = {
         "name": "loraudit",
         "rules": [_rule(rule, rules.get(rule), findings) for rule, findings in told.items()],
+        "supportedTaxonomies": [_reference(scheme) for scheme in SCHEMES],
     }
     if versions := {report.version for report in reports}:
         driver["version"] = clean(max(versions), None)
@@ -71,6 +74,7 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
                 ],
             }
         ],
+        "taxonomies": [_taxonomy(scheme) for scheme in SCHEMES.values()],
         "artifacts": list(artifacts.values()),
         "results": [_result(target, finding, places[finding.id], reveal) for target, finding in alerts],
     }
@@ -119,7 +123,43 @@ def _rule(name: str, rule: Explained | None, findings: Sequence[Finding]) -> dic
     }
     if rule is not None:
         described["help"]["markdown"] = _markdown(rule)
+        described["relationships"] = [_relationship(entry) for entry in rule.standards]
+        # GitHub shows the CWE of an alert by these tags alone.
+        described["properties"]["tags"] += [
+            f"external/cwe/{entry.id.lower()}" for entry in rule.standards if entry.scheme == "CWE"
+        ]
     return described
+
+
+@cache
+def _entries(scheme: str) -> list[Standard]:
+    """Return the entries of a catalogue that any rule belongs to, by id."""
+    every = {entry.id: entry for rule in catalogue() for entry in rule.standards if entry.scheme == scheme}
+    return [every[name] for name in sorted(every)]
+
+
+def _reference(scheme: str) -> dict[str, Any]:
+    return {"name": scheme, "index": list(SCHEMES).index(scheme)}
+
+
+def _taxonomy(scheme: Scheme) -> dict[str, Any]:
+    return {
+        "name": scheme.name,
+        "version": scheme.version,
+        "organization": scheme.organization,
+        "shortDescription": {"text": scheme.title},
+        "informationUri": scheme.url,
+        "isComprehensive": False,
+        "taxa": [
+            {"id": entry.id, "name": entry.title, "helpUri": entry.url} for entry in _entries(scheme.name)
+        ],
+    }
+
+
+def _relationship(entry: Standard) -> dict[str, Any]:
+    place = [one.id for one in _entries(entry.scheme)].index(entry.id)
+    target = {"id": entry.id, "index": place, "toolComponent": _reference(entry.scheme)}
+    return {"target": target, "kinds": ["relevant"]}
 
 
 def _markdown(rule: Explained) -> str:

@@ -75,11 +75,11 @@ class Member:
     """Description in the schema."""
     late: bool = False
     """True if earlier reports lack the member, so that the default of the record holds."""
-    source: Literal["record", "derived", "added"] = "record"
+    source: Literal["record", "derived", "added", "checked"] = "record"
     """Source of the value on writing.
 
     `record` is a field of the record, `derived` a property of the record, not read back. The writer sets the
-    members that are `added`.
+    members that are `added` or `checked`. Of these, reading refuses a `checked` one of the wrong kind.
     """
     left_out: bool = False
     """True if the member is not written where the record has None."""
@@ -112,6 +112,8 @@ class Object:
             refuse(where or "the whole", "an object")
         found = {}
         for name, member in self.members.items():
+            if member.source == "checked" and name in value:
+                member.kind.read(value[name], _at(where, name))
             if member.source != "record":
                 continue
             if name in value and not (member.never_null and value[name] is None):
@@ -121,11 +123,12 @@ class Object:
         return self.build(**found)
 
     def write(self, record: Any) -> dict[str, Any] | None:  # noqa: ANN401
-        """Return the members as JSON, except those that are `added`."""
+        """Return the members as JSON, except those that the writer sets."""
         if record is None:
             return None
         members = self.members.items()
-        values = {name: getattr(record, name) for name, member in members if member.source != "added"}
+        stored = {name for name, member in members if member.source in {"record", "derived"}}
+        values = {name: getattr(record, name) for name, _ in members if name in stored}
         return {
             name: self.members[name].kind.write(value)
             for name, value in values.items()

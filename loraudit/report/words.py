@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from loraudit.findings.conditions import CalibrationUsed, Settings
 from loraudit.findings.finding import Score, Severity
 from loraudit.findings.report import Report, Target
 from loraudit.text import clean
+from loraudit.verdict.standards import standards_of
 
 __all__ = [
     "LOWER_BOUND",
@@ -28,6 +29,7 @@ __all__ = [
     "settings_rows",
     "share",
     "size",
+    "standards",
 ]
 
 LOWER_BOUND = "A lower bound: a stronger attack may get back more. No audit proves a file safe."
@@ -107,6 +109,12 @@ def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]
         ("Rules", settings.rules),
     ]
     return [(label, value) for label, value in rows if value]
+
+
+def standards(rule: str) -> str:
+    """Return the ids of public catalogues that `rule` has, `CWE: CWE-359, CWE-1230; ...`; empty if none."""
+    grouped = groupby(standards_of(rule), key=lambda entry: entry.scheme)
+    return "; ".join(f"{scheme}: {', '.join(entry.id for entry in entries)}" for scheme, entries in grouped)
 
 
 def in_order(

@@ -11,6 +11,7 @@ from loraudit.findings.finding import Severity
 from loraudit.metadata.judge import METADATA_RULES
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import ACCEPTED, AGREEMENT, COPIES, LIKELIHOOD, TOO_FEW_FACES, Rule
+from loraudit.verdict.standards import Standard, standards_of
 
 __all__ = ["Explained", "catalogue"]
 
@@ -29,6 +30,11 @@ class Explained:
     """Consequence for the people concerned."""
     remedy: str
     """Advice on what to do."""
+
+    @property
+    def standards(self) -> tuple[Standard, ...]:
+        """Entries of public catalogues of risks that the rule belongs to."""
+        return standards_of(self.id)
 
 
 _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
