@@ -1,6 +1,7 @@
 """One baseline for every way to name a file: alone, in a folder, among others; and for earlier releases."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,3 +190,16 @@ def test_the_reports_of_earlier_releases_load_or_say_why(scan: Scan, loras: Path
     code, _, err = scan(loras, *METADATA, "--baseline", EARLIER / name)
     assert code == 1 or (code == 2 and "by an earlier loraudit" in err)
     assert (code == 2) is ("fingerprint" not in (EARLIER / name).read_text())
+
+
+@pytest.mark.parametrize("name", ["{}.safetensors", "{}/adapter_model.safetensors", "{}/x.safetensors"])
+def test_a_large_baseline_is_no_work(tmp_path: Path, name: str) -> None:
+    """Two thousand files, whatever their names: no finding is compared with every other."""
+    targets = [Target(name.format(number), path=f"loras/{name.format(number)}") for number in range(2000)]
+    baseline = read_baseline(
+        saved(tmp_path / "b.json", *(Report("0", target, (WORDS,)) for target in targets))
+    )
+    started = time.process_time()
+    assert all(baseline.knows(target, WORDS, "loras") for target in reversed(targets))
+    assert time.process_time() - started < 2
+    assert not any(baseline.knows(target, WORDS, "loras") for target in targets[:10])

@@ -4,7 +4,7 @@ A finding of the earlier report is found again by its fingerprint, or by what it
 reports of releases that made other fingerprints still serve.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -35,18 +35,38 @@ _NAMED_BY_TRAINERS: Final = frozenset({"adapter_model.safetensors", "pytorch_lor
 class _Known:
     """Finding of the earlier report."""
 
+    rule: str
     severity: Severity
     places: frozenset[str]
     target: Mapping[str, Any]
     """Members of the target: `name`, `path`, `origin`, `sha256` and `size_bytes`."""
     fingerprint: str
 
+    @property
+    def files(self) -> set[str]:
+        """Names that the file has without its folders."""
+        names = {file_of(self.target["name"], self.target["origin"])}
+        if self.target["origin"] is None and self.target.get("path"):
+            names.add(file_of(self.target["path"]))
+        return names
+
+    @property
+    def keys(self) -> set[str]:
+        """Words to find the finding by."""
+        exact = f"{self.fingerprint} {self.target.get('path')} {self.target['name']}"
+        about = {PICKLES} if self.places == {PICKLES} else self.files
+        return {self.fingerprint, exact, *about}
+
 
 class Baseline:
-    """Findings of an earlier report, by rule."""
+    """Findings of an earlier report, by the words that they may be found by."""
 
-    def __init__(self, known: dict[str, list[_Known]]) -> None:
-        self._known = known
+    def __init__(self, known: Iterable[_Known]) -> None:
+        self._known: dict[tuple[str, str], list[_Known]] = {}
+        for one in known:
+            for key in one.keys:
+                self._known.setdefault((one.rule, key), []).append(one)
+        self._used: set[_Known] = set()
 
     def knows(self, target: Target, finding: Finding, folder: str = "") -> bool:
         """Return True if the earlier report holds `finding`, at least as severe; each finding serves once.
@@ -55,42 +75,42 @@ class Baseline:
         from the same bytes: other weights under the same name may hold another person. `folder` is the name
         of the file's folder, under which earlier releases kept the only LoRA of a folder.
         """
-        every = self._known.get(finding.id, [])
-        fits = [
-            one for one in every if finding.severity <= one.severity and _same(one, target, finding, folder)
-        ]
-        if not fits:
-            return False
+        mark, places = fingerprint(target, finding), lasting_places(finding.places)
+        file = PICKLES if places == [PICKLES] else file_of(target.name, target.origin)
         # The nearest serves, so that the others are left for files of the same name.
-        places = frozenset(lasting_places(finding.places))
-        nearest = min(
-            fits,
-            key=lambda one: (
-                one.target.get("path") != target.path or one.target["name"] != target.name,
-                len(one.places - places),
-                one.severity,
-            ),
-        )
-        every.remove(nearest)
-        return True
+        for keys in ((f"{mark} {target.path} {target.name}",), (mark, file, folder)):
+            fits = [
+                one
+                for key in keys
+                for one in self._unused(finding.id, key)
+                if finding.severity <= one.severity and _same(one, target, places, mark, folder)
+            ]
+            if fits:
+                self._used.add(min(fits, key=lambda one: (len(one.places - set(places)), one.severity)))
+                return True
+        return False
+
+    def _unused(self, rule: str, key: str) -> list[_Known]:
+        left = [one for one in self._known.get((rule, key), ()) if one not in self._used]
+        if left:
+            self._known[rule, key] = left
+        else:
+            self._known.pop((rule, key), None)
+        return left
 
 
-def _same(known: _Known, target: Target, finding: Finding, folder: str) -> bool:
+def _same(known: _Known, target: Target, places: Sequence[str], mark: str, folder: str) -> bool:
     """Return True if `known` is about the same file and about no fewer places."""
     earlier = known.target
-    if not finding.places and earlier["sha256"] != target.sha256:
+    if not places and earlier["sha256"] != target.sha256:
         return False
-    if known.fingerprint == fingerprint(target, finding):
+    if known.fingerprint == mark:
         return _same_folder(earlier, target)
-    places = lasting_places(finding.places)
     if bool(places) is not bool(known.places) or not known.places.issuperset(places):
         return False
     if places == [PICKLES]:
         return True
-    names = {file_of(earlier["name"], earlier["origin"])}
-    if earlier["origin"] is None and earlier.get("path"):
-        names.add(file_of(earlier["path"]))
-    if file_of(target.name, target.origin) in names:
+    if file_of(target.name, target.origin) in known.files:
         return _same_folder(earlier, target)
     # Several files share a folder, so its name alone is not enough.
     only_one = earlier["origin"] is None and target.origin is None and earlier["name"] == folder != ""
@@ -120,7 +140,7 @@ def read_baseline(path: Path) -> Baseline:
         reports = read_parts(data, _REPORT)
     except LorauditError:
         raise LorauditError(f"the baseline {shown} is no report of a scan in JSON", HINT) from None
-    known: dict[str, list[_Known]] = {}
+    known: list[_Known] = []
     for report in reports:
         for finding in report["findings"]:
             if finding.get("allowed") is not None:
@@ -130,11 +150,7 @@ def read_baseline(path: Path) -> Baseline:
                     f"the baseline {shown} is by an earlier loraudit: its findings have no fingerprint",
                     HINT,
                 )
-            one = _Known(
-                finding["severity"],
-                frozenset(lasting_places(finding.get("places", ()))),
-                report["target"],
-                finding["fingerprint"],
-            )
-            known.setdefault(finding["id"], []).append(one)
+            places = frozenset(lasting_places(finding.get("places", ())))
+            one = (finding["id"], finding["severity"], places, report["target"], finding["fingerprint"])
+            known.append(_Known(*one))
     return Baseline(known)
