@@ -8,7 +8,16 @@ import importlib.util
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-__all__ = ["INSTALL", "NEEDED", "Incomplete", "LorauditError", "NotScannable", "missing"]
+__all__ = [
+    "INSTALL",
+    "NEEDED",
+    "Incomplete",
+    "InternalError",
+    "LorauditError",
+    "NotScannable",
+    "RequestError",
+    "missing",
+]
 
 
 NEEDED: Final = (
@@ -42,3 +51,11 @@ class Incomplete(LorauditError):
     """Audit that could not run in part, so that silence means nothing. Exit code 4."""
 
     exit_code: ClassVar[int] = 4
+
+
+class RequestError(LorauditError):
+    """Request that no target can meet, so that nothing is scanned. Exit code 2."""
+
+
+class InternalError(LorauditError):
+    """Bug of loraudit, with the exception as its cause. Exit code 2."""

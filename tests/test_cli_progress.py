@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loraudit.cli.progress import Interrupted, progress, resumable
+from loraudit.cli.progress import progress, resumable
+from loraudit.cli.signals import Interrupted
 
 ROOT = Path(__file__).parent.parent
 JOB = """

@@ -7,23 +7,57 @@ result goes to stdout or `-o`, everything else to stderr.
 import atexit
 import gc
 import os
+import signal
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit; an error becomes one line on stderr and an exit code."""
-    from loraudit.cli.app import COMPLETING, app
-    from loraudit.cli.console import talk
-    from loraudit.cli.failures import in_one_line
-    from loraudit.cli.guard import guard_stdout
+    # Loading what a command needs takes longer than a hand on Ctrl-C.
+    early = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if early:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        from loraudit.cli.app import COMPLETING, app
+        from loraudit.cli.console import open_streams, talk
+        from loraudit.cli.failures import in_one_line
+        from loraudit.cli.guard import guard_stdout
 
-    guard_stdout()
-    # At its end the interpreter searches every object for garbage: a fifth of a short command's time.
-    atexit.register(gc.freeze)
-    talk()
-    if COMPLETING in os.environ:
-        from loraudit.cli.completion import prepare
+        # At its end the interpreter searches every object for garbage: a fifth of a short command's time.
+        atexit.register(gc.freeze)
+        open_streams()
+        guard_stdout()
+        talk()
+        if COMPLETING in os.environ:
+            from loraudit.cli.completion import prepare
 
-        prepare()
-    in_one_line(lambda: app(prog_name="loraudit"))
+            prepare()
+
+        def run() -> None:
+            _check_working_folder()
+            app(prog_name="loraudit")
+
+        in_one_line(run)
+    finally:
+        if early:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End the program at once: nothing is under way yet."""
+    try:
+        os.write(2, b"loraudit: error: interrupted\n")
+    finally:
+        os._exit(128 + number)
+
+
+def _check_working_folder() -> None:
+    from loraudit.errors import LorauditError
+
+    try:
+        os.getcwd()  # noqa: PTH109  # pathlib takes a tenth of a short command's time to load
+    except OSError as error:
+        raise LorauditError(
+            f"the working folder cannot be told: {error.strerror}", "change to a folder that is there"
+        ) from None

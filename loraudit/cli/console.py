@@ -18,6 +18,7 @@ __all__ = [
     "drop_stdout",
     "emit",
     "hush",
+    "open_streams",
     "render",
     "say",
     "say_error",
@@ -90,6 +91,35 @@ def render(shown: "RenderableType", *, width: int, colour: bool = False) -> str:
     with console.capture() as capture:
         console.print(shown)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def open_streams() -> None:
+    """Put something where stdin, stdout or stderr is closed, which a file opened later would take.
+
+    A closed stderr is no failure. What is written to a closed stdout is one: a `LorauditError`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Python leaves None in place of a stream that was closed at its start.
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+class _Closed(io.TextIOBase, TextIO):
+    """A stdout that was closed before the program began."""
+
+    def write(self, _text: str) -> int:
+        raise LorauditError("cannot write to standard output: it is closed", "name a file with -o")
+
+    def fileno(self) -> int:
+        return 1
 
 
 def drop_stdout() -> None:

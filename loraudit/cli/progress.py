@@ -3,30 +3,23 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
 
 from loraudit.cli.console import say, shows_progress
-from loraudit.cli.failures import interruptible
-from loraudit.errors import LorauditError
+from loraudit.cli.signals import Interrupted, Stop, interruptible
 from loraudit.runs import OnStep, unheard
 
-__all__ = ["Interrupted", "progress", "resumable"]
-
-
-class Interrupted(LorauditError):
-    """Ctrl-C in a job that the same command resumes. Exit code 130."""
-
-    exit_code: ClassVar[int] = 130
+__all__ = ["progress", "resumable"]
 
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Turn a Ctrl-C into `Interrupted`, for a job that the same command resumes."""
+    """Turn a Ctrl-C, or a request to end, into `Interrupted`, for a job that the same command resumes."""
+    stop = Stop()
     try:
-        with interruptible():
+        with interruptible() as stop:
             yield
     except KeyboardInterrupt:
-        raise Interrupted("interrupted", "the same command goes on where this one stopped") from None
+        raise Interrupted(stop.words, "the same command goes on where this one stopped") from None
 
 
 @contextmanager
