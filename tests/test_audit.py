@@ -30,6 +30,12 @@ RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
 class FakeBase:
     name = "fake"
 
+    def encode_text(self, prompts):
+        return torch.zeros(len(prompts), 2, 2)
+
+    def with_lora(self, _lora):
+        return self
+
 
 class FakeAttack:
     def __init__(self, name="a", error=None):
@@ -196,13 +202,21 @@ class FakeTest:
         return Likelihood(1.0, (0.0,) * 99, 2)
 
 
-def test_a_comparison_of_photos_without_an_attack_is_a_gap_and_not_skipped() -> None:
-    for attacks in ([], [FakeAttack("a", Incomplete("wrong rank"))]):
-        report = audit(attacks, tests=(FakeTest(),))
-        assert report.incomplete[-1].what == "attack photos"
-        assert "none ran" in report.incomplete[-1].why
-        assert (report.settings.attacks, report.settings.skipped) == ((), ())
-        assert exit_code(report) == Exit.INCOMPLETE
+def test_a_comparison_of_photos_needs_no_attack_that_draws() -> None:
+    """It takes the guide's embedding, or the class prompt's; nothing asked for is left out unsaid."""
+    alone = audit([], tests=(FakeTest(),))
+    assert (alone.settings.attacks, alone.settings.skipped, alone.incomplete) == (("photos",), (), ())
+    assert [finding.id for finding in alone.findings] == ["LA-IDENTITY-004"]
+    assert exit_code(alone) == Exit.CLEAN
+    assert alone.settings.evaluations == Evaluations(3, 3)
+    assert alone.settings.encoder is None
+    guided = audit([], tests=(FakeTest(),), guide=FakeAttack("guide"))
+    assert (guided.settings.attacks, guided.incomplete) == (("photos",), ())
+    assert guided.settings.encoder == EncoderUsed("enc", "0" * 64)
+    report = audit([FakeAttack("a", Incomplete("wrong rank"))], tests=(FakeTest(),))
+    assert report.settings.attacks == ("photos",)
+    assert [gap.what for gap in report.incomplete] == ["attack a"]
+    assert exit_code(report) == Exit.INCOMPLETE
     # Where an attack settles the verdict, it is not needed.
     report = audit(tests=(FakeTest(),))
     assert report.incomplete == ()

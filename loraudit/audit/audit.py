@@ -16,7 +16,7 @@ from loraudit.audit.target import target_of, unread_gaps, update_of
 from loraudit.evidence.null import distributions
 from loraudit.evidence.table import score_table
 from loraudit.findings.conditions import Evaluations, Settings
-from loraudit.findings.report import Gap, Report
+from loraudit.findings.report import Report
 from loraudit.runs import OnStep, unheard
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
@@ -77,18 +77,18 @@ def audit_lora(
 
     # 3. The owner's photos are compared without a picture, unless the verdict stands already.
     stands = bool(setup.tests and pictured) and plan.sequential and is_enough()
-    tests = list(setup.tests) if aims and not stands else []
-    if not aims:
-        why = "it takes its embedding from an attack that draws pictures, and none ran"
-        missed += [Gap(f"attack {test.name}", why) for test in setup.tests]
+    tests = [] if stands else list(setup.tests)
+    aim = aims[0] if aims else setup.quiet_aim(lora, on_step) if tests else None
     compared: list[Likelihood] = []
-    for test in tests:
-        on_step(0, 0, f"attack {test.name}")
-        compared.append(test.run(base.with_lora(lora), base, aims[0].embedding))
+    if aim is not None:
+        for test in tests:
+            on_step(0, 0, f"attack {test.name}")
+            compared.append(test.run(base.with_lora(lora), base, aim.embedding))
 
     # 4. All of it is judged. Without scorers there is no evidence, which is not evidence of nothing.
     evidence: list[Evidence] = [*pictured, *compared]
-    sought = sum(aim.evaluations for aim in aims)
+    sought = aims or ([aim] if aim else [])
+    searched = sum(one.evaluations for one in sought)
     return Report(
         version=__version__,
         target=target_of(lora),
@@ -96,17 +96,17 @@ def audit_lora(
         scores=score_table(evidence),
         settings=Settings(
             base=base.name,
-            encoder=next((aim.encoder for aim in aims if aim.encoder), None),
-            attacks=(*(aim.attack for aim in aims[:ran]), *(test.name for test in tests)),
+            encoder=next((one.encoder for one in sought if one.encoder), None),
+            attacks=(*(one.attack for one in aims[:ran]), *(test.name for test in tests)),
             skipped=(
-                *(aim.attack for aim in aims[ran:]),
+                *(one.attack for one in aims[ran:]),
                 *(test.name for test in setup.tests if stands),
             ),
             seeds=plan.seeds,
             budget=plan.budget,
             evaluations=Evaluations(
-                sought + plan.evaluations(pictures, shared) + sum(test.evaluations for test in tests),
-                sought + plan.most(aims) + sum(test.evaluations for test in setup.tests),
+                searched + plan.evaluations(pictures, shared) + sum(test.evaluations for test in tests),
+                searched + plan.most(aims) + sum(test.evaluations for test in setup.tests),
             ),
             calibration=calibration,
             device=plan.device(base),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraudit.attacks.aim import PhotoTest
+from loraudit.attacks.aim import Aim, PhotoTest
 from loraudit.attacks.encoder import Encoders
 from loraudit.attacks.kit import Kit
 from loraudit.attacks.likelihood import read_decoys
@@ -30,7 +30,7 @@ from loraudit.scores.scorers import look_at, open_scorers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from loraudit.attacks.aim import Aim, Attack
+    from loraudit.attacks.aim import Attack
     from loraudit.attacks.plan import Plan
     from loraudit.audit.request import Request
     from loraudit.base.model import Base
@@ -54,6 +54,8 @@ class Setup:
     """Models that look at the pictures; None without a face model."""
     tests: tuple[PhotoTest, ...] = ()
     """Comparisons of the reference photos without a picture."""
+    guide: Attack | None = None
+    """Attack whose aim the comparisons take where no attack draws; None: the class prompt."""
     calibration: Calibration | None = None
     """Scores of control LoRAs on this base; None if nothing was measured."""
     gaps: tuple[Gap, ...] = ()
@@ -68,14 +70,26 @@ class Setup:
         found: list[Aim] = []
         missed: list[Gap] = []
         for attack in self.attacks:
-            on_step(0, 0, f"attack {attack.name}: looking for what to draw")
-            try:
-                found += attack.aims(lora, self.base)
-            except LorauditError as error:
-                if error.exit_code != Incomplete.exit_code:
-                    raise
-                missed.append(gap(f"attack {attack.name}", error))
+            aims, gaps = self._aims(attack, lora, on_step)
+            found, missed = found + aims, missed + gaps
         return found, missed
+
+    def quiet_aim(self, lora: LoRA, on_step: OnStep) -> Aim:
+        """Aim the comparisons where no attack draws: as the guide does, or at the class prompt.
+
+        Arguments and errors are those of `aims`.
+        """
+        aims = [] if self.guide is None else self._aims(self.guide, lora, on_step)[0]
+        return aims[0] if aims else Aim("class", self.base.encode_text([CLASS_PROMPT])[0])
+
+    def _aims(self, attack: Attack, lora: LoRA, on_step: OnStep) -> tuple[list[Aim], list[Gap]]:
+        on_step(0, 0, f"attack {attack.name}: looking for what to draw")
+        try:
+            return list(attack.aims(lora, self.base)), []
+        except LorauditError as error:
+            if error.exit_code != Incomplete.exit_code:
+                raise
+            return [], [gap(f"attack {attack.name}", error)]
 
     def null(self, lora: LoRA, aims: Sequence[Aim], plan: Plan) -> tuple[Null | None, CalibrationUsed | None]:
         """Return the null at these aims, None unless data fit this audit, and the data used, if any."""
@@ -131,21 +145,31 @@ def set_up(
         seen = look_at(photos, scorers.face, scorers.clip, others)
         say(f"reference: a face found in {seen.faces} of {seen.photos} photos")
         scorers = replace(scorers, references=seen)
+    drawing = tuple(one for one in found if not isinstance(one, PhotoTest))
+    tests = tuple(one for one in found if isinstance(one, PhotoTest))
     return Setup(
         base,
-        tuple(one for one in found if not isinstance(one, PhotoTest)),
+        drawing,
         scorers,
-        tuple(one for one in found if isinstance(one, PhotoTest)),
-        _calibration(request.calibration or base.card.calibration),
+        tests,
+        _guide(kit) if tests and not drawing else None,
+        _calibration(request.calibration, base),
         (*gaps, *absent),
     )
 
 
-def _calibration(name: str | None) -> Calibration | None:
-    """Read the calibration data `name`, a folder or bundled; None for no name."""
-    if name is None:
-        return None
-    return load_calibration(Path(name) if Path(name).is_dir() else models_dir() / name)
+def _guide(kit: Kit) -> Attack | None:
+    """Open the first attack of the table, the strongest, to aim comparisons that run alone."""
+    opened = ATTACKS[0].open(kit)
+    return None if isinstance(opened, PhotoTest) else opened
+
+
+def _calibration(asked: str | None, base: Base) -> Calibration | None:
+    """Read the calibration data asked for, a folder or bundled, else those of the base's card, if any."""
+    if asked is not None and Path(asked).is_dir():
+        return load_calibration(Path(asked))
+    name = asked or base.card.calibration
+    return None if name is None else load_calibration(models_dir() / name)
 
 
 def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:

@@ -87,7 +87,7 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
         Padding(_finding(finding, reveal), (1 if i else 0, 0, 0, 0))
         for i, finding in enumerate(report.findings)
     ]
-    if report.scores:
+    if _in_table(report):
         parts.append(_below(_scores(report.scores, width)))
     parts.append(_below(_grid(_about(report), indent=0)))
     if report.scanned or report.findings:
@@ -142,6 +142,11 @@ def _measured(finding: Finding) -> str:
     return clean(", ".join(told), None) + "."
 
 
+def _in_table(report: Report) -> bool:
+    """Tell whether the table of scores has a column for any score of the report."""
+    return any((score.name, score.against) in _MAIN for score in report.scores)
+
+
 def _scores(scores: Sequence[Score], width: int) -> RenderableType:
     rows = words.paired(scores)
     kinds = dict.fromkeys((score.name, score.against) for score, _, _ in rows)
@@ -180,13 +185,14 @@ def _about(report: Report) -> Iterator[tuple[str, Text]]:
         clean(target.name, _NAME_LIMIT),
         words.size(target.size_bytes),
         words.contents(target) if target.family is not None else "",
+        f"made for {target.base}" if target.base is not None and report.settings.base is None else "",
         f"sha256 {target.sha256[:16]}…" if target.sha256 is not None else "",
     ]
     yield "File", _text(", ".join(filter(None, told)))
     if target.origin is not None:
         yield "Origin", _text(target.origin, _QUOTED_LIMIT)
     if report.scanned:
-        yield "Settings", _text("; ".join(_settings(report.settings, bool(report.scores))))
+        yield "Settings", _text("; ".join(_settings(report.settings, _in_table(report))))
     for gap in report.incomplete:
         yield "Not looked at", _text(f"{gap.what}: {gap.why}", _QUOTED_LIMIT)
     if not report.incomplete:
