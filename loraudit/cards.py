@@ -19,6 +19,7 @@ __all__ = [
     "CLIP_REPO",
     "FACE_FILE",
     "FACE_RECORD",
+    "PIPELINE_FILES",
     "BaseCard",
     "artefact",
     "base_card",
@@ -29,6 +30,10 @@ __all__ = [
     "verify",
 ]
 
+PIPELINE_FILES: Final = (
+    "*/config.json", "*/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "tokenizer/*",
+)  # fmt: skip
+"""Patterns of the files of a Stable Diffusion 1.x repository that a scan reads."""
 CLIP_REPO: Final = "timm/vit_large_patch14_clip_224.openai"
 CLIP_FILE: Final = "open_clip_model.safetensors"
 """File of the CLIP model for photographs, in `CLIP_REPO` on the Hub."""
@@ -72,6 +77,14 @@ class BaseCard:
     """Folder in `models/` of its decoys, other people's photos; None if there is none."""
     encoders: Mapping[str, str] = field(default_factory=dict)
     """Attack -> folder in `models/` of the encoder that ships for it."""
+
+    @property
+    def fetch_command(self) -> str:
+        """Command that fetches the files a scan reads into the Hub's cache; empty if the base ships."""
+        if self.revision is None:
+            return ""
+        at, files = self.revision, PIPELINE_FILES
+        return f"hf download {self.where} --revision {at}" + "".join(f" --include '{one}'" for one in files)
 
     @property
     def folder(self) -> Path | None:

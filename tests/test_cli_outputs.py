@@ -5,6 +5,7 @@ A file is written whole or not at all, and said to be unwritable before the work
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,6 +182,83 @@ def test_a_reader_that_has_seen_enough(lora: Path) -> None:
     assert "VERDICT: HIGH" in first and first.count("\n") == 1
     # Nobody hears the error, but the code tells.
     assert loraudit("scan", "gone", after="2>&1 | true").returncode == 2
+
+
+def test_a_closed_stdout_is_an_error_where_something_goes_there(lora: Path, tmp_path: Path) -> None:
+    """Python's own code for it would be 1, which means findings."""
+    for command in (("scan", lora, *METADATA), ("--help",), ("--version",), ("rules",)):
+        done = loraudit(*command, after=">&-")
+        assert done.returncode == 2, command
+        assert done.stderr.splitlines() == [
+            "loraudit: error: cannot write to standard output: it is closed",
+            "  name a file with -o",
+        ]
+    done = loraudit("scan", lora, *METADATA, "-o", tmp_path / "a", after=">&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "VERDICT: HIGH" in (tmp_path / "a").read_text()
+
+
+def test_a_closed_stderr_or_stdin_changes_nothing(lora: Path, tmp_path: Path) -> None:
+    for after in ("2>&-", "<&-", "2>&- <&-"):
+        done = loraudit("scan", lora, *METADATA, after=after)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "VERDICT: HIGH" in done.stdout
+        assert loraudit("scan", lora, "--depth", "metadata", after=after).returncode == 1
+        assert loraudit("scan", tmp_path / "gone", after=after).returncode == 2
+    assert loraudit("scan", lora, *METADATA, after=">&- 2>&- <&-").returncode == 2
+    # A file that is opened must not take the place of a stream.
+    done = loraudit("scan", lora, "gone", *METADATA, "-o", f"json={tmp_path / 'a'}", after=">&- 2>&-")
+    assert done.returncode == 2
+    assert json.loads((tmp_path / "a").read_text())["schema"] == "loraudit.reports/1"
+
+
+def test_a_working_folder_that_was_deleted_is_told_in_one_line(lora: Path, tmp_path: Path) -> None:
+    before = f"mkdir '{tmp_path}/x' && cd '{tmp_path}/x' && rmdir '{tmp_path}/x' && PYTHONPATH='{ROOT}'"
+    for command in (("scan", lora, *METADATA), ("scan", "."), ("scan", "x.safetensors"), ("doctor",)):
+        done = loraudit(*command, before=before, after="2>&1")
+        assert done.returncode == 2, command
+        assert "the working folder cannot be told" in done.stdout and "Traceback" not in done.stdout
+    kept = before.replace(f"&& rmdir '{tmp_path}/x' ", "")
+    assert loraudit("scan", lora, *METADATA, before=kept).returncode == 0
+
+
+UNPRIVILEGED = (
+    "setpriv --inh-caps=-all --bounding-set=-dac_override,-dac_read_search" if os.geteuid() == 0 else ""
+)
+"""Prefix that takes away what lets root read everything."""
+
+
+@pytest.mark.skipif(bool(UNPRIVILEGED) and not shutil.which("setpriv"), reason="root reads everything")
+def test_folders_that_may_not_be_read_cost_no_other_target_its_report(lora: Path, tmp_path: Path) -> None:
+    for name, mode in (("locked", 0), ("listed", 0o444)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.safetensors", KOHYA)
+        (tmp_path / name).chmod(mode)
+    try:
+        for target in ("locked", "listed", "locked/a.safetensors", "listed/a.safetensors"):
+            for targets in ((tmp_path / target,), (tmp_path / target, lora)):
+                done = loraudit("scan", *targets, *METADATA, "-f", "json", before=UNPRIVILEGED)
+                assert done.returncode == 2 and "Traceback" not in done.stderr
+                assert "Permission denied" in done.stderr and "internal error" not in done.stderr
+                if len(targets) > 1:
+                    first, second = json.loads(done.stdout)["reports"]
+                    assert "Permission denied" in first["incomplete"][0]["why"]
+                    assert second["verdict"]["level"] == "high"
+        done = loraudit("scan", tmp_path, *METADATA, "-f", "json", before=UNPRIVILEGED)
+        assert done.returncode == 2
+        names = [report["target"]["name"] for report in json.loads(done.stdout)["reports"]]
+        assert names == ["in/jane_doe.safetensors", "listed", "locked"]
+    finally:
+        for name in ("locked", "listed"):
+            (tmp_path / name).chmod(0o700)
+    done = loraudit("scan", tmp_path / "listed", *METADATA, before=UNPRIVILEGED)
+    assert done.returncode == 0
+
+
+def test_a_name_that_is_too_long_costs_no_other_target_its_report(scan: Scan, lora: Path) -> None:
+    code, out, err = scan("x" * 300, lora, *METADATA, "-f", "json")
+    assert (code, len(json.loads(out)["reports"])) == (2, 2)
+    assert "File name too long" in err and "internal error" not in err
 
 
 def test_a_full_disk_behind_stdout(lora: Path) -> None:

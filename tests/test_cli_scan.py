@@ -274,17 +274,16 @@ def test_memory_that_runs_out_is_incomplete(scan, lora, monkeypatch, error) -> N
 def test_usage_errors_are_one_line_and_make_no_report(scan, lora, tmp_path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
-    (tmp_path / "nobody").mkdir()
-    Image.new("RGB", (64, 64), "navy").save(tmp_path / "nobody" / "a.png")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
     for arguments, words in [
         ((tmp_path / "gone",), "no such file"),
         ((lora, "-o", tmp_path / "gone" / "report"), "cannot write"),
         ((lora, "-o", tmp_path), "cannot write"),
-        ((lora, "--base", tmp_path / "full"), "cannot load the base"),
-        ((lora, "--base", "sd14"), "'sd14' is not on this machine, and --offline is set"),
         ((lora, "--base", "sd99"), "no base is called 'sd99'"),
         ((lora, "--reference", tmp_path / "gone"), "there is no folder"),
-        ((lora, "--reference", tmp_path / "nobody"), "no face in any of the 1 reference photos"),
+        ((lora, "--reference", tmp_path / "broken"), "is not a photo that can be read"),
+        ((lora, "--encoder", "no-such"), "there is no encoder no-such"),
         ((lora, "--save-images", tmp_path / "full"), "is not empty"),
         *([] if torch.cuda.is_available() else [((lora, "--device", "cuda"), "no CUDA device")]),
     ]:

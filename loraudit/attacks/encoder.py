@@ -25,7 +25,7 @@ from loraudit.findings.conditions import EncoderUsed
 from loraudit.lora import LoRA
 from loraudit.text import clean
 
-__all__ = ["EncoderAttack", "Encoders", "open_encoder", "recorded_step"]
+__all__ = ["EncoderAttack", "Encoders", "check_encoder", "open_encoder", "recorded_step"]
 
 _STEP_KEYS: Final = ("ss_steps", "global_step")
 """Metadata keys of the step: kohya-ss/sd-scripts `train_network.py`; SimpleTuner `save_hooks.py`."""
@@ -76,11 +76,7 @@ class Encoders:
         """
         if self.asked is None:
             return None
-        if not Path(self.asked).is_dir() and not (models_dir() / self.asked).is_dir():
-            raise LorauditError(
-                f"there is no encoder {clean(self.asked, 300)}",
-                "give the folder that 'loraudit train-encoder' wrote",
-            )
+        check_encoder(self.asked)
         return self._open(self.asked)
 
     def attack(self, name: str) -> EncoderAttack:
@@ -106,6 +102,14 @@ class Encoders:
         if where not in self._opened:
             self._opened[where] = open_encoder(where, self.base)
         return self._opened[where]
+
+
+def check_encoder(asked: str) -> None:
+    """Raise `LorauditError` unless `asked` is a folder, as a path or among the bundled models."""
+    if not Path(asked).is_dir() and not (models_dir() / asked).is_dir():
+        raise LorauditError(
+            f"there is no encoder {clean(asked, 300)}", "give the folder that 'loraudit train-encoder' wrote"
+        )
 
 
 def open_encoder(where: str | Path, base: Base) -> EncoderAttack:

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from loraudit.attacks.aim import Reconstruction
+from loraudit.attacks.encoder import check_encoder
 from loraudit.attacks.plan import plan_for
 from loraudit.audit.album import Album, Gallery
 from loraudit.audit.audit import audit_lora
 from loraudit.audit.photos import Photos, read_photos
 from loraudit.audit.request import Request
 from loraudit.audit.setup import Setup, set_up
+from loraudit.base.load import NoBase, pick_device
 from loraudit.base.memory import memory_may_run_out
-from loraudit.errors import NotScannable
+from loraudit.cards import base_card
+from loraudit.errors import Incomplete
 from loraudit.findings.finding import leading_attack
 from loraudit.findings.report import Report
 from loraudit.lora import LoRA
@@ -31,31 +35,38 @@ class Auditor:
         say: Callable[[str], None] = lambda _line: None,
         on_step: OnStep = unheard,
     ) -> None:
-        """Read the reference photos and make the folder for pictures.
+        """Read the reference photos, make the folder for pictures, and check what the request names.
 
         `say` receives lines on what is going on. `on_step` receives the number of pictures done, their total
-        (0 if not known yet) and the name of what runs. Raises `LorauditError` if a photo cannot be read, or
-        if the folder cannot be made.
+        (0 if not known yet) and the name of what runs. Raises `LorauditError` if a photo cannot be read, if
+        the folder cannot be made, or if there is no such base, encoder or device.
         """
         self._request, self._say, self._on_step = request, say, on_step
+        pick_device(request.device)
+        if request.base is not None and not Path(request.base).is_dir():
+            base_card(request.base)
+        if request.encoder is not None:
+            check_encoder(request.encoder)
         read = Photos() if request.reference is None else read_photos(request.reference)
         self._photos, self._missed = read.pictures, read.gaps
         if read.missed:
             say(f"reference: {read.missed}")
         self._album = None if request.save_images is None else Album.create(request.save_images)
         self._ready: tuple[tuple[str, str | None], Setup] | None = None
+        self._absent: dict[str, Incomplete] = {}
+        """Bases that are not at hand; the network is not asked again for each LoRA."""
 
     def audit(self, lora: LoRA, within: str | None = None) -> Report:
         """Audit `lora`; pictures go into the album, or into a new folder `within` the album.
 
-        Raises `NotScannable` if no base is known or the LoRA does not fit the base. Raises `Incomplete` if
-        memory does not suffice. Raises `LorauditError` if there is no such base, encoder or device, or no
-        face in the photos.
+        Raises `NotScannable` if the LoRA does not fit the base. Raises `Incomplete` if no base is known, the
+        base is not at hand, or memory does not suffice. Raises `LorauditError` if the base or the encoder is
+        damaged, or if there is no face in the photos.
         """
         request = self._request
         name = request.base or lora.base
         if name is None:
-            raise NotScannable(
+            raise Incomplete(
                 f"{lora.file.name} fits several bases of {lora.family} alike", "name the base with --base"
             )
         self._say(f"{lora.file.name}: a {lora.family} LoRA, scanned on the base {clean(name, 300)}")
@@ -83,9 +94,14 @@ class Auditor:
     def _setup(self, name: str, family: str | None) -> Setup:
         """Return the base `name` set up for LoRAs of the base `family`, kept from the last LoRA if equal."""
         if self._ready is None or self._ready[0] != (name, family):
+            if name in self._absent:
+                raise self._absent[name]
             # Two bases at once may not fit into memory.
             self._ready = None
-            self._ready = (
-                (name, family), set_up(self._request, name, family or name, self._photos, self._say)
-            )  # fmt: skip
+            try:
+                ready = set_up(self._request, name, family or name, self._photos, self._say)
+            except NoBase as error:
+                self._absent[name] = Incomplete(str(error), error.hint)
+                raise self._absent[name] from error
+            self._ready = ((name, family), ready)
         return self._ready[1]

@@ -21,9 +21,10 @@ from loraudit.audit.exclude import is_excluded
 from loraudit.audit.request import Request
 from loraudit.audit.target import target_of, unread_gaps, update_of
 from loraudit.audit.words import Words, read_words, without_collections
-from loraudit.errors import INSTALL, Incomplete, LorauditError, NotScannable, missing
+from loraudit.errors import INSTALL, LorauditError, NotScannable, RequestError, missing
 from loraudit.findings.conditions import Settings
 from loraudit.findings.exits import Exit
+from loraudit.findings.failures import reported
 from loraudit.findings.report import Gap, Report, Target, gap, unscannable
 from loraudit.lora.source.folder import members_of, pickles_in, with_pickles
 from loraudit.lora.source.source import Source
@@ -44,7 +45,7 @@ class Scanned:
 
     report: Report
     error: LorauditError | None = None
-    """Reason why the target could not be scanned at all; None: it was."""
+    """Error that kept the target from being scanned, or broke its attack off; None: there was none."""
     files: tuple[Path, ...] = ()
     """Files of weights on this machine; empty for a file on the Hub of which only the header was read."""
 
@@ -60,9 +61,12 @@ def scan(
     `say` receives lines on what is going on. `on_step` receives the number of pictures of one LoRA that are
     done, their total and the name of what runs. At depths without pictures the numbers are those of LoRAs.
 
-    Raises `LorauditError` if the request itself cannot be met. Reasons are a missing base, encoder, device,
-    reference photo or single target, and a folder for pictures that is not empty. Raises `LorauditError` also
-    if `SOURCE_DATE_EPOCH` is set and no number of seconds.
+    No target costs another its report: an error or a bug that one meets is told in the report of that one.
+
+    Raises `RequestError` if the request itself cannot be met. Reasons are the name of a base or an encoder
+    that does not exist, a missing device, reference photos that cannot be read, and a folder for pictures
+    that is not empty. Raises `LorauditError` if the only target is not there, or if `SOURCE_DATE_EPOCH` is
+    set and no number of seconds.
     """
     given_time()
     several = len(targets) > 1
@@ -87,7 +91,10 @@ class _Scanner:
         self._auditor: Auditor | None = None
 
     def scan_one(self, number: int, name: str, target: str | Source | LorauditError) -> Scanned:
-        """Scan the target `number`, shown as `name`. Raises `LorauditError` if it is alone and not there."""
+        """Scan the target `number`, shown as `name`.
+
+        Raises `LorauditError` if it is alone and not there, `RequestError` if the request cannot be met.
+        """
         started, words = time.perf_counter(), None
         if self._total > 1 and self._request.depth != "attack":
             self._on_step(number, self._total, "reading")
@@ -95,10 +102,13 @@ class _Scanner:
             with without_collections():
                 words = read_words(target, self._request)
             done = self._look(words, number)
-        except LorauditError as error:
-            if self._total == 1 and error.exit_code == Exit.ERROR:
+        except RequestError:
+            raise
+        except Exception as error:
+            told = reported(error)
+            if words is None and self._total == 1 and told.exit_code == Exit.ERROR:
                 raise
-            done = _failed(words, Target(name), error)
+            done = _failed(words, Target(name), told)
         place = target if words is None else words.source
         shown = replace(done.report.target, path=_below_here(place))
         return replace(done, report=replace(done.report, target=shown, made=made_now(started)))
@@ -112,19 +122,25 @@ class _Scanner:
         if depth == "weights":
             return _unattacked(lora, words, depth, unread_gaps(lora))
         if lacking := missing():
-            why = Gap("any attack", f"{lacking[0]} is not installed; {INSTALL}")
-            return _unattacked(lora, words, depth, [why])
+            why = Gap("the attack", f"{lacking[0]} is not installed; {INSTALL}")
+            return _unattacked(lora, words, depth, [why, *unread_gaps(lora)])
         try:
             report = self._attack(lora, number)
-        except Incomplete as error:
-            return _unattacked(lora, words, depth, [gap("any attack", error)])
+        except (RequestError, NotScannable):
+            raise
+        except Exception as error:
+            told = reported(error)
+            return _unattacked(lora, words, depth, [gap("the attack", told), *unread_gaps(lora)], told)
         return Scanned(replace(report, findings=(*report.findings, *words.findings)), files=words.files)
 
     def _attack(self, lora: LoRA, number: int) -> Report:
         from loraudit.audit.auditor import Auditor
 
         if self._auditor is None:
-            self._auditor = Auditor(self._request, self._say, self._on_step)
+            try:
+                self._auditor = Auditor(self._request, self._say, self._on_step)
+            except LorauditError as error:
+                raise RequestError(str(error), error.hint) from None
         digits = max(2, len(str(self._total)))
         return self._auditor.audit(lora, f"{number:0{digits}d}" if self._total > 1 else None)
 
@@ -142,8 +158,11 @@ def _items(
     if exclude and is_excluded(exclude, path.name or target, *_places(path)):
         say(f"{name}: excluded")
         return []
-    if not path.is_dir():
-        return [(name, target)]
+    try:
+        if not path.is_dir():
+            return [(name, target)]
+    except OSError as error:
+        return [(name, reported(error))]
     members = members_of(path)
     if not members:
         return [(name, target)]
@@ -205,8 +224,11 @@ def _below_here(found: str | Source | LorauditError) -> str | None:
     path = Path(found) if isinstance(found, str) else found.path
     if isinstance(found, Source) and len(found.parts) == 1:
         path = found.parts[0].weights
-    below = _below(path)
-    return clean(below.as_posix(), 500) if below is not None and path.exists() else None
+    try:
+        below = _below(path)
+        return clean(below.as_posix(), 500) if below is not None and path.exists() else None
+    except OSError:
+        return None
 
 
 def _failed(words: Words | None, name: Target, error: LorauditError) -> Scanned:
@@ -222,8 +244,14 @@ def _words_only(words: Words) -> Scanned:
     return Scanned(report, files=words.files)
 
 
-def _unattacked(lora: LoRA, words: Words, depth: str, gaps: Sequence[Gap]) -> Scanned:
-    """Return the report of a LoRA that was read but not attacked, on request or for the reasons in `gaps`."""
+def _unattacked(
+    lora: LoRA, words: Words, depth: str, gaps: Sequence[Gap], why: LorauditError | None = None
+) -> Scanned:
+    """Return the report of a LoRA that was read but not attacked, on request or for the reasons in `gaps`.
+
+    `why` is the error that kept the attack from running, None if none did.
+    """
+    failed = why is not None and why.exit_code == Exit.ERROR
     report = Report(
         __version__,
         target_of(lora),
@@ -231,5 +259,6 @@ def _unattacked(lora: LoRA, words: Words, depth: str, gaps: Sequence[Gap]) -> Sc
         settings=Settings(depth=depth),
         incomplete=tuple(gaps),
         update=update_of(lora),
+        failed=failed,
     )
-    return Scanned(report, files=words.files)
+    return Scanned(report, why if failed else None, words.files)

@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from safetensors import SafetensorError
 
 from loraudit.base.folder import check_complete, check_folder, check_loaded, refusing
-from loraudit.base.memory import require_memory
+from loraudit.base.memory import is_out_of_memory, require_memory
 from loraudit.base.model import Base
 from loraudit.base.schedule import signal_variance
 from loraudit.cards import base_card, verify
 from loraudit.errors import LorauditError
+from loraudit.text import clean
 
-__all__ = ["load_base", "pick_device"]
+__all__ = ["NoBase", "load_base", "pick_device"]
 
 _WEIGHTS: Final = ("unet", "vae", "text_encoder")
 """Folders of a diffusers pipeline that hold weights."""
+_UNLOADABLE: Final = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, SafetensorError,
+)  # fmt: skip
+"""Errors that diffusers, transformers and safetensors answer a missing, cut or foreign file with."""
+
+
+class NoBase(LorauditError):
+    """Base of the list that is not on this machine and cannot be fetched. Exit code 2."""
 
 
 def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
@@ -27,7 +37,7 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
 
     Weights come from safetensors only. On CUDA they take the card's dtype (float16 for a folder), on a CPU
     float32. `offline` takes a base from the Hub's cache alone. Raises `LorauditError` if there is no such
-    base, the folder is broken or there is no network to fetch it, `Incomplete` if memory does not suffice.
+    base or it is damaged, `NoBase` if it cannot be fetched, `Incomplete` if memory does not suffice.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
@@ -67,18 +77,21 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
                 where, subfolder="text_encoder", dtype=dtype, **safe
             )
             tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **hub)
-    except (OSError, ValueError) as error:
+    except MemoryError:
+        raise
+    except _UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         # Both libraries raise OSError for a missing file and for an unreachable Hub alike. Their text names
         # folders of the user.
-        reason = "--offline is set" if offline else "it cannot be fetched"
-        raise LorauditError(
-            f"the base '{name}' is not on this machine, and {reason}"
-            if hub
-            else f"cannot load the base '{name}'",
-            "give a diffusers folder with --base PATH, or allow the network to fetch it once"
-            if hub
-            else "install loraudit again",
-        ) from error
+        if hub:
+            reason = "--offline is set" if offline else "it cannot be fetched"
+            raise NoBase(
+                f"the base '{name}' is not on this machine, and {reason}",
+                f"fetch it once, where there is a network, with: {base_card(name).fetch_command}; or name a "
+                "diffusers folder with --base FOLDER",
+            ) from error
+        raise LorauditError(f"cannot load the base '{clean(name, 300)}'", "install loraudit again") from error
     with refusing(name) if given else nullcontext():
         if given:
             check_complete(folder, {"unet": of_unet, "vae": of_vae, "text_encoder": of_text})

@@ -29,8 +29,9 @@ from loraudit.cli.choices import (
     check_encoder,
 )
 from loraudit.cli.console import say, say_error, write_error
+from loraudit.cli.failures import write_traceback
 from loraudit.cli.settings import SettingsCommand, use_project_settings
-from loraudit.errors import LorauditError
+from loraudit.errors import InternalError, LorauditError
 
 __all__ = ["scan"]
 
@@ -263,11 +264,11 @@ def scan(
         scanned = [replace(one, report=choice.apply(one.report)) for one in scanned]
     if gate is not None:
         scanned = [replace(one, report=gate.mark(one.report, one.files)) for one in scanned]
-    failed = [one for one in scanned if one.error is not None]
-    for one in failed[:SHOWN_ERRORS]:
-        if one.error is not None:
-            shown = one.report.target.name
-            say_error(str(one.error) if shown in str(one.error) else f"{shown}: {one.error}", one.error.hint)
+    failed = [(one.report.target.name, one.error) for one in scanned if one.error is not None]
+    for shown, error in failed[:SHOWN_ERRORS]:
+        if isinstance(error, InternalError) and error.__cause__ is not None:
+            write_traceback(error.__cause__)
+        say_error(str(error) if shown in str(error) else f"{shown}: {error}", error.hint)
     if len(failed) > SHOWN_ERRORS:
         write_error(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
     reports = [one.report for one in scanned]

@@ -127,7 +127,7 @@ class Report:
     sheet: Sheet | None = None
     """Pictures; None unless they were made and asked for."""
     failed: bool = False
-    """True if an error kept the target from being read at all: no such file, no network."""
+    """True if an error kept the target from being read or attacked: no such file, a damaged encoder."""
     made: Made | None = field(default=None, compare=False)
     """Time of the scan; None if not known."""
     withheld: tuple[Withheld, ...] | None = None

@@ -48,7 +48,7 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
         # The place itself stays untold: a report must not be the next leak.
         yield Trace("LA-IMAGE-003", Severity.MEDIUM, PICTURE, numbers={"pictures": beside.located})
     for name in beside.pickles:
-        yield Trace("LA-PICKLE-001", Severity.MEDIUM, PICKLES, clean(name, LONGEST_QUOTE), beside=True)
+        yield Trace("LA-PICKLE-001", Severity.MEDIUM, PICKLES, quote(name), beside=True)
     for place in beside.unread:
         yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
 

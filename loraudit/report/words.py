@@ -44,7 +44,8 @@ _ORDER = (
 
 def caveat(report: Report) -> str:
     """Return the sentence on the limits of a report, however clean the report is."""
-    return LOWER_BOUND if report.settings.depth == "attack" and report.scanned else WORDS_ONLY
+    attacked = report.settings.depth == "attack" and report.settings.base is not None
+    return LOWER_BOUND if attacked and report.scanned else WORDS_ONLY
 
 
 def level(report: Report) -> str:

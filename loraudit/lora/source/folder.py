@@ -26,39 +26,18 @@ def members_of(folder: Path) -> list[Member]:
     A peft adapter, or a folder with one file of weights, is one member. A whole diffusion model is one too,
     as an error. Empty if there is nothing of the kind.
     """
-    found: list[tuple[str, Source | LorauditError]] = []
+    found: list[Member] = []
     waiting = [folder]
     while waiting:
         here = waiting.pop()
         try:
-            with os.scandir(here) as scanned:
-                entries = sorted(scanned, key=lambda entry: entry.name)
-            folders = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            members, folders = _members_in(folder, here)
         except OSError as error:
             failure = LorauditError(
                 f"cannot read the folder {_below(folder, here)}: {error.strerror}", "check its permissions"
             )
-            found.append((_below(folder, here), failure))
-            continue
-        inner = {path.name for path in folders}
-        names = [entry.name for entry in entries if entry.name not in inner]
-        if "model_index.json" in names and PEFT_WEIGHTS not in names:
-            why = NotScannable(
-                f"{_below(folder, here)} is a whole diffusion model, not a LoRA",
-                "give the LoRA trained on it",
-            )
-            found.append((_below(folder, here), why))
-            continue
-        files = [here / name for name in names if name.lower().endswith(WEIGHTS)]
-        halves = [path for path in folders if path.name in {"unet", "text_encoder"} and _is_adapter(path)]
-        if not files and halves:
-            name = _below(folder, here)
-            found.append((name, Source(name, here, tuple(part_of(path / PEFT_WEIGHTS) for path in halves))))
-            folders = [path for path in folders if path not in halves]
-        for path in files:
-            name = _below(folder, path)
-            alone = len(files) == 1 or path.name == PEFT_WEIGHTS
-            found.append((name, Source(name, here if alone else path, (part_of(path),))))
+            members, folders = [(_below(folder, here), failure)], []
+        found += members
         waiting += folders
     return sorted(found, key=lambda member: member[0])
 
@@ -95,8 +74,37 @@ def _home(source: Source) -> Path:
     return source.path if len(source.parts) > 1 else source.parts[0].weights.parent
 
 
+def _members_in(folder: Path, here: Path) -> tuple[list[Member], list[Path]]:
+    """List the LoRAs in `here`, at or below `folder`, and the folders to look into. Raises `OSError`."""
+    with os.scandir(here) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    folders = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    inner = {path.name for path in folders}
+    names = [entry.name for entry in entries if entry.name not in inner]
+    if "model_index.json" in names and PEFT_WEIGHTS not in names:
+        why = NotScannable(
+            f"{_below(folder, here)} is a whole diffusion model, not a LoRA", "give the LoRA trained on it"
+        )
+        return [(_below(folder, here), why)], []
+    found: list[Member] = []
+    files = [here / name for name in names if name.lower().endswith(WEIGHTS)]
+    halves = [path for path in folders if path.name in {"unet", "text_encoder"} and _is_adapter(path)]
+    if not files and halves:
+        name = _below(folder, here)
+        found.append((name, Source(name, here, tuple(part_of(path / PEFT_WEIGHTS) for path in halves))))
+        folders = [path for path in folders if path not in halves]
+    for path in files:
+        name = _below(folder, path)
+        alone = len(files) == 1 or path.name == PEFT_WEIGHTS
+        found.append((name, Source(name, here if alone else path, (part_of(path),))))
+    return found, folders
+
+
 def _is_adapter(folder: Path) -> bool:
-    return (folder / PEFT_WEIGHTS).exists()
+    try:
+        return (folder / PEFT_WEIGHTS).exists()
+    except PermissionError:
+        return False  # `members_of` looks into it again, and says why it cannot
 
 
 def _below(folder: Path, path: Path) -> str:
