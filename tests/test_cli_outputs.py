@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from loraudit.errors import LorauditError
+from loraudit.report import FORMATS
 from tests.headers import KOHYA, write
 
 ROOT = Path(__file__).parent.parent
@@ -151,6 +153,20 @@ def test_a_full_disk_costs_that_report_alone(scan: Scan, lora: Path, tmp_path: P
     assert code == 2
     assert "cannot write /dev/full" in err
     assert out and (tmp_path / "a").read_text() == out
+
+
+def test_a_format_that_breaks_costs_no_other_output(
+    scan: Scan, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_reports: object, **_how: object) -> str:
+        raise LorauditError("a format is broken")
+
+    monkeypatch.setitem(FORMATS, "json", fail)
+    options = ("-o", f"json={tmp_path / 'a'}", "-o", f"text={tmp_path / 'b'}")
+    code, out, err = scan(lora, *METADATA, *options)
+    assert (code, err.splitlines()[0]) == (2, "loraudit: error: a format is broken")
+    assert out and (tmp_path / "b").read_text() == out
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_disk_that_fills_up_leaves_what_was_there(lora: Path, tmp_path: Path) -> None:

@@ -258,6 +258,30 @@ def test_torch_that_is_not_there_or_cannot_be_loaded(broken: str, sd: Path) -> N
     assert "pip install 'loraudit[attack]'" in report["incomplete"][0]["why"]
 
 
+def test_a_target_whose_gate_breaks_costs_no_other_its_report(
+    scan: Scan, sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loraudit.gate import Gate
+
+    real = Gate.mark
+
+    def fail(gate, report, files):
+        if report.target.name == "again.safetensors":
+            raise PermissionError(errno.EACCES, "Permission denied", "/home/zqx/again.safetensors")
+        return real(gate, report, files)
+
+    monkeypatch.setattr(Gate, "mark", fail)
+    os.link(sd, tmp_path / "again.safetensors")
+    (tmp_path / "allow").write_text("")
+    words = ("--depth", "metadata", "-f", "json", "--allow", tmp_path / "allow")
+    code, out, err = scan(sd, tmp_path / "again.safetensors", *words)
+    first, second = told(out)["reports"]
+    assert code == 2 and "cannot read again.safetensors: Permission denied" in err
+    assert (first["incomplete"], len(second["incomplete"])) == ([], 1)
+    assert first["findings"] and len(second["findings"]) == len(first["findings"])
+    assert scan(sd, *words)[0] == 1
+
+
 def test_errors_as_reports_tell_them() -> None:
     mine = LorauditError("mine")
     assert reported(mine) is mine

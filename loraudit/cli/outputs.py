@@ -71,17 +71,17 @@ def find_outputs(given: Sequence[str], format: str, targets: Sequence[str]) -> t
 def write_reports(reports: Sequence[Report], outputs: Sequence[Output], reveal: bool) -> None:
     """Render `reports` for each of `outputs`.
 
-    An output that cannot be written does not stop the others; the first such error is raised at the end.
+    An output that cannot be made or written does not stop the others; the first error is raised at the end.
     """
-    failed: LorauditError | None = None
+    failed: Exception | None = None
     for output in outputs:
         on_terminal = output.path is None and output.format == "text" and sys.stdout.isatty()
-        text = FORMATS[output.format](
-            reports, reveal=reveal or on_terminal, width=width(output.path), color=colour(output.path)
-        )
         try:
+            text = FORMATS[output.format](
+                reports, reveal=reveal or on_terminal, width=width(output.path), color=colour(output.path)
+            )
             emit(text, output.path, 0o600 if reveal else 0o666)
-        except LorauditError as error:
+        except Exception as error:
             failed = failed or error
     if failed is not None:
         raise failed

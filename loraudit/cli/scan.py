@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -32,6 +32,10 @@ from loraudit.cli.console import say, say_error, write_error
 from loraudit.cli.failures import write_traceback
 from loraudit.cli.settings import SettingsCommand, use_project_settings
 from loraudit.errors import InternalError, LorauditError
+
+if TYPE_CHECKING:
+    from loraudit.audit.scan import Scanned
+    from loraudit.gate import Gate
 
 __all__ = ["scan"]
 
@@ -263,7 +267,7 @@ def scan(
     if choice is not None:
         scanned = [replace(one, report=choice.apply(one.report)) for one in scanned]
     if gate is not None:
-        scanned = [replace(one, report=gate.mark(one.report, one.files)) for one in scanned]
+        scanned = [_marked(one, gate) for one in scanned]
     failed = [(one.report.target.name, one.error) for one in scanned if one.error is not None]
     for shown, error in failed[:SHOWN_ERRORS]:
         if isinstance(error, InternalError) and error.__cause__ is not None:
@@ -279,6 +283,19 @@ def scan(
         reports = [withhold(one, Severity(min_severity.value)) for one in reports]
     write_reports(reports, outputs, reveal)
     raise typer.Exit(combine_exit_codes(exit_code(one.report, fail_on.threshold) for one in scanned))
+
+
+def _marked(one: "Scanned", gate: "Gate") -> "Scanned":
+    """Mark the findings of one target; an error there is told in its report and costs no other."""
+    from loraudit.findings.failures import reported
+    from loraudit.findings.report import gap
+
+    try:
+        return replace(one, report=gate.mark(one.report, one.files))
+    except Exception as error:
+        told = reported(error)
+        gaps = (*one.report.incomplete, gap("the allow file and the baseline", told))
+        return replace(one, report=replace(one.report, incomplete=gaps, failed=True), error=told)
 
 
 def _example(targets: list[str], reference: Path | None, depth: Depth) -> tuple[list[str], Path | None]:
