@@ -26,8 +26,9 @@ def main() -> None:
 
         # At its end the interpreter searches every object for garbage: a fifth of a short command's time.
         atexit.register(gc.freeze)
-        open_streams()
+        # A stream that is closed is none to guard.
         guard_stdout()
+        open_streams()
         talk()
         if COMPLETING in os.environ:
             from loraudit.cli.completion import prepare
