@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.files import file_sha256
 from loraudit.lora.dora import NEEDS_BASE
-from loraudit.lora.file.header import Header, read_header
+from loraudit.lora.file.header import Header, TensorInfo, read_header
 from loraudit.lora.file.reference import require_agreement
 from loraudit.lora.forms import Size
 from loraudit.lora.layouts.adapter import AdapterConfig
@@ -33,18 +36,29 @@ _ITEM: Final = 4
 
 @dataclass(frozen=True)
 class _Opened:
-    """Weight file as far as its names are understood."""
+    """Weight file, whole or in pieces, as far as its names are understood."""
 
-    header: Header
+    headers: tuple[Header, ...]
+    """Headers of the pieces; one of a whole file."""
+    homes: Mapping[str, Header]
+    """Header of the piece that holds each tensor."""
     reading: Reading
     configs: Mapping[str, AdapterConfig | None]
     """Adapter's configuration for `unet` and for `text_encoder`; None if there is none."""
+
+    def info(self, key: str) -> TensorInfo:
+        """Return the place of a tensor in its piece."""
+        return self.homes[key].tensors[key]
+
+    def read(self, key: str) -> NDArray[np.float32]:
+        """Read a tensor as float32."""
+        return read_tensor(self.homes[key].path, key, self.info(key))
 
     def scale(self, update: Update) -> float:
         """Return the factor on the update: alpha (or the configuration's) over the rank, 1 without alpha."""
         rank = update.size.rank
         if update.alpha is not None:
-            alpha = read_tensor(self.header.path, update.alpha, self.header.tensors[update.alpha])
+            alpha = self.read(update.alpha)
             # kohya-ss/sd-scripts `networks/lora.py`: alpha None or 0 means alpha = rank.
             return float(alpha.item()) / rank if rank is not None and alpha.item() else 1.0
         config = self.configs[update.site.partition(".")[0]]
@@ -59,7 +73,8 @@ class _Opened:
 
     def fold(self, update: Update) -> Factors:
         """Read the matrices of `update`, scaled."""
-        return fold(self.header.path, update.keys, self.header.tensors, self.scale(update))
+        name, keys = self.headers[0].path.name, update.keys
+        return fold({role: self.read(key) for role, key in keys.items()}, self.scale(update), name, keys)
 
 
 def load_lora(target: str | Path | Source, offline: bool = False) -> LoRA:
@@ -83,39 +98,40 @@ def load_lora(target: str | Path | Source, offline: bool = False) -> LoRA:
 
 def _load(source: Source) -> LoRA:
     """Open every part, agree on a base, and fold each update that fits it."""
-    opened = [_open(part) for part in source.parts]
+    opened = [_open(parts) for parts in _whole_files(source.parts)]
+    headers = [header for part in opened for header in part.headers]
     unread = [item for part in opened for item in part.reading.unread]
     updates = [update for part in opened for update in part.reading.updates]
     if not updates:
-        raise refuse_unread(source.name, [part.header for part in opened], unread)
-    bases = recognise(source.name, updates, [part.header for part in opened])
+        raise refuse_unread(source.name, headers, unread)
+    bases = recognise(source.name, updates, headers)
     factors: dict[Site, Factors] = {}
     dora: dict[Site, DoRA] = {}
     placed = [(part, update, misfit(bases[0], update)) for part in opened for update in part.reading.updates]
     fitting = [(part, update) for part, update, why in placed if why is None]
-    held = sum(part.header.tensors[key].size for part, update in fitting for key in update.all_keys)
+    held = sum(part.info(key).size for part, update in fitting for key in update.all_keys)
     _require_memory(source.name, [update.size for _, update in fitting], held)
     for part, update, unfit in placed:
         twice = "this module is given twice" if update.site in factors | dora else None
         why = unfit or part.lacks(update) or twice
         if why is None and update.magnitude is not None:
             magnitude, why = update.magnitude, NEEDS_BASE
-            values = read_tensor(part.header.path, magnitude.key, part.header.tensors[magnitude.key])
+            values = part.read(magnitude.key)
             dora[update.site] = DoRA(part.fold(update), values.ravel(), magnitude.axis)
         elif why is None:
             factors[update.site] = part.fold(update)
         if why is not None:
             unread += [Unread(clean(key), why) for key in update.all_keys]
     if not factors and not dora:
-        raise refuse_unread(source.name, [part.header for part in opened], unread)
+        raise refuse_unread(source.name, headers, unread)
     paths = [part.weights for part in source.parts]
     return LoRA(
         file=LoRAFile(
             name=source.name,
             path=source.path,
             sha256=file_sha256(*paths),
-            size_bytes=sum(part.header.size_bytes for part in opened),
-            metadata={key: value for part in opened for key, value in part.header.metadata.items()},
+            size_bytes=sum(header.size_bytes for header in headers),
+            metadata={key: value for header in headers for key, value in header.metadata.items()},
             origin=source.origin,
         ),
         family=bases[0].family,
@@ -138,16 +154,43 @@ def _require_memory(name: str, sizes: Sequence[Size], held: int) -> None:
         )
 
 
-def _open(part: Part) -> _Opened:
-    header = read_header(part.weights)
-    require_agreement(header)
-    refuse_foreign(clean(part.weights.name), header.tensors)
-    reading = read_keys(header.tensors, header.metadata)
+def _whole_files(parts: Sequence[Part]) -> list[list[Part]]:
+    """Put the pieces of one file together."""
+    files: dict[tuple[Path, ...], list[Part]] = {}
+    for part in parts:
+        files.setdefault(part.pieces or (part.weights,), []).append(part)
+    return list(files.values())
+
+
+def _open(parts: Sequence[Part]) -> _Opened:
+    """Read the headers of a file, whole or in pieces, and its names."""
+    headers = [read_header(part.weights) for part in parts]
+    for header in headers:
+        require_agreement(header)
+        refuse_foreign(clean(header.path.name), header.tensors)
+    homes: dict[str, Header] = {}
+    twice: list[str] = []
+    for header in headers:
+        twice += [key for key in header.tensors if key in homes]
+        homes |= dict.fromkeys(header.tensors, header)
+    for key in twice:
+        homes.pop(key, None)
+    metadata = {key: value for header in headers for key, value in header.metadata.items()}
+    reading = read_keys({key: header.tensors[key] for key, header in homes.items()}, metadata)
+    here = {part.weights for part in parts}
+    lacking = [
+        Unread(clean(piece.name), "this piece of the file is not there")
+        for piece in parts[0].pieces
+        if piece not in here
+    ]
+    lacking += [
+        Unread(clean(key), "this tensor is in two pieces of the file") for key in dict.fromkeys(twice)
+    ]
+    reading = replace(reading, unread=(*lacking, *reading.unread))
+    part = parts[0]
     configs: dict[str, AdapterConfig | None] = dict.fromkeys(COMPONENTS)
     if reading.dialect == "diffusers":
-        configs = {
-            component: AdapterConfig.from_metadata(header.metadata, component) for component in COMPONENTS
-        }
+        configs = {component: AdapterConfig.from_metadata(metadata, component) for component in COMPONENTS}
     elif reading.dialect == "peft" and part.config is not None:
         config = AdapterConfig.from_file(part.config)
         configs = dict.fromkeys(COMPONENTS, config)
@@ -155,7 +198,7 @@ def _open(part: Part) -> _Opened:
     elif reading.dialect == "peft":
         missing = Unread(PEFT_CONFIG, "missing, so the scale of every module is unknown and taken as 1")
         reading = replace(reading, unread=(*reading.unread, missing))
-    return _Opened(header, reading, configs)
+    return _Opened(tuple(headers), homes, reading, configs)
 
 
 def _trained(item: Unread, config: AdapterConfig) -> Unread:

@@ -163,25 +163,28 @@ def read_tensor(path: Path, key: str, info: TensorInfo) -> NDArray[np.float32]:
         )
     with np.errstate(over="ignore"):
         values = np.frombuffer(data, dtype=DTYPES[info.dtype]).astype(np.float32).reshape(info.shape)
-    _require_finite(values, key, path)
+    _require_finite(values, key, path.name)
     return values
 
 
-def fold(path: Path, keys: Mapping[Role, str], tensors: Mapping[str, TensorInfo], scale: float) -> Factors:
-    """Read the tensors `keys` of one module from the file at `path`, factor them and fold `scale` into `up`.
+def fold(
+    values: Mapping[Role, NDArray[np.float32]], scale: float, name: str, keys: Mapping[Role, str]
+) -> Factors:
+    """Factor the tensors `values` of one module and fold `scale` into `up`.
 
-    Their shapes must have passed `forms.measure`. Raises `NotScannable` as `read_tensor` does, and if the
-    factors or their product are too large for any model.
+    The shapes must have passed `forms.measure`. The file's `name` and the tensors' `keys` are for errors.
+    Raises `NotScannable` if the factors or their product are too large for any model.
     """
-    up, down = factor({role: read_tensor(path, key, tensors[key]) for role, key in keys.items()})
+    up, down = factor(values)
     with np.errstate(over="ignore"):
         up = (up.astype(np.float64) * scale).astype(np.float32)
-    for values in (up, down):
-        _require_finite(values, next(iter(keys.values())), path)
+    key = next(iter(keys.values()))
+    for matrix in (up, down):
+        _require_finite(matrix, key, name)
     if is_too_large(up, down):
         raise NotScannable(
-            f"the update of tensor '{clean(next(iter(keys.values())))}' in {clean(path.name)} is too large: "
-            f"its matrices, or their product, pass {LARGEST:g}",
+            f"the update of tensor '{clean(key)}' in {clean(name)} is too large: its matrices, or their "
+            f"product, pass {LARGEST:g}",
             "the training diverged or the file is broken; no model can use it",
         )
     return Factors(up, down, scale)
@@ -193,9 +196,9 @@ def is_too_large(up: NDArray[np.float32], down: NDArray[np.float32]) -> bool:
     return not max(left, right, left * right * len(down)) <= LARGEST
 
 
-def _require_finite(values: NDArray[np.float32], key: str, path: Path) -> None:
+def _require_finite(values: NDArray[np.float32], key: str, name: str) -> None:
     if not np.isfinite(values).all():
         raise NotScannable(
-            f"tensor '{clean(key)}' in {clean(path.name)} holds NaN or infinite values",
+            f"tensor '{clean(key)}' in {clean(name)} holds NaN or infinite values",
             "the training diverged or the file is broken; no model can use it",
         )

@@ -275,7 +275,7 @@ def _refuse(start: bytes, name: str, size: int) -> NoReturn:
     if start[257:262] == b"ustar":
         raise NotScannable(f"{name} is a tar archive", "unpack it first")
     if len(start) > 8 and _WORDS.fullmatch(start):
-        raise NotScannable(f"{name} is a text, not a LoRA file", _FAILED)
+        raise NotScannable(f"{name} is not a safetensors file but a text", _FAILED)
     if size < 8:
         raise _truncated(name, size, 8)
     if not any(start):

@@ -1,13 +1,14 @@
 """Local files that hold one LoRA, found from what the user typed; a file on the Hub is fetched first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.source.address import PEFT_CONFIG, PEFT_WEIGHTS, PICKLES, parse_spec
+from loraudit.lora.source.shards import first_shards, shards_of
 from loraudit.text import clean
 
-__all__ = ["Part", "Source", "find_source", "part_of"]
+__all__ = ["Part", "Source", "find_source", "part_of", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Part:
 
     weights: Path
     config: Path | None
+    pieces: tuple[Path, ...] = ()
+    """Pieces of the file that `weights` is a piece of, those that lack included; empty if it is whole."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,13 @@ def find_source(target: str | Path, offline: bool = False) -> Source:
         from loraudit.lora.source.hub import fetch_file
 
         file = fetch_file(spec, offline)
-        return Source(clean(file.path.name), file.path, (part_of(file.path),), file.origin)
+        return Source(clean(file.path.name), file.path, parts_of(file.path), file.origin)
     path = Path(target)
     if not str(target) or not path.exists():
         hint = "check the path; a broken link counts as missing" if path.is_symlink() else "check the path"
         raise LorauditError(f"no such file or folder: {clean(str(target), 300)}", hint)
     name = clean(path.resolve().name if path.name in {"", ".."} else path.name)
-    return Source(name, path, _folder(path, name) if path.is_dir() else (part_of(path),))
+    return Source(name, path, _folder(path, name) if path.is_dir() else parts_of(path))
 
 
 def _folder(path: Path, name: str) -> tuple[Part, ...]:
@@ -64,8 +67,9 @@ def _folder(path: Path, name: str) -> tuple[Part, ...]:
         raise NotScannable(f"{name} is a whole diffusion model, not a LoRA", "give the LoRA trained on it")
     entries = sorted(entry.name for entry in path.iterdir())
     files = [entry for entry in entries if entry.endswith(".safetensors")]
-    if len(files) == 1:
-        return (part_of(path / files[0]),)
+    firsts = first_shards([path / file for file in files])
+    if len(firsts) == 1:
+        return parts_of(firsts[0])
     if files:
         listed = clean(", ".join(files), 300)
         raise LorauditError(f"the folder {name} holds {len(files)} .safetensors files", f"name one: {listed}")
@@ -83,3 +87,11 @@ def part_of(weights: Path) -> Part:
     """Pair the file `weights` with the peft configuration in its folder."""
     config = weights.parent / PEFT_CONFIG
     return Part(weights, config if config.is_file() else None)
+
+
+def parts_of(weights: Path) -> tuple[Part, ...]:
+    """Pair every piece of the file `weights` that is there with the peft configuration in its folder."""
+    pieces = shards_of(weights)
+    if len(pieces) == 1:
+        return (part_of(weights),)
+    return tuple(replace(part_of(piece), pieces=pieces) for piece in pieces if piece.exists())
