@@ -51,8 +51,10 @@ def read_within(path: Path, most: int) -> bytes:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a regular file")
     with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        # A file of more bytes is not read: it may be larger than the memory.
+        larger = os.fstat(file.fileno()).st_size > most
+        data = b"" if larger else file.read(most + 1)
+    if larger or len(data) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return data
 

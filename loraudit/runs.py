@@ -17,7 +17,7 @@ from loraudit.text import clean
 
 __all__ = ["OnStep", "Run", "unheard"]
 
-_LARGEST: Final = 1 << 30
+_LARGEST: Final = 1 << 28
 """Limit in bytes on a record or on rows."""
 
 OnStep: TypeAlias = Callable[[int, int, str], None]

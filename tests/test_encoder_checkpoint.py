@@ -165,6 +165,15 @@ def test_broken_folders_are_refused(folder, frozen, tmp_path):
     )
     weights.unlink()
     assert "no readable model.safetensors" in refused(CheckpointError, folder, frozen, LENGTH)
+    os.mkfifo(weights)
+    assert "it is not a regular file" in refused(CheckpointError, folder, frozen, LENGTH)
+    weights.unlink()
+    weights.symlink_to("/dev/zero")
+    assert "it is not a regular file" in refused(CheckpointError, folder, frozen, LENGTH)
+    weights.unlink()
+    with weights.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    assert "File too large" in refused(CheckpointError, folder, frozen, LENGTH)
     weights.write_bytes(good_weights)
     for text in ("", "[]", "{", '{"schema": "loraudit.encoder/1"}', "[" * 100_000, '"\\ud800"'):
         config.write_text(text)

@@ -71,3 +71,34 @@ def test_a_folder_that_exists_keeps_its_other_files(tmp_path: Path, sd1_factors)
     ]
     assert written[0] == {Path("README.md"): b"mine", **written[1]} and len(written[1]) > 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "peft"]
+
+
+@pytest.mark.parametrize("stale", [".x.partial", "x.partial", ".x.0123456789abcdef.tmp"])
+def test_what_an_earlier_run_left_is_not_adopted(stale: str, tmp_path: Path, sd1_factors) -> None:
+    """A folder half written by somebody else holds other files, which the new folder must not have."""
+    (tmp_path / stale / "unet").mkdir(parents=True)
+    for name in ("adapter_model.bin", "unet/adapter_config.json", "unet/adapter_model.safetensors"):
+        (tmp_path / stale / name).write_bytes(b"theirs")
+    write_peft(sd1_factors, tmp_path / "x")
+    (tmp_path / "elsewhere").mkdir()
+    write_peft(sd1_factors, tmp_path / "elsewhere" / "x")
+    names = {str(path.relative_to(tmp_path / "x")) for path in (tmp_path / "x").rglob("*")}
+    alone = tmp_path / "elsewhere" / "x"
+    assert names == {str(path.relative_to(alone)) for path in alone.rglob("*")}
+    assert set(load_lora(tmp_path / "x").factors) == set(sd1_factors)
+    assert (tmp_path / stale / "adapter_model.bin").read_bytes() == b"theirs"
+
+
+def test_an_adapter_written_over_another_leaves_none_of_its_files(tmp_path: Path, sd1_factors) -> None:
+    """With one component the files are in the folder itself, with two each has a folder of its own."""
+    unet = {site: pair for site, pair in sd1_factors.items() if site.startswith("unet.")}
+    for before, after in ((sd1_factors, unet), (unet, sd1_factors)):
+        folder = tmp_path / f"{len(before)}"
+        write_peft(before, folder)
+        (folder / "README.md").write_text("mine")
+        write_peft(after, folder)
+        assert set(load_lora(folder).factors) == set(after)
+        write_peft(after, tmp_path / f"{len(before)}-new")
+        held = {path.relative_to(folder) for path in folder.rglob("*.*")}
+        new = tmp_path / f"{len(before)}-new"
+        assert held == {*(path.relative_to(new) for path in new.rglob("*.*")), Path("README.md")}

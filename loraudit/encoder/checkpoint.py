@@ -40,6 +40,8 @@ WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 _LARGEST_CONFIG: Final = 16_000_000
 """Limit in bytes; the largest that ships has 62 kB."""
+_LARGEST_WEIGHTS: Final = 1 << 33
+"""Limit in bytes; the paper's encoder for SD 1.x has a few hundred MB."""
 
 _FIELDS: Final[Mapping[str, type]] = {
     "schema": str, "kind": str, "base": str, "frozen_sha256": str, "weights_sha256": str, "encoder": dict,
@@ -241,7 +243,8 @@ def load_encoder(
         encoder = _build(checkpoint.config, frozen)
     again = "train or download it again"
     try:
-        data = (checkpoint.folder / WEIGHTS).read_bytes()
+        path = checkpoint.folder / WEIGHTS
+        data = read_within(path, min(path.stat().st_size, _LARGEST_WEIGHTS))
         if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
             raise CheckpointError(
                 f"{checkpoint.name}/{WEIGHTS} is not the file that its {CONFIG} describes", again

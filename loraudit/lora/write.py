@@ -7,7 +7,7 @@ keys and metadata are sorted.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -67,10 +67,11 @@ def write_peft(
     """Write a peft folder; with both components, one in `unet/` and one in `text_encoder/`.
 
     A new folder is whole or absent. In a folder that exists each file is, and the configuration comes first.
-    Raises as `write_diffusers` does.
+    An earlier adapter there goes, even where its files had another place. Raises as `write_diffusers` does.
     """
     if path.is_dir():
-        _write_adapters(factors, path, metadata or {})
+        written = _write_adapters(factors, path, metadata or {})
+        _remove_others(path, written)
         return
     try:
         with replacing(path) as (folder,):
@@ -79,8 +80,23 @@ def write_peft(
         raise unwritable(path, error) from None
 
 
-def _write_adapters(factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the files of `write_peft` into the folder `path`."""
+def _remove_others(path: Path, written: Collection[Path]) -> None:
+    """Remove the adapters in `path` that are not in one of the folders `written`."""
+    for folder in {path, *(path / component for component in COMPONENTS)} - set(written):
+        for name in (PEFT_WEIGHTS, PEFT_CONFIG):
+            try:
+                (folder / name).unlink(missing_ok=True)
+            except NotADirectoryError:
+                pass
+            except OSError as error:
+                raise unwritable(folder / name, error) from None
+
+
+def _write_adapters(
+    factors: Mapping[Site, Factors], path: Path, metadata: Mapping[str, str]
+) -> Collection[Path]:
+    """Write the files of `write_peft` into the folder `path`; return the folders that hold them."""
+    written = []
     components = [name for name in COMPONENTS if any(site.startswith(f"{name}.") for site in factors)]
     for component in components:
         own = {
@@ -99,6 +115,8 @@ def _write_adapters(factors: Mapping[Site, Factors], path: Path, metadata: Mappi
         config = json.dumps(_peft_config(own), indent=2, sort_keys=True)
         write_atomic(folder / PEFT_CONFIG, config.encode())
         write_atomic(folder / PEFT_WEIGHTS, serialize(tensors, {"format": "pt"} | dict(metadata)))
+        written.append(folder)
+    return written
 
 
 def serialize(tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> bytes:
