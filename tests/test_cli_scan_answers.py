@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 
 import loraudit.audit.auditor as auditor
-from loraudit.attacks.table import ATTACKS
 from loraudit.base.load import load_base
-from loraudit.cards import PIPELINE_FILES, base_card, base_names, models_dir
+from loraudit.cards import PIPELINE_FILES, base_card, base_names
 from loraudit.cli.stored import fetched
 from loraudit.errors import Incomplete, InternalError, LorauditError
 from loraudit.findings.failures import reported
@@ -71,15 +70,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "ada.safetensors"
     write_kohya(random_factors(load_base("tiny")), path)
     return path
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One photo, which a comparison is done with sooner."""
-    folder = tmp_path_factory.mktemp("photos")
-    first = min((models_dir() / "examples" / "photos").glob("*.png"))
-    (folder / first.name).write_bytes(first.read_bytes())
-    return folder
 
 
 def told(out: str) -> dict:
@@ -295,42 +285,3 @@ def test_errors_as_reports_tell_them() -> None:
         found = reported(bug)
         assert isinstance(found, InternalError) and found.__cause__ is bug
         assert "zqx" not in f"{found}{found.hint}"
-
-
-def test_likelihood_runs_alone(scan: Scan, tiny: Path, photos: Path) -> None:
-    """It draws nothing, and comes to the same result as in a scan with the attack that aims it."""
-    alone, beside = (
-        told(
-            scan(
-                tiny, "--attack", "likelihood", *more, "--reference", photos, "--offline", "--device", "cpu",
-                "-f", "json", "--samples", 2, "--steps", 2,
-            )[1]
-        )
-        for more in ((), ("--attack", "search"))
-    )  # fmt: skip
-    assert alone["settings"]["attacks"] == ["likelihood"] and alone["incomplete"] == []
-    (found,) = [finding for finding in alone["findings"] if finding["id"].startswith("LA-IDENTITY")]
-    assert found["id"] == "LA-IDENTITY-004"
-    (same,) = [finding for finding in beside["findings"] if finding["id"] == "LA-IDENTITY-004"]
-    assert found == same
-    assert alone["settings"]["evaluations"]["spent"] < beside["settings"]["evaluations"]["spent"]
-
-
-def test_the_example_is_known_by_likelihood_alone(scan: Scan) -> None:
-    code, out, _ = scan("--example", "--attack", "likelihood", "--offline", "--device", "cpu")
-    assert code == 0  # medium, below the threshold
-    assert "99 of 99 other people" in " ".join(out.split())
-    assert "nothing of what was asked for" in out and "Scores (control)" not in out
-
-
-@pytest.mark.parametrize("attack", [row.name for row in ATTACKS])
-@pytest.mark.parametrize("compared", [False, True])
-def test_an_attack_asked_for_runs_or_is_named_as_not_looked_at(
-    attack: str, compared: bool, scan: Scan, tiny: Path, photos: Path
-) -> None:
-    reference = ("--reference", photos) if compared else ()
-    _, out, _ = scan(tiny, *QUICK[:-2], "--attack", attack, *reference, "--offline", "-f", "json")
-    report = told(out)
-    ran = {name.partition(":")[0] for name in report["settings"]["attacks"]}
-    missed = {gap["what"] for gap in report["incomplete"]}
-    assert (attack in ran) is not (f"attack {attack}" in missed)
