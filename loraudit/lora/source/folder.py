@@ -37,32 +37,8 @@ def members_of(folder: Path) -> list[Member]:
             failure = LorauditError(
                 f"cannot read the folder {_below(folder, here)}: {error.strerror}", "check its permissions"
             )
-<<<<<<< HEAD
             members, folders = [(_below(folder, here), failure)], []
         found += members
-=======
-            found.append((_below(folder, here), failure))
-            continue
-        inner = {path.name for path in folders}
-        names = [entry.name for entry in entries if entry.name not in inner]
-        if "model_index.json" in names and PEFT_WEIGHTS not in names:
-            why = NotScannable(
-                f"{_below(folder, here)} is a whole diffusion model, not a LoRA",
-                "give the LoRA trained on it",
-            )
-            found.append((_below(folder, here), why))
-            continue
-        files = first_shards([here / name for name in names if name.lower().endswith(WEIGHTS)])
-        halves = [path for path in folders if path.name in {"unet", "text_encoder"} and _is_adapter(path)]
-        if not files and halves:
-            name = _below(folder, here)
-            found.append((name, Source(name, here, tuple(part_of(path / PEFT_WEIGHTS) for path in halves))))
-            folders = [path for path in folders if path not in halves]
-        for path in files:
-            name = _below(folder, path)
-            alone = len(files) == 1 or path.name == PEFT_WEIGHTS
-            found.append((name, Source(name, here if alone else path, parts_of(path))))
->>>>>>> 0660a703a (A file in pieces is one LoRA, whichever piece is named)
         waiting += folders
     return sorted(found, key=lambda member: member[0])
 
@@ -112,7 +88,7 @@ def _members_in(folder: Path, here: Path) -> tuple[list[Member], list[Path]]:
         )
         return [(_below(folder, here), why)], []
     found: list[Member] = []
-    files = [here / name for name in names if name.lower().endswith(WEIGHTS)]
+    files = first_shards([here / name for name in names if name.lower().endswith(WEIGHTS)])
     halves = [path for path in folders if path.name in {"unet", "text_encoder"} and _is_adapter(path)]
     if not files and halves:
         name = _below(folder, here)
@@ -121,7 +97,7 @@ def _members_in(folder: Path, here: Path) -> tuple[list[Member], list[Path]]:
     for path in files:
         name = _below(folder, path)
         alone = len(files) == 1 or path.name == PEFT_WEIGHTS
-        found.append((name, Source(name, here if alone else path, (part_of(path),))))
+        found.append((name, Source(name, here if alone else path, parts_of(path))))
     return found, folders
 
 
