@@ -152,3 +152,19 @@ def test_trained_replacements_are_called_what_they_are(make_factors, tmp_path: P
     why = {item.key.removeprefix(start): item.why for item in untold.unread}
     assert "or one trained" in why["conv_in.weight"] and "or one trained" in why["conv_out.bias"]
     assert set(told.factors) == set(untold.factors) == set(factors)
+
+
+def test_the_configuration_counts_without_pefts_prefix_too(make_factors, tmp_path: Path) -> None:
+    site = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    own = make_factors("sd14", [site])
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file(layouts.write("D2 bare", own), tmp_path / "adapter_model.safetensors")
+    assert load_lora(tmp_path).factors[site].scale == 4.0
+    # Of another name the file is none of peft's: the control.
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "lora.safetensors")
+    assert load_lora(tmp_path / "lora.safetensors").factors[site].scale == 1.0
+    (tmp_path / "lora.safetensors").rename(tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": "pissa"}))
+    with pytest.raises(NotScannable, match="PiSSA"):
+        load_lora(tmp_path)

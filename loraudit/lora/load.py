@@ -14,14 +14,14 @@ from loraudit.lora.dora import NEEDS_BASE
 from loraudit.lora.file.header import Header, TensorInfo, read_header
 from loraudit.lora.file.reference import require_agreement
 from loraudit.lora.forms import Size
-from loraudit.lora.layouts.adapter import AdapterConfig
+from loraudit.lora.layouts.adapter import DIFFUSERS_KEY, AdapterConfig
 from loraudit.lora.layouts.dialects import ASIDE, SAVED, SAVED_BIAS
 from loraudit.lora.layouts.family import misfit, recognise
 from loraudit.lora.layouts.foreign import refuse_foreign, refuse_unread
 from loraudit.lora.layouts.keys import Reading, Update, read_keys
 from loraudit.lora.layouts.topology import COMPONENTS
 from loraudit.lora.matrices import DoRA, Factors, LoRA, LoRAFile, Site, Unread, fold, read_tensor
-from loraudit.lora.source.address import PEFT_CONFIG
+from loraudit.lora.source.address import PEFT_CONFIG, PEFT_WEIGHTS
 from loraudit.lora.source.source import Part, Source, find_source
 from loraudit.text import clean
 
@@ -32,6 +32,7 @@ MAX_BYTES: Final = 1 << 30
 _FAIR: Final = 16
 """Factor by which any file may grow: bytes become float32, a whole matrix gets an identity beside it."""
 _ITEM: Final = 4
+_PEFT_STEM: Final = PEFT_WEIGHTS.removesuffix(".safetensors")
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,11 @@ def _open(parts: Sequence[Part]) -> _Opened:
     reading = replace(reading, unread=(*lacking, *reading.unread))
     part = parts[0]
     configs: dict[str, AdapterConfig | None] = dict.fromkeys(COMPONENTS)
-    if reading.dialect == "diffusers":
+    own = part.config is not None and part.weights.name.startswith(_PEFT_STEM)
+    if reading.dialect == "diffusers" and (DIFFUSERS_KEY in metadata or not own):
         configs = {component: AdapterConfig.from_metadata(metadata, component) for component in COMPONENTS}
-    elif reading.dialect == "peft" and part.config is not None:
+    elif reading.dialect in {"diffusers", "peft"} and part.config is not None:
+        # Under peft's own name, names without peft's prefix are still an adapter's.
         config = AdapterConfig.from_file(part.config)
         configs = dict.fromkeys(COMPONENTS, config)
         reading = replace(reading, unread=tuple(_trained(item, config) for item in reading.unread))
