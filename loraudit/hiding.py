@@ -118,7 +118,7 @@ float64 fnuz format fourierft full g gate glora guidance hada head heads hint hr
 img in input ip joint json k key keys l layer layers linear list llm ln local logit loha lokr lora lora_ga
 loraplus lycoris magnitude main mapping metadata mid middle miss mlp mod model models modulation module
 modules motion multitask neck net network networks none norm norm1 norm2 norm3 null num o offsets oft op
-orig out output p param params pattern peft poly pooled pooler position positional prefix prior processor
+orig original out output p param params pattern peft poly pooled pooler position positional prefix prior processor
 proj projection prompt q qkv query r randlora rank refiner residual residuals resnets road s scale scheduler
 self shape shift shira shortcut single skip spatial stage state string t t1 t2 t5 t5xxl te te1 te2 te3
 temporal tensor tensors text time timestep to token tokens tower trainable transformer transformers tuning

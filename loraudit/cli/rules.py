@@ -44,7 +44,8 @@ secret is never shown in full.
 
 A scan of a file reads:
 
-- the header's metadata, values that a second one of the same name replaced included;
+- the header's metadata, values that a second one of the same name replaced included. Keys inside JSON are
+  read as those outside: of a merge, all metadata of its sources in `sshs_cp0` and so on, object or text;
 - the tensor names and the file name;
 - `adapter_config.json` and the front matter of `README.md`;
 - pictures in the folder, or, of a single file, its previews: their names, and the texts in PNG, JPEG, WebP,

@@ -1,7 +1,7 @@
 """Files beside a LoRA that go out with its folder: its model card, pictures, and the captions of pictures."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,11 +12,11 @@ from loraudit.metadata.front import CARD_BYTES, Front, front_matter
 __all__ = [
     "CAPTION",
     "CONFIG_BYTES",
+    "JSON_SIDES",
     "PICTURE",
     "README",
     "Beside",
     "Said",
-    "bundled",
     "card_texts",
     "look_beside",
     "start",
@@ -26,9 +26,9 @@ README: Final = "README.md"
 PICTURE: Final = "pictures beside the file"
 CAPTION: Final = "caption files beside it"
 """Places of `Said`."""
+JSON_SIDES: Final = frozenset[str]()
 CONFIG_BYTES: Final = 1_000_000
 _CAPTION_BYTES: Final = 16_384
-_BUNDLED: Final = "bundle_emb."
 _FOLDER_ENTRIES: Final = 10_000
 _READ: Final = 1_000
 """Limit on pictures that are looked into, and on captions that are read: more than anybody trains on."""
@@ -99,13 +99,6 @@ def look_beside(source: Source) -> Beside:
     if len(names) > _READ:
         unread.append(PICTURE)
     return Beside(tuple(said), tuple(names), located, tuple(dict.fromkeys(unread)), _pickles(source))
-
-
-def bundled(tensors: Collection[str]) -> list[str]:
-    """List the embeddings that OneTrainer puts in the file: `bundle_emb.<word>.string_to_param`."""
-    if _BUNDLED not in "\n".join(tensors):
-        return []
-    return sorted({key.split(".")[1] for key in tensors if key.startswith(_BUNDLED)})
 
 
 def card_texts(card: Front) -> list[Said]:

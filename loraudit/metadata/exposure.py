@@ -14,12 +14,12 @@ from loraudit.metadata.beside import (
     README,
     Beside,
     Said,
-    bundled,
     card_texts,
     look_beside,
     start,
 )
 from loraudit.metadata.front import front_matter
+from loraudit.metadata.tokens import embedded
 from loraudit.text import clean
 
 __all__ = ["Exposure", "header_exposure", "read_exposure"]
@@ -47,7 +47,7 @@ class Exposure:
     def triggers(self) -> tuple[str, ...]:
         """Words that call the subject up: the prompts of model cards, and the names of bundled embeddings."""
         prompts = [one.text for one in self.said if (one.place, one.key) == (README, "instance_prompt")]
-        return (*prompts, *bundled(self.tensors))
+        return (*prompts, *embedded(self.tensors))
 
 
 def read_exposure(source: Source) -> Exposure:

@@ -8,10 +8,13 @@ from typing import Any, Final
 
 from loraudit.findings.finding import Confidence
 from loraudit.hiding import mask, secrets
+from loraudit.metadata.beside import Said
 from loraudit.metadata.exposure import Exposure
-from loraudit.metadata.nested import Members, NotReadError, parse, texts
+from loraudit.metadata.keys import is_machine, kind_of
+from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
 from loraudit.metadata.patterns import picture_type
 from loraudit.metadata.quotes import EMPTY
+from loraudit.metadata.tokens import odd_names
 
 __all__ = ["Texts", "known_secrets", "searched", "without_secrets"]
 
@@ -24,15 +27,13 @@ _SECRET_KEYS: Final = re.compile(
     r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
 )
 _LONGEST_LABELLED: Final = 1000
-_PLAIN_NAME: Final = re.compile(r"[\w.]*")
-_PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
+_TRAINERS: Final = re.compile(r"(?:ss|ssmd|sshs)_|modelspec\.")
+"""Start of the keys that trainers write: words of theirs, whatever a file calls a secret."""
 
 
 def searched(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple[str, str, bool]]:
     """Yield place and joined texts of all that is searched for patterns, and whether that is all of them."""
-    # A name of letters, digits, dots and lines spells no path and no address, and a file holds thousands.
-    other = "".join(exposure.tensors).encode("utf-8", "replace").translate(None, _PLAIN)
-    odd = [] if not other else [key for key in exposure.tensors if not _PLAIN_NAME.fullmatch(key)]
+    odd = odd_names(exposure.tensors)  # a plain name spells no path and no address
     hidden = [item.text for item in exposure.hidden]
     pieces = [(place, [text for _, text in pairs]) for place, pairs in values]
     for place, more in (("the tensor names", odd), ("text that no program shows", hidden)):
@@ -62,6 +63,8 @@ def known_secrets(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple
                 and bare not in EMPTY
                 and len(bare) <= _LONGEST_LABELLED
                 and _SECRET_KEYS.fullmatch(key[:80])
+                # `trigger_token` holds a word of a prompt.
+                and not kind_of(key)
                 and " " not in bare
             ):
                 yield place, bare, Confidence.MEDIUM
@@ -76,28 +79,48 @@ def without_secrets(exposure: Exposure, known: Collection[str]) -> Exposure:
     return replace(
         exposure,
         names=tuple(map(hide, exposure.names)),
-        said=tuple(one._replace(text=_masked_text(one.text, known)) for one in exposure.said),
+        said=tuple(_masked_said(one, known) for one in exposure.said),
         tensors=tuple(map(hide, exposure.tensors)),
         hidden=tuple(replace(one, text=hide(one.text)) for one in exposure.hidden),
     )
 
 
+def _masked_said(said: Said, known: Collection[str]) -> Said:
+    # Elsewhere than in the header, the reader itself names the keys.
+    key = _masked_key(said.key, known) if said.place == "header" else said.key
+    return said._replace(key=key, text=_masked_text(said.text, known))
+
+
 def _masked_text(text: str, known: Collection[str]) -> str:
-    """Mask `text`; JSON is masked text by text, for escapes may spell a secret otherwise."""
+    """Mask `text`; JSON, and JSON in it, is masked text by text: escapes spell a secret otherwise."""
     if text.lstrip()[:1] in {"{", "["}:
         try:
-            value = parse(text)
+            value = unfold(parse(text))
             if all(mask(inner, known) == inner for _, inner in texts(value)):
                 return text
-            return json.dumps(_masked_value(value, known))
+            return "".join(_written(value, known))
         except (NotReadError, RecursionError):
             pass
     return mask(text, known)
 
 
-def _masked_value(value: Any, known: Collection[str]) -> Any:  # noqa: ANN401
-    if isinstance(value, str):
-        return mask(value, known)
-    if isinstance(value, Members):
-        return {mask(key, known): _masked_value(inner, known) for key, inner in value}
-    return [_masked_value(inner, known) for inner in value] if isinstance(value, list) else value
+def _written(value: Any, known: Collection[str]) -> Iterator[str]:  # noqa: ANN401
+    """Yield the JSON of the masked `value` in pieces; names given twice stay."""
+    if isinstance(value, list):
+        start, end = "{}" if isinstance(value, Members) else "[]"
+        yield start
+        for number, item in enumerate(value):
+            yield "," if number else ""
+            inner = item
+            if isinstance(value, Members):
+                inner = item[1]
+                yield f"{json.dumps(_masked_key(item[0], known))}:"
+            yield from _written(inner, known)
+        yield end
+    else:
+        yield json.dumps(mask(value, known) if isinstance(value, str) else value)
+
+
+def _masked_key(key: str, known: Collection[str]) -> str:
+    """Mask `key`, but none of a trainer: `name` stays what it is where a secret is called so."""
+    return key if kind_of(key) or is_machine(key) or _TRAINERS.match(key) else mask(key, known)

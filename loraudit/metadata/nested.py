@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["Members", "NotReadError", "members", "parse", "texts"]
+__all__ = ["Members", "NotReadError", "members", "parse", "texts", "unfold"]
 
 MAX_CHARACTERS: Final = 8_000_000
+_DEPTH: Final = 6
+"""Limit on JSON as a text in JSON as a text: merges of merges."""
 
 
 class NotReadError(Exception):
@@ -25,6 +27,26 @@ def parse(text: str) -> Any:  # noqa: ANN401
         return json.loads(text, object_pairs_hook=Members)
     except (ValueError, RecursionError, MemoryError):
         raise NotReadError from None
+
+
+def unfold(value: Any) -> Any:  # noqa: ANN401
+    """Put JSON in the place of every text in `value` that holds an object or a list, and return `value`."""
+    waiting = [(value, _DEPTH)]
+    while waiting:
+        item, left = waiting.pop()
+        if not isinstance(item, list):
+            continue
+        for at, pair in enumerate(item):
+            inner, below = pair[1] if isinstance(item, Members) else pair, left
+            if isinstance(inner, str) and left and inner[:1] in {"{", "["}:
+                try:
+                    inner, below = parse(inner), left - 1
+                except NotReadError:
+                    continue
+                item[at] = (pair[0], inner) if isinstance(item, Members) else inner
+            if isinstance(inner, list):
+                waiting.append((inner, below))
+    return value
 
 
 def members(value: object) -> Members:

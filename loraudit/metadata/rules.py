@@ -2,60 +2,40 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
 from loraudit.hiding import masked
 from loraudit.metadata import patterns
-from loraudit.metadata.beside import CAPTION, PICTURE, README, Said, bundled
+from loraudit.metadata.beside import CAPTION, PICTURE, README
+from loraudit.metadata.entries import (
+    DATASETS,
+    FOLDERS,
+    TAGS,
+    THUMBNAILS,
+    Entry,
+    Value,
+    entries,
+    merged,
+    value_of,
+)
 from loraudit.metadata.exposure import Exposure
+from loraudit.metadata.graphs import graph_prompts, prompts
 from loraudit.metadata.judge import Trace
+from loraudit.metadata.keys import MERGED
 from loraudit.metadata.masking import Texts, known_secrets, searched, without_secrets
 from loraudit.metadata.names import instance, is_generic, is_person, subject
-from loraudit.metadata.nested import Members, NotReadError, members, parse, texts
+from loraudit.metadata.nested import Members, members, texts
 from loraudit.metadata.quotes import EMPTY, quote, quoted
 from loraudit.metadata.run import run_traces
 from loraudit.metadata.side import side_traces
+from loraudit.metadata.tokens import adapters, embedded, token
 
 __all__ = ["traces"]
 
-_FOLDERS: Final = ("ss_dataset_dirs", "ss_reg_dataset_dirs")
-_TAGS: Final = "ss_tag_frequency"
-_DATASETS: Final = "ss_datasets"
-_JSON: Final = frozenset(
-    {*_FOLDERS, _TAGS, _DATASETS, "ot_config", "lora_adapter_metadata", "ssmd_cover_images"}
-)
-_TITLES: Final = ("ss_output_name", "modelspec.title", "modelspec.merged_from", "ssmd_display_name", "name")
-_TRIGGERS: Final = (
-    "modelspec.trigger_phrase", "modelspec.usage_hint", "modelspec.tags", "trained_words", "ssmd_keywords",
-    "ssmd_tags", "instance_prompt",
-)  # fmt: skip
-_NOTES: Final = ("ss_training_comment", "modelspec.comment", "modelspec.description", "ssmd_description")
-_THUMBNAILS: Final = ("modelspec.thumbnail", "ssmd_cover_images")
-_AUTHORS: Final = ("modelspec.author", "ssmd_author", "ssmd_source")
-_PLACES: Final = frozenset(
-    {*_JSON, *_TITLES, *_TRIGGERS, *_NOTES, *_THUMBNAILS, *_AUTHORS}
-    | {"ss_sd_model_name", "ss_vae_name", "ss_network_args", "ss_optimizer"}
-)
-"""Keys that may stand in a report; any other is the file's own word."""
 _RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
 """Prefix that kohya's `resize_lora.py` puts before a comment."""
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
-
-
-@dataclass(frozen=True)
-class _Value:
-    """Text with its parsed content."""
-
-    said: Said
-    place: str
-    parsed: Any
-    """JSON in the text; None if there is none."""
-    texts: tuple[tuple[str, str], ...]
-    """Key and text of every text in the JSON, or of the text as a whole."""
-    pictures: frozenset[str]
-    """Pictures among `texts`."""
 
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
@@ -68,7 +48,7 @@ def traces(exposure: Exposure) -> Iterator[Trace]:
 def _traces(exposure: Exposure) -> Iterator[Trace]:
     values = _values(exposure)
     for value in values:
-        if value.parsed is None and _is_json(value.said):
+        if value.broken:
             yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
     known: dict[str, None] = {}
     for place, secret, confidence in known_secrets(_texts(values), exposure):
@@ -79,63 +59,53 @@ def _traces(exposure: Exposure) -> Iterator[Trace]:
         # No other rule sees a secret, so that none can quote one.
         exposure = without_secrets(exposure, known)
         values = _values(exposure)
-    names = [*_folder_names(values), *_embeddings(exposure)]
+    found = [entry for value in values for entry in entries(value)]
+    names = [*_folder_names(found), *_people(found), *_tokens(found, exposure)]
     yield from names
-    yield from _titles(values, exposure, {trace.quote.lower() for trace in names})
-    yield from _captions(values)
+    yield from _titles(found, exposure, {trace.quote.lower() for trace in names})
+    yield from _captions(values, found)
     yield from _pictures(values)
     yield from side_traces(exposure)
+    yield from _authors(found)
     yield from _spelled(values, exposure)
     yield from _hidden(values, exposure)
     yield from run_traces(
         {value.said.key: value.said.text for value in values if value.said.place == "header"}
     )
+    for table in (table for value in values for table in merged(value)):
+        yield from (trace._replace(place=MERGED) for trace in run_traces(table))
 
 
-def _values(exposure: Exposure) -> list[_Value]:
-    return [_value(said) for said in exposure.said if said.text.strip() not in EMPTY]
+def _values(exposure: Exposure) -> list[Value]:
+    return [value_of(said) for said in exposure.said if said.text.strip() not in EMPTY]
 
 
-def _texts(values: list[_Value]) -> list[Texts]:
+def _texts(values: list[Value]) -> list[Texts]:
     return [
         (value.place, [pair for pair in value.texts if pair[1] not in value.pictures]) for value in values
     ]
 
 
-def _value(said: Said) -> _Value:
-    if said.place == "header":
-        place = said.key if said.key in _PLACES else "a key of its own"
-    else:
-        place = said.place
-    parsed = None
-    if said.text.lstrip()[:1] in {"{", "["}:
-        try:
-            parsed = parse(said.text)
-        except NotReadError:
-            parsed = None
-    whole = ((said.key, said.text),) if parsed is None else tuple(texts(parsed))
-    pictures = frozenset(text for _, text in whole if patterns.picture_type(text) is not None)
-    return _Value(said, place, parsed, whole, pictures)
-
-
-def _is_json(said: Said) -> bool:
-    return said.key in _JSON if said.place == "header" else said.place.endswith(".json")
-
-
-def _folder_names(values: list[_Value]) -> Iterator[Trace]:
-    for value in values:
+def _folder_names(found: list[Entry]) -> Iterator[Trace]:
+    for entry in found:
         folders: list[str] = []
-        if value.said.key in (*_FOLDERS, _TAGS):
-            folders = [name for name, _ in members(value.parsed)]
-        elif value.said.key in (_DATASETS, "ot_config"):
+        if entry.key in (*FOLDERS, TAGS):
+            folders = [name for name, _ in members(entry.parsed)]
+        elif entry.key in DATASETS:
             wanted = {"image_dir", "class_tokens", "image_directory"}
-            folders = [text for key, text in value.texts if key in wanted]
+            folders = [text for key, text in texts(entry.parsed) if key in wanted]
             folders += [
-                name for _, tags in _members_called(value.parsed, "tag_frequency") for name, _ in tags
+                name for _, tags in _members_called(entry.parsed, "tag_frequency") for name, _ in tags
             ]
-            folders += [text for concept in _concepts(value.parsed) for key, text in concept if key == "name"]
+            folders += [text for concept in _concepts(entry.parsed) for key, text in concept if key == "name"]
         for folder in folders:
-            yield from _named(value.place, instance(str(folder)))
+            yield from _named(entry.place, instance(str(folder)))
+
+
+def _people(found: list[Entry]) -> Iterator[Trace]:
+    for entry in found:
+        if entry.kind == "person":
+            yield from _named(entry.place, entry.text)
 
 
 def _named(place: str, name: str) -> Iterator[Trace]:
@@ -147,43 +117,53 @@ def _named(place: str, name: str) -> Iterator[Trace]:
         yield Trace("LA-NAME-001", severity, place, quote(name), confidence)
 
 
-def _embeddings(exposure: Exposure) -> Iterator[Trace]:
-    for word in bundled(exposure.tensors):
-        yield from _named("the tensor names", word)
+def _tokens(found: list[Entry], exposure: Exposure) -> Iterator[Trace]:
+    words = [("the tensor names", word) for word in embedded(exposure.tensors)]
+    words += [(entry.place, word) for entry in found if (word := token(entry.key, entry.text))]
+    for place, word in words:
+        yield from _named(place, word)
         if not subject(word):
-            yield Trace("LA-CAPTION-002", Severity.LOW, "the tensor names", quote(word))
+            yield Trace("LA-CAPTION-002", Severity.LOW, place, quote(word))
 
 
-def _titles(values: list[_Value], exposure: Exposure, known: set[str]) -> Iterator[Trace]:
-    titled = [value for value in values if value.said.key in _TITLES and value.said.place == "header"]
+def _titles(found: list[Entry], exposure: Exposure, known: set[str]) -> Iterator[Trace]:
     words = {word.lower() for name in known for word in subject(name)}
-    for value in titled:
-        found = subject(value.said.text)
-        if found:
-            words |= {word.lower() for word in found}
-            shown = quote(value.said.text)
-            yield Trace("LA-NAME-002", Severity.MEDIUM, value.place, shown, Confidence.LOW)
+    titles = [(entry.place, entry.text) for entry in found if entry.kind == "title"]
+    titles += [("the tensor names", name) for name in adapters(exposure.tensors)]
+    for place, title in titles:
+        told = subject(title)
+        if told:
+            words |= {word.lower() for word in told}
+            yield Trace("LA-NAME-002", Severity.MEDIUM, place, quote(title), Confidence.LOW)
     for name in exposure.names:
-        found = subject(name)
+        told = subject(name)
         # One word may be anything; two, or one that the file itself uses, rather a name.
-        if len(found) > 1 or any(word.lower() in words for word in found):
+        if len(told) > 1 or any(word.lower() in words for word in told):
             yield Trace("LA-NAME-002", Severity.LOW, "the file name", quote(name), Confidence.LOW)
 
 
-def _captions(values: list[_Value]) -> Iterator[Trace]:
+def _captions(values: list[Value], found: list[Entry]) -> Iterator[Trace]:
+    for entry in found:
+        yield from _table_captions(entry)
+        if entry.kind in {"trigger", "note"} and patterns.picture_type(entry.text) is None:
+            yield from quoted("LA-CAPTION-002", Severity.LOW, entry.place, _RESIZED.sub("", entry.text))
+        elif entry.kind == "graph":
+            told = prompts(entry.text) if entry.parsed is None else graph_prompts(entry.parsed)
+            yield from quoted("LA-CAPTION-002", Severity.LOW, entry.place, *told)
     for value in values:
-        key, place = value.said.key, value.place
-        tables = [value.parsed] if key == _TAGS else []
-        tables += [table for _, table in _members_called(value.parsed, "tag_frequency")]
-        for folder, tags in (pair for table in tables for pair in members(table)):
-            yield from _tagged(place, instance(folder).lower(), members(tags))
-        for inner, text in value.texts if value.parsed is not None else ():
-            if inner in _CAPTION_KEYS or (key == "ot_config" and inner == "prompt"):
-                yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, text)
-        in_readme = value.said.place == README and key in {"instance_prompt", "text", "prompt"}
-        in_header = value.said.place == "header" and key in (*_TRIGGERS, *_NOTES)
-        if (in_readme or in_header) and patterns.picture_type(value.said.text) is None:
-            yield from quoted("LA-CAPTION-002", Severity.LOW, place, _RESIZED.sub("", value.said.text))
+        said = value.said
+        if said.place == README and said.key in {"instance_prompt", "text", "prompt"}:
+            yield from quoted("LA-CAPTION-002", Severity.LOW, value.place, said.text)
+
+
+def _table_captions(entry: Entry) -> Iterator[Trace]:
+    tables = [entry.parsed] if entry.key == TAGS else []
+    tables += [table for _, table in _members_called(entry.parsed, "tag_frequency")]
+    for folder, tags in (pair for table in tables for pair in members(table)):
+        yield from _tagged(entry.place, instance(folder).lower(), members(tags))
+    for inner, text in texts(entry.parsed) if entry.kind != "graph" else ():
+        if inner in _CAPTION_KEYS or (entry.key == "ot_config" and inner == "prompt"):
+            yield from quoted("LA-CAPTION-001", Severity.MEDIUM, entry.place, text)
 
 
 def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
@@ -196,11 +176,17 @@ def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
         yield from quoted("LA-CAPTION-002", Severity.LOW, place, *alone)
 
 
-def _pictures(values: list[_Value]) -> Iterator[Trace]:
+def _authors(found: list[Entry]) -> Iterator[Trace]:
+    for entry in found:
+        if entry.kind == "author" and subject(entry.text):
+            yield from quoted("LA-CONTACT-001", Severity.LOW, entry.place, entry.text)
+
+
+def _pictures(values: list[Value]) -> Iterator[Trace]:
     count = size = 0
     found: dict[str, None] = {}
     for value in values:
-        shown = value.said.key in _THUMBNAILS and value.said.place == "header"
+        shown = value.said.key in THUMBNAILS and value.said.place == "header"
         for _, text in value.texts if shown or value.pictures else ():
             if text in value.pictures or (shown and text.startswith("data:")):
                 count, size = count + 1, size + len(text) * 3 // 4
@@ -210,7 +196,7 @@ def _pictures(values: list[_Value]) -> Iterator[Trace]:
         yield Trace("LA-IMAGE-001", Severity.HIGH, place, numbers=numbers)
 
 
-def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
+def _spelled(values: list[Value], exposure: Exposure) -> Iterator[Trace]:
     """Find paths and addresses in every text."""
     for place, text, whole in searched(_texts(values), exposure):
         if not whole:
@@ -220,12 +206,9 @@ def _spelled(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
             yield Trace("LA-PATH-001", severity, place, quote(path))
         for address in dict.fromkeys(patterns.addresses(text)):
             yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, quote(address))
-    for value in values:
-        if value.said.place == "header" and value.said.key in _AUTHORS:
-            yield from quoted("LA-CONTACT-001", Severity.LOW, value.place, value.said.text)
 
 
-def _hidden(values: list[_Value], exposure: Exposure) -> Iterator[Trace]:
+def _hidden(values: list[Value], exposure: Exposure) -> Iterator[Trace]:
     for item in exposure.hidden:
         shown = quote(item.text)
         yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], shown)

@@ -8,7 +8,7 @@ from typing import Final
 from loraudit.findings.finding import Severity
 from loraudit.metadata.judge import Trace
 from loraudit.metadata.nested import NotReadError, members, parse
-from loraudit.metadata.quotes import quote
+from loraudit.metadata.quotes import EMPTY, quote
 
 __all__ = ["run_traces", "utc_offset"]
 
@@ -23,13 +23,13 @@ _QUARTER: Final = timedelta(minutes=15)
 """Unit of time zones: each is a multiple away from UTC."""
 
 
-def run_traces(metadata: Mapping[str, str]) -> Iterator[Trace]:
-    """Yield the traces in the metadata that describe the training run."""
+def run_traces(metadata: Mapping[str, object]) -> Iterator[Trace]:
+    """Yield the traces in the metadata that describe the training run; a value is a text or parsed JSON."""
     for key in _LINKS:
-        text = metadata.get(key, "None")
-        if text != "None":
+        text = _text(metadata.get(key))
+        if text not in EMPTY:
             yield Trace("LA-LINK-001", Severity.LOW, key, quote(text))
-    offset = utc_offset(metadata.get("modelspec.date", ""), metadata.get("ss_training_finished_at", ""))
+    offset = utc_offset(_text(metadata.get("modelspec.date")), _text(metadata.get("ss_training_finished_at")))
     if offset:
         yield Trace("LA-LINK-002", Severity.LOW, "modelspec.date", f"UTC{_signed(offset)}")
     yield from _dataset(metadata)
@@ -66,14 +66,20 @@ def _signed(offset: timedelta) -> str:
     return f"{'-' if offset < timedelta(0) else '+'}{minutes // 60:02d}:{minutes % 60:02d}"
 
 
-def _dataset(metadata: Mapping[str, str]) -> Iterator[Trace]:
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
+
+
+def _dataset(metadata: Mapping[str, object]) -> Iterator[Trace]:
     """Count pictures by folder: kohya's `ss_num_train_images` counts each as often as it is repeated."""
     images = repeats = 0
-    try:
-        folders = members(parse(metadata.get("ss_dataset_dirs", "{}")))
-    except NotReadError:
-        folders = members(None)
-    for _, folder in folders:
+    folders = metadata.get("ss_dataset_dirs")
+    if isinstance(folders, str):
+        try:
+            folders = parse(folders)
+        except NotReadError:
+            folders = None
+    for _, folder in members(folders):
         told = dict(members(folder))
         images += _count(told.get("img_count"))
         repeats = max(repeats, _count(told.get("n_repeats")))

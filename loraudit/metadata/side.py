@@ -8,9 +8,9 @@ from loraudit.findings.finding import Confidence, Severity
 from loraudit.findings.fingerprints import PICKLES
 from loraudit.metadata.beside import CAPTION, PICTURE
 from loraudit.metadata.exposure import Exposure
+from loraudit.metadata.graphs import prompts
 from loraudit.metadata.judge import Trace
 from loraudit.metadata.names import subject
-from loraudit.metadata.nested import NotReadError, parse, texts
 from loraudit.metadata.quotes import quote, quoted
 
 __all__ = ["side_traces"]
@@ -25,8 +25,6 @@ _PROMPTS: Final = frozenset(
     }
 )  # fmt: skip
 """Keys of captions, of notes, and of the prompts of AUTOMATIC1111, ComfyUI and others."""
-_SETTINGS: Final = re.compile(r"\n(?:Negative prompt|Steps):")
-"""Start of what follows the prompt in `parameters` of AUTOMATIC1111."""
 _PROGRAMS: Final = re.compile(
     r"CREATOR: gd-jpeg|Created with |Lavc|File (?:written|source)|LEAD Technologies|Optimized |Software:|"
     r"Screenshot$|[A-Z ]{0,20}(?:DIGITAL CAMERA|DSC)$"
@@ -62,16 +60,5 @@ def _picture(key: str, text: str) -> Iterator[Trace]:
     elif key in _SERIALS:
         yield from quoted("LA-LINK-001", Severity.LOW, PICTURE, text)
     elif key in _PROMPTS and not _PROGRAMS.match(text):
-        for prompt in _prompts(text):
+        for prompt in prompts(text):
             yield from quoted("LA-CAPTION-002", Severity.LOW, PICTURE, prompt)
-
-
-def _prompts(text: str) -> list[str]:
-    """Take the prompts of AUTOMATIC1111's parameters or ComfyUI's graph, and all of any other text."""
-    if text.lstrip()[:1] in {"{", "["}:
-        try:
-            graph = parse(text)
-        except NotReadError:
-            return [text]
-        return [inner for key, inner in texts(graph) if key in {"text", "prompt"}]
-    return [_SETTINGS.split(text, maxsplit=1)[0]]

@@ -41,9 +41,10 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     "LA-NAME-001": (
         "Folder names such as '10_jane doe person', which kohya copies into ss_dataset_dirs, "
         "ss_tag_frequency and ss_datasets. OneTrainer's concepts in ot_config, and the names of bundled "
-        "embeddings. Names of people that photo programs write into a picture beside the file, often with "
-        "the place of the face. Words of trainers, numbers and well-known placeholders (sks, ohwx) are no "
-        "names.",
+        "embeddings. Learned tokens such as '<jane-doe>', as a key or a tensor. What stands under keys such "
+        "as person, character or subject. Names of people that photo programs write into a picture beside "
+        "the file, often with the place of the face. Words of trainers, numbers and well-known placeholders "
+        "(sks, ohwx) are no names.",
         {
             Severity.HIGH: "the name stands beside a class word such as person or woman, or a picture gives "
             "it as a person's",
@@ -52,7 +53,9 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         },
     ),
     "LA-NAME-002": (
-        "ss_output_name, modelspec.title, modelspec.merged_from and the name of the file.",
+        "ss_output_name, and the old one in ss_before_falsification_output_name. modelspec.title, "
+        "modelspec.merged_from, and other keys for a name or title. Names that peft gave adapters, in the "
+        "tensor names. The name of the file.",
         {
             Severity.MEDIUM: "in the metadata, with low confidence",
             Severity.LOW: "in the name of the file: two words that mean nothing to a trainer, or one that "
@@ -67,10 +70,12 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-CAPTION-002": (
         "modelspec.trigger_phrase, usage_hint, tags, description and comment, trained_words, "
-        "ss_training_comment, ssmd_keywords. In the README, instance_prompt and widget prompts. A folder's "
-        "own words where a picture had no caption. In pictures beside the file, prompts of AUTOMATIC1111 "
-        "and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and cameras write into "
-        "every picture do not count. The attack tries these words too.",
+        "ss_training_comment, ssmd_keywords, and keys of such names in any spelling: 'Trigger Words', "
+        "'activation text', prompt. Any other key of the file's own with words in a row. ComfyUI's graph in "
+        "prompt and workflow, widgets_values included. In the README, instance_prompt and widget prompts. A "
+        "folder's own words where a picture had no caption. In pictures beside the file, prompts of "
+        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and "
+        "cameras write into every picture do not count. The attack tries these words too.",
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-001": (
