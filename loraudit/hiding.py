@@ -110,20 +110,20 @@ _SCHEME: Final = re.compile(r"[a-z][a-z+]{0,11}$", re.IGNORECASE)
 
 _KNOWN: Final = """
 a adalora adapter adaption add alpha attention attentions attn attn1 attn2 b b1 b2 base bf16 bfloat16 bias
-block blocks boft bone bool bundle c128 c64 cfg class clip complex64 cond config connection context control
-controlnet conv conv1 conv2 cpt cross custom data decoder default diff diffusion dora double down
+block blocks boft bone bool bundle c128 c64 cfg class clip complex64 cond config connection context
+control controlnet conv conv1 conv2 cpt cross custom data decoder default diff diffusion dora double down
 downsamplers dtype e2m1 e4m3 e4m3fn e4m3fnuz e5m2 e5m2fnuz e8m0 e8m0fnu emb embed embedder embedding
 embeddings embeds encoded encoder encoders f16 f32 f4 f6 f64 f8 fc1 fc2 ff ffn final first float16 float32
-float64 fnuz format fourierft full g gate glora guidance hada head heads hint hra i i16 i32 i64 i8 ia3 image
-img in input ip joint json k key keys l layer layers linear list llm ln local logit loha lokr lora lora_ga
-loraplus lycoris magnitude main mapping metadata mid middle miss mlp mod model models modulation module
-modules motion multitask neck net network networks none norm norm1 norm2 norm3 null num o offsets oft op
-orig original out output p param params pattern peft poly pooled pooler position positional prefix prior processor
-proj projection prompt q qkv query r randlora rank refiner residual residuals resnets road s scale scheduler
-self shape shift shira shortcut single skip spatial stage state string t t1 t2 t5 t5xxl te te1 te2 te3
-temporal tensor tensors text time timestep to token tokens tower trainable transformer transformers tuning
-txt type u16 u32 u64 u8 unet unets up upsamplers v vae value vblora vector vera vision w w1 w2 weight
-weights x xl xlora y z
+float64 fnuz format fourierft full g gate glora guidance hada head heads hint hra i i16 i32 i64 i8 ia3
+image img in input ip joint json k key keys l layer layers linear list llm ln local logit loha lokr lora
+lora_ga loraplus lycoris magnitude main mapping metadata mid middle miss mlp mod model models modulation
+module modules motion multitask neck net network networks none norm norm1 norm2 norm3 null num o offsets
+oft op orig original out output p param params pattern peft poly pooled pooler position positional prefix
+prior processor proj projection prompt q qkv query r randlora rank refiner residual residuals resnets road
+s save scale scheduler self shape shift shira shortcut single skip spatial stage state string t t1 t2 t5
+t5xxl te te1 te2 te3 temporal tensor tensors text time timestep to token tokens tower trainable
+transformer transformers tuning txt type u16 u32 u64 u8 unet unets up upsamplers v vae value vblora vector
+vera vision w w1 w2 weight weights x xl xlora y z
 """
 _WORDS: Final = frozenset(_KNOWN.split())
 """Words of networks, layouts, adapters and number formats, in small letters."""

@@ -183,6 +183,7 @@ def test_learned_tokens(told, tensor, word) -> None:
 
 def test_tensors_that_are_no_tokens(told) -> None:
     assert embedded(["unet:0:up", "unet:1:down", "lora_unet_x.alpha", "a.lora_A.weight"]) == []
+    assert embedded(["x\x1b[2J\u202e[/]", "a-1", "(x)"]) == []
     assert told({}, **{"unet:0:up": VECTOR, "text_encoder:0:down": VECTOR}) == {}
     assert set(told({}, **{"<s0>": VECTOR})) == {"LA-CAPTION-002"}
     assert token("<ada>", "x") == "ada" and not token("ada", "x") and not token("<>", "")

@@ -101,7 +101,7 @@ class _Scanner:
         try:
             with without_collections():
                 words = read_words(target, self._request)
-            done = self._look(words, number)
+            done = _with_gaps(self._look(words, number), words)
         except RequestError:
             raise
         except Exception as error:
@@ -237,6 +237,12 @@ def _failed(words: Words | None, name: Target, error: LorauditError) -> Scanned:
     if words is None:
         return Scanned(unscannable(__version__, name, why, failed=failed), error)
     return Scanned(unscannable(__version__, words.target, why, words.findings, failed), error, words.files)
+
+
+def _with_gaps(done: Scanned, words: Words) -> Scanned:
+    """Say in a report what lies beside the file and was not looked at."""
+    report = replace(done.report, incomplete=(*done.report.incomplete, *words.gaps))
+    return replace(done, report=report)
 
 
 def _words_only(words: Words) -> Scanned:

@@ -11,12 +11,13 @@ from pathlib import Path
 from loraudit.audit.request import Request
 from loraudit.errors import LorauditError
 from loraudit.findings.finding import Finding
-from loraudit.findings.report import Target
+from loraudit.findings.report import Gap, Target
 from loraudit.lora.file.header import parse_header
 from loraudit.lora.source.address import HubSpec, parse_spec
 from loraudit.lora.source.source import Source, find_source
 from loraudit.metadata import header_exposure, read_exposure, traces
 from loraudit.metadata.judge import judge_metadata
+from loraudit.metadata.unread import gaps
 from loraudit.text import clean
 
 __all__ = ["Words", "read_words", "without_collections"]
@@ -31,6 +32,8 @@ class Words:
     findings: tuple[Finding, ...]
     triggers: tuple[str, ...]
     """Words that call up the subject, told beside the header."""
+    gaps: tuple[Gap, ...] = ()
+    """Parts of what lies beside the file that were not looked at."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -73,7 +76,7 @@ def _read_local_words(source: Source) -> Words:
     exposure = read_exposure(source)
     findings = judge_metadata(traces(exposure))
     target = Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin)
-    return Words(source, target, findings, exposure.triggers)
+    return Words(source, target, findings, exposure.triggers, gaps(exposure))
 
 
 def _read_hub_words(spec: HubSpec, offline: bool) -> Words:
@@ -87,4 +90,4 @@ def _read_hub_words(spec: HubSpec, offline: bool) -> Words:
     name = clean(path.name)
     target = Target(name, sha256=got.sha256, size_bytes=got.size_bytes, origin=got.origin)
     findings = judge_metadata(traces(exposure))
-    return Words(Source(name, path, (), got.origin), target, findings, exposure.triggers)
+    return Words(Source(name, path, (), got.origin), target, findings, exposure.triggers, gaps(exposure))

@@ -48,13 +48,28 @@ A scan of a file reads:
   read as those outside: of a merge, all metadata of its sources in `sshs_cp0` and so on, object or text;
 - the tensor names and the file name;
 - `adapter_config.json` and the front matter of `README.md`;
-- pictures in the folder, or, of a single file, its previews: their names, and the texts in PNG, JPEG, WebP,
-  GIF, TIFF, HEIC and AVIF (text chunks, comments, Exif, IPTC, XMP);
+- side files of the LoRA's name: `.civitai.info`, `.cm-info.json`, `.metadata.json`, `.json`, `.txt`,
+  `.description.txt` and `.md`, at most 1 MB each;
+- pictures in the folder and the folders in it, or, of a single file, its previews: their names, and the texts
+  in PNG, JPEG, WebP, GIF, TIFF, HEIC and AVIF (text chunks, comments, Exif, IPTC, XMP);
 - captions, `.txt` or `.caption`, of those pictures;
-- the names of pickle files, which are never opened.
+- the names of archives and pickle files, which are never opened.
+
+Several LoRAs in one folder each get the pictures there that bear no other LoRA's name. Folders that hold
+LoRAs of their own, hidden folders and links to folders are passed over.
+
+A scan names what it does not read:
+
+- pictures and films of any other format, and what is past the limits of LA-HIDDEN-002, are *not looked at*.
+  The audit is then incomplete (exit code 4);
+- so are the pixels of PNG, WebP and TIFF with an alpha channel, where programs hide prompts;
+- archives and caches (LA-BESIDE-001) and pickles (LA-PICKLE-001) are never opened.
+
+A scan says nothing of other files beside the LoRA: notes, scripts, configurations of trainers. Nor does it
+read the body of `README.md`, what a picture shows, or words inside pictures that the header holds.
 
 Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with
-`--offline`, those that the cache has. No picture is decoded, nothing is unpickled.
+`--offline`, those that the cache has. No pixel is decoded, nothing is unpickled.
 
 A file without such words has no finding: `pytorch_lora_weights.safetensors` as diffusers saves it, or a copy
 by `loraudit scrub`. A scrubbed copy keeps its tensors' names, because loaders find the tensors by them.

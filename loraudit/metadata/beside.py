@@ -1,20 +1,23 @@
-"""Files beside a LoRA that go out with its folder: its model card, pictures, and the captions of pictures."""
+"""Files beside a LoRA that go out with its folder: model card, side files, pictures and their captions."""
 
-import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from loraudit.lora.source.address import PICKLES
-from loraudit.lora.source.source import Source
+from loraudit.lora.source.source import Around, Source
 from loraudit.metadata.front import CARD_BYTES, Front, front_matter
+from loraudit.metadata.listing import ARCHIVES, PICTURES, SIDES, Listing, below, ending_of, named
 
 __all__ = [
     "CAPTION",
     "CONFIG_BYTES",
+    "FOLDER",
     "JSON_SIDES",
     "PICTURE",
     "README",
+    "TEXT_SIDES",
     "Beside",
     "Said",
     "card_texts",
@@ -25,80 +28,131 @@ __all__ = [
 README: Final = "README.md"
 PICTURE: Final = "pictures beside the file"
 CAPTION: Final = "caption files beside it"
+FOLDER: Final = "the folder"
 """Places of `Said`."""
-JSON_SIDES: Final = frozenset[str]()
+_PLACES: Final = {ending: f"the {ending} beside it" for ending in SIDES}
+JSON_SIDES: Final = frozenset(_PLACES[ending] for ending in SIDES if ending.endswith((".json", ".info")))
+TEXT_SIDES: Final = frozenset(_PLACES.values()) - JSON_SIDES
+"""Places of side files."""
 CONFIG_BYTES: Final = 1_000_000
 _CAPTION_BYTES: Final = 16_384
-_FOLDER_ENTRIES: Final = 10_000
 _READ: Final = 1_000
-"""Limit on pictures that are looked into, and on captions that are read: more than anybody trains on."""
-_PICTURES: Final = (
-    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff",
-)  # fmt: skip
-_PREVIEWS: Final = tuple(
-    f"{middle}{ending}"
-    for middle in ("", ".preview")
-    for small in _PICTURES[:4]
-    for ending in (small, small.upper())
-)
-"""Endings of previews: A1111 shows `name.png` or `name.preview.png` of `name.safetensors`. Cameras write
-`.JPG`."""
+"""Limit on pictures that are looked into, on captions and on side files: more than anybody trains on."""
 _CAPTIONS: Final = (".txt", ".caption")
 """Endings of files that kohya takes for the caption of a picture of the same name."""
+_OF_ANY: Final = SIDES[:3]
+"""Endings of side files that no other file has: in a folder they count under any name."""
 
 
 class Said(NamedTuple):
     """Text in a LoRA's files."""
 
     place: str
-    """Place in words of ours: `header`, the name of a side file, `PICTURE` or `CAPTION`."""
+    """Place in words of ours: `header`, the name or kind of a side file, `PICTURE` or `CAPTION`."""
     key: str
     """Key in the file's own spelling."""
     text: str
 
 
 class Beside(NamedTuple):
-    """Texts and pictures beside a LoRA."""
+    """Texts, pictures and unread files beside a LoRA."""
 
     said: tuple[Said, ...] = ()
     pictures: tuple[str, ...] = ()
-    """Names of the pictures."""
+    """Names of the pictures, and their paths in folders below."""
     located: int = 0
     """Number of pictures that say where they were taken."""
     unread: tuple[str, ...] = ()
     """Places of which not all was read."""
+    unknown: int = 0
+    """Number of pictures of no format that is read."""
+    alpha: int = 0
+    """Number of pictures whose pixels have an alpha channel: programs hide prompts there."""
+    archives: tuple[str, ...] = ()
+    """Names of archives and caches; none was opened."""
     pickles: tuple[str, ...] = ()
-    """Names of the pickle files; none was opened."""
+    """Names of pickle files; none was opened."""
 
 
 def look_beside(source: Source) -> Beside:
-    """Read model card, pictures and captions of `source`. An `OSError` passes through.
+    """Read model card, side files, pictures and captions of `source`. An `OSError` passes through.
 
-    A folder gives every picture in it, a file only its own previews. Other pictures in a download folder have
-    nothing to do with that file.
+    A folder gives every picture in it and below, a file only what bears its name. Other files in a download
+    folder have nothing to do with that file.
     """
     cards = list(_cards(source))
-    said = [text for card in cards for text in card_texts(card)]
-    unread = [README for card in cards if not card.whole]
-    folder = source.path if source.path.is_dir() else source.path.parent
-    names, stems = _pictures(source)
-    located = 0
-    if names:
+    said = tuple(text for card in cards for text in card_texts(card))
+    looked = [Beside(said, unread=tuple(README for card in cards if not card.whole))]
+    if source.path.is_dir():
+        looked.append(_read(below(source.path, frozenset(part.weights.stem for part in source.parts))))
+    else:
+        looked.append(_read(named(source.path)))
+    looked += [_around(around) for around in source.around]
+    return Beside(
+        tuple(one for beside in looked for one in beside.said),
+        tuple(sorted(name for beside in looked for name in beside.pictures)),
+        sum(beside.located for beside in looked),
+        tuple(dict.fromkeys(place for beside in looked for place in beside.unread)),
+        sum(beside.unknown for beside in looked),
+        sum(beside.alpha for beside in looked),
+        tuple(sorted(name for beside in looked for name in beside.archives)),
+        # A folder's scan gives each pickle to one LoRA.
+        tuple(sorted(name for beside in looked for name in beside.pickles))
+        if source.pickles is None
+        else source.pickles,
+    )
+
+
+@lru_cache(maxsize=8)
+def _around(around: Around) -> Beside:
+    """Read the files that several LoRAs share, once for all of them."""
+    return _read(below(around.folder, frozenset(), around.stems))
+
+
+def _read(listing: Listing) -> Beside:
+    folder, names = listing.folder, listing.names
+    said: list[Said] = []
+    unread = [] if listing.whole else [FOLDER]
+    pictures = [name for name in names if ending_of(name, PICTURES)]
+    located = unknown = alpha = 0
+    if pictures:
         # Few files have pictures beside them, and each scan pays for what it loads.
         from loraudit.metadata.pictures import read_picture
-    for name in names[:_READ]:
+    for name in pictures[:_READ]:
         picture = read_picture(folder / name)
         if picture is not None:
             said += [Said(PICTURE, key, text) for key, text in picture.texts]
             located += picture.located
+            alpha += picture.alpha
             unread += [] if picture.whole else [PICTURE]
-    captions = [folder / f"{stem}{ending}" for stem in stems[:_READ] for ending in _CAPTIONS]
-    for caption in captions:
-        if caption.is_file():
-            said.append(Said(CAPTION, "", start(caption, _CAPTION_BYTES)))
-    if len(names) > _READ:
-        unread.append(PICTURE)
-    return Beside(tuple(said), tuple(names), located, tuple(dict.fromkeys(unread)), _pickles(source))
+        elif (folder / name).stat().st_size:  # an empty file hides nothing
+            unknown += 1
+    captions = _captions(names, pictures)
+    said += [Said(CAPTION, "", start(folder / name, _CAPTION_BYTES)) for name in captions[:_READ]]
+    sides = [name for name in names if name not in captions and _is_side(name, listing.stems)]
+    for name in sides[:_READ]:
+        place = _PLACES[ending_of(name, SIDES)]
+        said.append(Said(place, "", start(folder / name, CONFIG_BYTES)))
+        unread += [place] if (folder / name).stat().st_size > CONFIG_BYTES else []
+    unread += [
+        place
+        for place, found in ((PICTURE, pictures), (CAPTION, captions), ("side files", sides))
+        if len(found) > _READ
+    ]
+    archives, pickles = (
+        tuple(name for name in names if ending_of(name, endings)) for endings in (ARCHIVES, PICKLES)
+    )
+    return Beside(tuple(said), tuple(pictures), located, tuple(unread), unknown, alpha, archives, pickles)
+
+
+def _captions(names: tuple[str, ...], pictures: list[str]) -> list[str]:
+    stems = {name.rpartition(".")[0] for name in pictures}
+    return [name for name in names if name.rpartition(".")[0] in stems and ending_of(name, _CAPTIONS)]
+
+
+def _is_side(name: str, stems: frozenset[str]) -> bool:
+    ending = ending_of(name, SIDES)
+    return bool(ending) and (ending in _OF_ANY or name[: -len(ending)] in stems)
 
 
 def card_texts(card: Front) -> list[Said]:
@@ -117,35 +171,3 @@ def start(path: Path, limit: int) -> str:
     """Read the first `limit` bytes of the file at `path` as text."""
     with path.open("rb") as file:
         return file.read(limit).decode("utf-8", "replace")
-
-
-def _pickles(source: Source) -> tuple[str, ...]:
-    """List the pickles that lie with `source`: those found with it, or those of the same name."""
-    if source.pickles or source.path.is_dir():
-        return source.pickles
-    stem = f"{source.path.parent}{os.sep}{source.path.stem}"
-    return tuple(
-        f"{source.path.stem}{ending}"
-        for ending in PICKLES
-        if os.path.isfile(f"{stem}{ending}")  # noqa: PTH113
-    )
-
-
-def _pictures(source: Source) -> tuple[list[str], list[str]]:
-    """List the pictures that belong to `source`, and their names without the ending, both sorted."""
-    if not source.path.is_dir():
-        stem, folder = source.path.stem, source.path.parent
-        # Joined as text: a folder may hold thousands of LoRAs, and each asks for sixteen.
-        beside = ((f"{stem}{ending}", f"{folder}{os.sep}{stem}{ending}") for ending in _PREVIEWS)
-        names = [name for name, path in beside if os.path.isfile(path)]  # noqa: PTH113
-        if len(names) > 1:  # where case does not count, one file answers to both spellings
-            names = list({(folder / name).stat().st_ino: name for name in reversed(names)}.values())
-    else:
-        names = []
-        with os.scandir(source.path) as entries:
-            for number, entry in enumerate(entries):
-                if number == _FOLDER_ENTRIES:
-                    break
-                if entry.name.lower().endswith(_PICTURES) and entry.is_file():
-                    names.append(entry.name)
-    return sorted(names), sorted({Path(name).stem for name in names})

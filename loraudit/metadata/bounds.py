@@ -26,6 +26,8 @@ class Bounds:
 
     def __init__(self) -> None:
         self.whole = True
+        self.alpha = False
+        """True once an alpha channel was met."""
         self.left = _MOST
         self.unread = _READ
 

@@ -55,6 +55,10 @@ def _png(file: IO[bytes], bounds: Bounds) -> Iterator[Part]:
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IEND":
             return
+        if kind == b"IHDR" and length == 13:
+            bounds.alpha |= bounds.block(file, length)[9:10] in {b"\4", b"\6"}
+            file.seek(4, 1)
+            continue
         if kind not in {b"tEXt", b"zTXt", b"iTXt", b"eXIf"}:
             file.seek(length + 4, 1)
             continue
@@ -132,9 +136,19 @@ def _webp(file: IO[bytes], bounds: Bounds) -> Iterator[Part]:
         if kind in {b"EXIF", b"XMP "}:
             yield Part("exif" if kind == b"EXIF" else "xmp", "", bounds.block(file, length))
             file.seek(length % 2, 1)
+        elif kind in {b"VP8X", b"VP8L"} and length >= 5:
+            head = file.read(5)
+            # A flag of the container, or a bit after the signature and the sizes of lossless pixels.
+            bounds.alpha |= _has_alpha(head) if kind == b"VP8L" else bool(head[:1]) and head[0] & 16 > 0
+            file.seek(length - 5 + length % 2, 1)
         else:
             file.seek(length + length % 2, 1)
     bounds.whole = False
+
+
+def _has_alpha(head: bytes) -> bool:
+    """Tell whether the pixels of WebP that begin with `head` are lossless and have an alpha channel."""
+    return head[:1] == b"\x2f" and len(head) == 5 and bool(head[4] & 16)
 
 
 def _gif(file: IO[bytes], bounds: Bounds) -> Iterator[Part]:

@@ -68,7 +68,8 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
             f"{_SCRUB} An embedding's name is in the tensor names and stays: train without it.",
             "Pictures beside the file name people",
             "Photo programs write the names of people into the picture, often with the place of the face. "
-            "Whoever gets the folder reads whom it shows.",
+            "Trainers want folders of pictures named after them. Whoever gets the folder reads whom it "
+            "shows.",
         ),
         MetadataRule(
             "LA-NAME-002",
@@ -124,6 +125,13 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
             "A pickle can hold the same weights and words, or run a program when it is loaded. So loraudit "
             "never opens one, and this report says nothing about them.",
             "Take them out before the folder is shared, or save them as .safetensors files and scan those.",
+        ),
+        MetadataRule(
+            "LA-BESIDE-001",
+            "Archives lie beside the file and were not opened",
+            "Archives or caches lie beside the file. Nobody looked at what they hold.",
+            "An archive or a cache may hold the training photos.",
+            "Look into the archives. Share the safetensors file alone.",
         ),
         MetadataRule(
             "LA-PATH-001",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from loraudit.findings.finding import Confidence
 from loraudit.hiding import mask, secrets
-from loraudit.metadata.beside import Said
+from loraudit.metadata.beside import FOLDER, Said
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.keys import is_machine, kind_of
 from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
@@ -51,7 +51,12 @@ def known_secrets(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple
     for place, text, _ in searched(values, exposure):
         for secret in secrets(text):
             yield place, secret, Confidence.HIGH
-    for place, names in (("the tensor names", exposure.tensors), ("the file name", exposure.names)):
+    beside = exposure.beside
+    for place, names in (
+        ("the tensor names", exposure.tensors),
+        ("the file name", exposure.names),
+        (FOLDER, (*beside.pictures, *beside.archives, *beside.pickles)),
+    ):
         # Dots join the words of a tensor's name, and a token may be one of the words.
         for secret in secrets(" ".join(names).replace(".", " ")):
             yield place, secret, Confidence.HIGH
@@ -76,9 +81,15 @@ def without_secrets(exposure: Exposure, known: Collection[str]) -> Exposure:
     def hide(text: str) -> str:
         return mask(text, known)
 
+    beside = exposure.beside
     return replace(
         exposure,
         names=tuple(map(hide, exposure.names)),
+        beside=beside._replace(
+            pictures=tuple(map(hide, beside.pictures)),
+            archives=tuple(map(hide, beside.archives)),
+            pickles=tuple(map(hide, beside.pickles)),
+        ),
         said=tuple(_masked_said(one, known) for one in exposure.said),
         tensors=tuple(map(hide, exposure.tensors)),
         hidden=tuple(replace(one, text=hide(one.text)) for one in exposure.hidden),

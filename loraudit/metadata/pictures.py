@@ -43,6 +43,7 @@ _UTF_16: Final = b"UNICODE\0"
 _CODES: Final = frozenset({b"ASCII\0\0\0", _UTF_16, b"JIS\0\0\0\0\0", bytes(8)})
 """Names of character sets before a user's comment."""
 _CAMERA: Final = frozenset({Base.Make, Base.Model})
+_EXTRA_SAMPLES: Final = 338
 _WORKFLOW: Final = re.compile(r"(prompt|workflow|parameters): ?(?=\S)", re.IGNORECASE)
 """Prefix of ComfyUI's graph in tags of Exif, the camera's among them."""
 _IPTC: Final = {
@@ -67,6 +68,8 @@ class Picture:
     """True if the picture says where it was taken."""
     whole: bool
     """True if all texts are here: none was too long, and none broke off."""
+    alpha: bool = False
+    """True if the pixels have an alpha channel, in a format that keeps every bit of it."""
 
 
 class _TooMuchError(Exception):
@@ -190,6 +193,7 @@ class _Words:
                 elif tag not in _CAMERA:
                     self._add(tag.name, text)
                 break
+        self.bounds.alpha |= _EXTRA_SAMPLES in main
         if Base.XMLPacket in main:
             packet = self.bounds.keep(_raw(main, Base.XMLPacket))
             self._xmp(packet.decode("utf-8", "replace"))
@@ -244,7 +248,7 @@ def read_picture(path: Path) -> Picture | None:
         words = _Words(bounds)
         for part in found:
             words.take(part, path)
-    return Picture(tuple(words.texts), words.located, bounds.whole)
+    return Picture(tuple(words.texts), words.located, bounds.whole, bounds.alpha)
 
 
 def _decoded(data: bytes) -> str:

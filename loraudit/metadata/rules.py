@@ -7,7 +7,7 @@ from typing import Final
 from loraudit.findings.finding import Confidence, Severity
 from loraudit.hiding import masked
 from loraudit.metadata import patterns
-from loraudit.metadata.beside import CAPTION, PICTURE, README
+from loraudit.metadata.beside import CAPTION, FOLDER, PICTURE, README
 from loraudit.metadata.entries import (
     DATASETS,
     FOLDERS,
@@ -40,7 +40,7 @@ _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
     """Yield every trace in `exposure`, an unreadable value and a hidden one included."""
-    beside = {said.place for said in exposure.said} - {"header"} | set(exposure.beside.unread)
+    beside = {said.place for said in exposure.said} - {"header"} | {FOLDER, *exposure.beside.unread}
     for trace in _traces(exposure):
         yield trace._replace(beside=True) if trace.place in beside else trace
 

@@ -6,11 +6,11 @@ from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
 from loraudit.findings.fingerprints import PICKLES
-from loraudit.metadata.beside import CAPTION, PICTURE
+from loraudit.metadata.beside import CAPTION, FOLDER, PICTURE, TEXT_SIDES
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.graphs import prompts
 from loraudit.metadata.judge import Trace
-from loraudit.metadata.names import subject
+from loraudit.metadata.names import instance, is_person, subject
 from loraudit.metadata.quotes import quote, quoted
 
 __all__ = ["side_traces"]
@@ -37,11 +37,16 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
     for said in exposure.said:
         if said.place == CAPTION:
             yield from quoted("LA-CAPTION-001", Severity.MEDIUM, CAPTION, said.text)
+        elif said.place in TEXT_SIDES:
+            yield from quoted("LA-CAPTION-002", Severity.LOW, said.place, said.text)
         elif said.place == PICTURE:
             yield from _picture(said.key, said.text)
     beside = exposure.beside
     for name in beside.pictures:
-        yield Trace("LA-IMAGE-002", Severity.LOW, "the folder", quote(name), Confidence.LOW)
+        yield Trace("LA-IMAGE-002", Severity.LOW, FOLDER, quote(name), Confidence.LOW, beside=True)
+    yield from _folders(beside.pictures)
+    for name in beside.archives:
+        yield Trace("LA-BESIDE-001", Severity.MEDIUM, FOLDER, quote(name), beside=True)
     if beside.located:
         # The place itself stays untold: a report must not be the next leak.
         yield Trace("LA-IMAGE-003", Severity.MEDIUM, PICTURE, numbers={"pictures": beside.located})
@@ -49,6 +54,16 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
         yield Trace("LA-PICKLE-001", Severity.MEDIUM, PICKLES, quote(name), beside=True)
     for place in beside.unread:
         yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
+
+
+def _folders(pictures: tuple[str, ...]) -> Iterator[Trace]:
+    """Find whom the folders of pictures are named after, as kohya wants them: `10_jane doe person`."""
+    folders = dict.fromkeys(part for name in pictures for part in name.split("/")[:-1])
+    for folder in folders:
+        name = instance(folder)
+        if name != folder and subject(name):
+            severity = Severity.HIGH if is_person(name) else Severity.MEDIUM
+            yield Trace("LA-NAME-001", severity, FOLDER, quote(name), beside=True)
 
 
 def _picture(key: str, text: str) -> Iterator[Trace]:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from loraudit.metadata.names import subject
+
 __all__ = ["adapters", "embedded", "odd_names", "token"]
 
 _PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
@@ -40,9 +42,8 @@ def embedded(tensors: Collection[str]) -> list[str]:
         found = {name.split(".")[1] for name in tensors if name.startswith(_BUNDLED)}
     for name in odd_names(tensors):
         if not name.startswith(_BUNDLED):
-            words = _ANGLES.findall(name)
             pieces = (piece for piece in _APART.split(name) if not _PLAIN_OR_MASKED.fullmatch(piece))
-            found |= set(words or pieces)
+            found |= set(_ANGLES.findall(name) or filter(subject, pieces))
     return sorted(filter(None, found))
 
 

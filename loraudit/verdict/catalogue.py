@@ -42,9 +42,9 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "Folder names such as '10_jane doe person', which kohya copies into ss_dataset_dirs, "
         "ss_tag_frequency and ss_datasets. OneTrainer's concepts in ot_config, and the names of bundled "
         "embeddings. Learned tokens such as '<jane-doe>', as a key or a tensor. What stands under keys such "
-        "as person, character or subject. Names of people that photo programs write into a picture beside "
-        "the file, often with the place of the face. Words of trainers, numbers and well-known placeholders "
-        "(sks, ohwx) are no names.",
+        "as person, character or subject. Folders of pictures beside the file that are named so. Names of "
+        "people that photo programs write into a picture beside the file, often with the place of the face. "
+        "Words of trainers, numbers and well-known placeholders (sks, ohwx) are no names.",
         {
             Severity.HIGH: "the name stands beside a class word such as person or woman, or a picture gives "
             "it as a person's",
@@ -71,11 +71,12 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     "LA-CAPTION-002": (
         "modelspec.trigger_phrase, usage_hint, tags, description and comment, trained_words, "
         "ss_training_comment, ssmd_keywords, and keys of such names in any spelling: 'Trigger Words', "
-        "'activation text', prompt. Any other key of the file's own with words in a row. ComfyUI's graph in "
-        "prompt and workflow, widgets_values included. In the README, instance_prompt and widget prompts. A "
-        "folder's own words where a picture had no caption. In pictures beside the file, prompts of "
-        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and "
-        "cameras write into every picture do not count. The attack tries these words too.",
+        "'activation text', prompt. Any other key of the file's own with words in a row. The same in side "
+        "files that Civitai, AUTOMATIC1111 and managers of LoRAs keep. ComfyUI's graph in prompt and "
+        "workflow, widgets_values included. In the README, instance_prompt and widget prompts. A folder's "
+        "own words where a picture had no caption. In pictures beside the file, prompts of AUTOMATIC1111 "
+        "and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and cameras write into "
+        "every picture do not count. The attack tries these words too.",
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-001": (
@@ -84,8 +85,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.HIGH: ""},
     ),
     "LA-IMAGE-002": (
-        "Pictures in the folder, or the previews of a single file. Words in the pictures have rules of their "
-        "own.",
+        "Pictures and films in the folder and below, or the previews of a single file. Words in the pictures "
+        "have rules of their own.",
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-003": (
@@ -96,6 +97,11 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     "LA-PICKLE-001": (
         "Files that end in .bin, .pt, .pth, .ckpt or .pkl: in the folder that is scanned, or, beside a "
         "single file, those of its name. Only names are looked at.",
+        {Severity.MEDIUM: ""},
+    ),
+    "LA-BESIDE-001": (
+        "Files beside the LoRA that end as archives do, or as tables and caches of pictures: '.zip', '.7z', "
+        "'.rar', '.tar', '.gz', '.parquet', '.npz' and others. Their names are told, and none is opened.",
         {Severity.MEDIUM: ""},
     ),
     "LA-PATH-001": (
@@ -143,7 +149,7 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-HIDDEN-002": (
         "JSON that is broken, nested without end or too long. Texts of a picture that break off or are "
-        "longer than a megabyte. More than 1,000 pictures.",
+        "longer than a megabyte. More than 1,000 pictures, or 10,000 files beside the LoRA.",
         {Severity.INCONCLUSIVE: ""},
     ),
 }

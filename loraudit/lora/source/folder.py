@@ -12,7 +12,7 @@ from pathlib import Path
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.lora.source.address import PEFT_WEIGHTS, PICKLES, WEIGHTS
 from loraudit.lora.source.shards import first_shards
-from loraudit.lora.source.source import Source, part_of, parts_of
+from loraudit.lora.source.source import Around, Source, part_of, parts_of
 from loraudit.text import clean
 
 __all__ = ["Member", "members_of", "pickles_in", "with_pickles"]
@@ -28,16 +28,20 @@ def members_of(folder: Path) -> list[Member]:
     as an error. Empty if there is nothing of the kind.
     """
     found: list[Member] = []
+    # Files above all LoRAs, such as a folder of photos beside theirs, belong to every one of them.
+    above: tuple[Around, ...] = (Around(folder, frozenset()),)
     waiting = [folder]
     while waiting:
         here = waiting.pop()
         try:
-            members, folders = _members_in(folder, here)
+            members, folders = _members_in(folder, here, () if here == folder else above)
         except OSError as error:
             failure = LorauditError(
                 f"cannot read the folder {_below(folder, here)}: {error.strerror}", "check its permissions"
             )
             members, folders = [(_below(folder, here), failure)], []
+        if here == folder and members:
+            above = ()
         found += members
         waiting += folders
     return sorted(found, key=lambda member: member[0])
@@ -75,8 +79,11 @@ def _home(source: Source) -> Path:
     return source.path if len(source.parts) > 1 else source.parts[0].weights.parent
 
 
-def _members_in(folder: Path, here: Path) -> tuple[list[Member], list[Path]]:
-    """List the LoRAs in `here`, at or below `folder`, and the folders to look into. Raises `OSError`."""
+def _members_in(folder: Path, here: Path, above: tuple[Around, ...]) -> tuple[list[Member], list[Path]]:
+    """List the LoRAs in `here`, at or below `folder`, and the folders to look into. Raises `OSError`.
+
+    The files of `above` belong to each of the LoRAs.
+    """
     with os.scandir(here) as scanned:
         entries = sorted(scanned, key=lambda entry: entry.name)
     folders = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -92,12 +99,15 @@ def _members_in(folder: Path, here: Path) -> tuple[list[Member], list[Path]]:
     halves = [path for path in folders if path.name in {"unet", "text_encoder"} and _is_adapter(path)]
     if not files and halves:
         name = _below(folder, here)
-        found.append((name, Source(name, here, tuple(part_of(path / PEFT_WEIGHTS) for path in halves))))
+        parts = tuple(part_of(path / PEFT_WEIGHTS) for path in halves)
+        found.append((name, Source(name, here, parts, around=above)))
         folders = [path for path in folders if path not in halves]
+    shared = Around(here, frozenset(path.stem for path in files))
     for path in files:
         name = _below(folder, path)
         alone = len(files) == 1 or path.name == PEFT_WEIGHTS
-        found.append((name, Source(name, here if alone else path, parts_of(path))))
+        around = above if alone else (shared, *above)
+        found.append((name, Source(name, here if alone else path, parts_of(path), around=around)))
     return found, folders
 
 

@@ -8,7 +8,7 @@ from loraudit.lora.source.address import PEFT_CONFIG, PEFT_WEIGHTS, PICKLES, par
 from loraudit.lora.source.shards import first_shards, shards_of
 from loraudit.text import clean
 
-__all__ = ["Part", "Source", "find_source", "part_of", "parts_of"]
+__all__ = ["Around", "Part", "Source", "find_source", "part_of", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,15 @@ class Part:
     """Pieces of the file that `weights` is a piece of, those that lack included; empty if it is whole."""
 
 
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Folder whose files belong to several LoRAs, equal to itself alone: it is read once a scan."""
+
+    folder: Path
+    stems: frozenset[str]
+    """Names of the LoRAs in it, without the ending: a file of such a name belongs to that LoRA alone."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Files of one LoRA."""
@@ -31,8 +40,10 @@ class Source:
     parts: tuple[Part, ...]
     origin: str | None = None
     """Address `hf://namespace/name@commit/path`, escaped for display; None for a local file."""
-    pickles: tuple[str, ...] = ()
-    """Names of pickle files that lie with the LoRA in the folder that was asked for; none is opened."""
+    pickles: tuple[str, ...] | None = None
+    """Names of pickle files that a folder's scan gave to this LoRA; None for one that was named itself."""
+    around: tuple[Around, ...] = ()
+    """Folders with files that belong to this LoRA and others; empty for a LoRA that was named itself."""
 
 
 def find_source(target: str | Path, offline: bool = False) -> Source:

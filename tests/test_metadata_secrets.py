@@ -1,0 +1,90 @@
+"""Secrets beside names: each stays hidden wherever it is read, and hides nothing else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loraudit.findings.finding import Finding
+from loraudit.metadata.beside import Beside, Said
+from loraudit.metadata.exposure import Exposure
+from loraudit.metadata.masking import without_secrets
+from loraudit.metadata.nested import parse
+from tests.headers import ATTN, audit, write
+
+PASSWORD = 'hunter "two" ü9'.replace(" ", "_")
+"""Secret without a shape, which JSON spells with escapes."""
+
+
+def told(findings: dict[str, Finding]) -> str:
+    return "\n".join(finding.told(reveal=True) for finding in findings.values())
+
+
+@pytest.fixture
+def look(tmp_path: Path):
+    def looked(metadata: dict, **tensors: object) -> dict[str, Finding]:
+        return audit(write(tmp_path / "x.safetensors", metadata, **tensors))
+
+    return looked
+
+
+def merged(password: str) -> str:
+    """Metadata of a merge, as JSON in JSON, that says a password over and over."""
+    source = {
+        "api_key": password,
+        "ss_output_name": f"ada_berg {password}",
+        "ss_dataset_dirs": json.dumps({f"10_ada berg {password} woman": {"img_count": 2, "n_repeats": 1}}),
+        "prompt": json.dumps({"3": {"inputs": {"text": f"ada at sea {password}"}}}),
+        "person": {f"Ada {password}": 1},
+    }
+    return json.dumps({"sshs_cp0": json.dumps(source)})
+
+
+@pytest.mark.parametrize("key", ["api_key", "note"])
+def test_a_password_in_a_merge_is_masked_in_all_that_is_read(look, key) -> None:
+    metadata = {"sshs_cp0": merged(PASSWORD).replace("api_key", key), f"<{PASSWORD}>": "<embed>"}
+    found = look(metadata)
+    assert {"LA-NAME-001", "LA-NAME-002", "LA-CAPTION-002", "LA-DATASET-001"} <= found.keys()
+    assert "ada" in told(found)
+    hidden = key == "api_key"
+    assert ("LA-SECRET-001" in found) == hidden
+    assert ("two" not in told(found)) == hidden, "a key that says nothing is the control"
+
+
+@pytest.mark.parametrize("secret", ["name", "person", "author", "ss_output", "prompt", "workflow"])
+def test_a_secret_that_is_spelled_like_a_key_hides_no_key(look, secret) -> None:
+    metadata = {"ss_output_name": "ada_berg_v2", "person": "jane", "Trigger Words": "adab at sea"}
+    metadata |= {"sd.artifact.v1": json.dumps({"author": "Berta", "prompt": "adab smiles"})}
+    without = look(metadata)
+    found = look({**metadata, "api_key": secret})
+    assert found.keys() - without.keys() == {"LA-SECRET-001"}
+    assert all(found[rule].quotes == finding.quotes for rule, finding in without.items())
+
+
+@pytest.mark.parametrize("key", ["trigger_token", "placeholder_token", "Trigger Token"])
+def test_a_word_of_a_prompt_is_no_secret(look, key) -> None:
+    found = look({key: "adab", "ss_training_comment": "adab smiles"})
+    assert set(found) == {"LA-CAPTION-002"} and "adab smiles" in found["LA-CAPTION-002"].quotes
+    assert "LA-SECRET-001" in look({"hub_token": "adab"})
+
+
+def test_a_name_given_twice_beside_a_secret_is_told(look) -> None:
+    once = '{"api_key": "hunter2hunter", "a": "1"}'
+    assert "LA-HIDDEN-001" not in look({"x": once})
+    assert "LA-HIDDEN-001" in look({"x": once.replace('"a"', '"a": "2", "a"')})
+
+
+def test_a_masked_layer_is_no_embedding(look) -> None:
+    ones = np.ones((1, 768), np.float32)
+    assert set(look({"api_key": "transformer_blocks"})) == {"LA-SECRET-001"}
+    found = look({}, **{f"{ATTN}.hf_aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH.weight": ones})
+    assert set(found) == {"LA-SECRET-001"}
+    assert "LA-NAME-001" in look({}, **{f"{ATTN}.jäne_dœ.weight": ones}), "the control"
+
+
+def test_json_is_written_back_as_it_was_but_for_the_secret() -> None:
+    text = '{"a": [1, 2.5, null, true, "s3cretword"], "a": {"b": "x s3cretword"}, "name": "s3cretword"}'
+    exposure = Exposure(("x",), (Said("header", "k", text),), (), (), 1, Beside())
+    masked = without_secrets(exposure, {"s3cretword": None}).said[0].text
+    assert parse(masked) == parse(text.replace("s3cretword", "s3cret…"))
