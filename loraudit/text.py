@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from loraudit.errors import NotScannable
+from loraudit.hiding import named
 
 __all__ = ["JsonObject", "clean", "decode", "parse_json", "twice"]
 
@@ -66,7 +67,7 @@ def decode(data: bytes | str, what: str, hook: Callable[[list[tuple[str, Any]]],
 
 def twice(what: str, key: str) -> NotScannable:
     """Make the error for `what` that holds `key` twice where that means nothing sound."""
-    return NotScannable(f"{what} holds the key '{clean(key)}' twice", "the file was tampered with or broken")
+    return NotScannable(f"{what} holds the key '{named(key)}' twice", "the file was tampered with or broken")
 
 
 class JsonObject(dict[str, Any]):

@@ -122,10 +122,11 @@ def test_a_hostile_key_is_shown_harmless(tmp_path: Path, sd1_factors, loraudit) 
 
     save_file(load_file(path) | {"\x1b]0;owned\x07[bold]\u202e\n::error::": np.zeros(1, np.float32)}, path)
     for form in ("text", "json"):
-        code, out, _ = loraudit("inspect", path, "--format", form)
+        code, out, _ = loraudit("inspect", path, "--format", form, "--reveal")
         assert code == 0
         assert not {"\x1b", "\x07", "\u202e"} & set(out)
         assert "[bold]" in out
+        assert "[bold]" not in loraudit("inspect", path, "--format", form)[1]
         assert not any(line.startswith("::") for line in out.splitlines())
 
 

@@ -303,3 +303,187 @@ def test_stock_diffusers_saves_nothing_and_reads_a_copy_alike(tmp_path) -> None:
     assert sorted(new_config["unet.target_modules"]) == ["conv1", "to_q"]
     kept = {name.partition(".")[2]: value for name, value in new_config.items()}
     assert LoraConfig(**kept).lora_alpha == 2  # as diffusers makes its configuration of it
+
+
+KEPT_WORDS = {
+    "ss_base_model_version": "jane_doe_born_1990_berlin",
+    "modelspec.architecture": "jane-doe/mueller-strasse-5",
+    "ss_network_module": "networks.jane_doe.geb_1990",
+    "ss_network_dim": "491701234567",
+    "ss_network_alpha": "52.520008",
+    "ss_network_args": json.dumps(
+        {"conv_dim": "491701234567", "use_jane_doe_berlin": 1, "block_dims": "52.520008,13.404954"}
+    ),
+    "modelspec.implementation": "https://github.com/huggingface/jane-doe",
+    "modelspec.prediction_type": "jane",
+    "modelspec.resolution": "1990x1203",
+    "modelspec.sai_model_spec": "17.01.23",
+    "lora_adapter_metadata": json.dumps(
+        {
+            "unet.target_modules": ["jane_doe", "lives_in_Muellerstrasse_5", "geb.1990"],
+            "jane_doe.r": 4,
+            "unet.rank_pattern": {"Jane.Doe.IBAN.DE02120300000000202051": 4},
+            "unet.bias": "jane",
+            "unet.lora_alpha": 52.520008,
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("key", KEPT_WORDS)
+def test_no_free_text_is_called_harmless(key) -> None:
+    kept = allowed_metadata({key: KEPT_WORDS[key]}).get(key, "{}")
+    assert json.loads(kept) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        *(("ss_base_model_version", one) for one in ("sd_v1", "sdxl_base_v1-0", "sd3.5_medium", "flux1")),
+        *(("modelspec.architecture", f"{one}/lora") for one in ("stable-diffusion-v1", "flux-1-dev")),
+        ("modelspec.architecture", "stable-diffusion-v2-768-v/lora"),
+        ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora"),
+        ("ss_network_alpha", "0.5"),
+        ("modelspec.resolution", "1024x1024"),
+        (ARGS, '{"preset": "attn-mlp", "factor": "8", "use_scalar": "True"}'),
+    ],
+)
+def test_what_trainers_write_there_stays(key, said) -> None:
+    assert allowed_metadata({key: said}) == {key: said}
+
+
+def test_a_scale_that_is_a_root_stays_and_a_lost_one_is_said(run, tmp_path) -> None:
+    for alpha, lost in ((4, False), (32**0.5, False), (52.520008, True)):
+        text = json.dumps({"unet.r": 4, "unet.lora_alpha": alpha})
+        source = write(tmp_path / "a.safetensors", {ADAPTER: text})
+        output = tmp_path / f"{alpha}.safetensors"
+        code, out, _ = run(source, "-o", output)
+        assert code == 0 and ("what the file said of its scale" in out) == lost
+        kept = json.loads(read_header(output).metadata[ADAPTER])
+        assert kept == ({"unet.r": 4} if lost else json.loads(text))
+
+
+def named_adapter(path: Path, *names: str) -> Path:
+    down, up = TENSORS.values()
+    path.write_bytes(
+        serialize(
+            {
+                f"base_model.model.{place}.lora_{side}.{name}.weight": value
+                for place, name in zip(("a", "b"), names, strict=False)
+                for side, value in (("A", down), ("B", up))
+            },
+            {},
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize("names", [("jane_doe_berlin", "jane_doe_berlin"), ("jane_doe_berlin", "mara_lind")])
+def test_the_name_of_an_adapter_is_reported_and_removed(run, tmp_path, names) -> None:
+    source = named_adapter(tmp_path / "a.safetensors", *names)
+    found = audit(source)["LA-NAME-001"]
+    assert (set(found.quotes), found.places) == (set(names), ("the tensor names",))
+    code, out, _ = run(source, "-o", tmp_path / "b.safetensors")
+    assert code == 0 and "jane" not in out and "name of an adapter" in out
+    assert audit(tmp_path / "b.safetensors") == {}
+    new = read_header(tmp_path / "b.safetensors").tensors
+    assert len(new) == 4 and not any("jane" in key or "mara" in key for key in new)
+    assert tensor_bytes(tmp_path / "b.safetensors") == tensor_bytes(source)
+    assert audit(named_adapter(tmp_path / "c.safetensors", "default", "default")) == {}
+
+
+def test_an_adapter_of_another_name_is_the_same_update(tmp_path) -> None:
+    down, up = TENSORS.values()
+    name = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_{}.jane.weight"
+    (tmp_path / "adapter_model.safetensors").write_bytes(
+        serialize({name.format("A"): down, name.format("B"): up}, {})
+    )
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 3}')
+    out = tmp_path.parent / f"{tmp_path.name}-copy" / "adapter_model.safetensors"
+    out.parent.mkdir()
+    scrub(tmp_path / "adapter_model.safetensors", out, config=tmp_path / "adapter_config.json")
+    (old,), (new,) = load_lora(tmp_path).factors.values(), load_lora(out.parent).factors.values()
+    assert old.scale == new.scale == 3
+    assert np.array_equal(old.up, new.up) and np.array_equal(old.down, new.down)
+
+
+def test_other_words_in_tensor_names_are_still_there(run, tmp_path) -> None:
+    source = write(tmp_path / "a.safetensors", {}, mara=np.ones(3, np.float32))
+    _, out, _ = run(source, "-o", tmp_path / "b.safetensors")
+    assert "1 tensor name holds words of their own" in out and "mara" not in out
+    assert "mara" in read_header(tmp_path / "b.safetensors").tensors
+    assert "of their own" not in run(write(tmp_path / "c.safetensors", KOHYA), "--dry-run")[1]
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(run, tmp_path) -> None:
+    source = write(tmp_path / "a.safetensors", KOHYA)
+    code, planned, _ = run(source, "--dry-run", "-o", tmp_path / "b.safetensors")
+    assert code == 0 and list(tmp_path.iterdir()) == [source]
+    _, done, _ = run(source, "-o", tmp_path / "b.safetensors")
+    told = done.replace("Wrote b.safetensors", "Would write a.safetensors").replace("scan b.", "scan a.")
+    assert planned == told
+    assert run(source)[0] == 2
+
+
+def test_json(run, tmp_path) -> None:
+    source = write(tmp_path / "a.safetensors", KOHYA | {"jane's notes": "hello"})
+    code, out, _ = run(source, "-o", tmp_path / "b.safetensors", "-f", "json")
+    document = json.loads(out)
+    assert (code, document["schema"], document["dry_run"], document["not_copied"]) == (
+        0, "loraudit.scrub/1", False, 0,
+    )  # fmt: skip
+    (file,) = document["files"]
+    assert file["tensor_sha256"] == hashlib.sha256(tensor_bytes(source)).hexdigest()
+    assert {"key": "a key of its own", "characters": 5, "in_part": False} in file["removed"]
+    assert (file["still_there"], file["error"], file["name"]) == ([], None, "b.safetensors")
+    _, out, _ = run(source, "--dry-run", "-f", "json", "--reveal")
+    assert "jane's notes" in {item["key"] for item in json.loads(out)["files"][0]["removed"]}
+
+
+def test_provenance_stays_on_demand(run, tmp_path) -> None:
+    told = KOHYA | {
+        "modelspec.license": "CreativeML-OpenRAIL-M",
+        "base_model": "runwayml/stable-diffusion-v1-5",
+    }
+    more = {"ss_sd_model_name": "/home/jane/models/v1-5-pruned-emaonly.safetensors", "license": "ask Jane"}
+    source = write(tmp_path / "a.safetensors", told | more)
+    assert run(source, "-o", tmp_path / "b.safetensors")[0] == 0
+    code, out, _ = run(source, "-o", tmp_path / "c.safetensors", "--keep-provenance")
+    plain, kept = (read_header(tmp_path / f"{name}.safetensors").metadata for name in "bc")
+    assert code == 0 and {key: kept[key] for key in kept.keys() - plain.keys()} == {
+        "sshs_model_hash": "ab" * 32,
+        "sshs_legacy_hash": "deadbeef",
+        "ss_sd_model_hash": "e1441589",
+        "ss_sd_model_name": "v1-5-pruned-emaonly.safetensors",
+        "base_model": "runwayml/stable-diffusion-v1-5",
+        "modelspec.license": "CreativeML-OpenRAIL-M",
+    }
+    assert "LA-LINK-001" in out and audit(tmp_path / "c.safetensors").keys() == {"LA-LINK-001"}
+    for name in ("jane/lora-of-me", "/home/jane/jane.safetensors", "4-9-1-7"):
+        assert not allowed_metadata({"base_model": name, "sshs_model_hash": "jane"}, provenance=True)
+
+
+def test_a_folder(run, tmp_path) -> None:
+    folder, copy = tmp_path / "loras", tmp_path / "copies"
+    (folder / "inner").mkdir(parents=True)
+    write(folder / "a.safetensors", KOHYA)
+    named_adapter(folder / "inner" / "adapter_model.safetensors", "jane_doe", "jane_doe")
+    (folder / "inner" / "adapter_config.json").write_text(
+        json.dumps(
+            {"peft_type": "LORA", "r": 1, "base_model_name_or_path": "/home/jane", "target_modules": ["jane"]}
+        )
+    )
+    (folder / "inner" / "README.md").write_text("Jane Doe")
+    (folder / "z.safetensors").write_bytes(b"<html></html>")
+    code, out, err = run(folder, "-o", copy)
+    assert code == 3 and "z.safetensors is a web page" in err and "jane" not in (out + err).lower()
+    assert "Not copied: 1 other file" in out and "Not copied: z.safetensors" in out
+    written = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    assert written == {"a.safetensors", "inner/adapter_model.safetensors", "inner/adapter_config.json"}
+    assert json.loads((copy / "inner" / "adapter_config.json").read_text()) == {"peft_type": "LORA", "r": 1}
+    assert audit(copy / "a.safetensors") == audit(copy / "inner") == {}
+    before = sorted(tmp_path.rglob("*"))
+    for output in (copy, folder / "new", folder, folder / "a.safetensors"):
+        assert run(folder, "-o", output)[0] == 2
+    assert run(folder, "--dry-run")[0] == 3
+    assert sorted(tmp_path.rglob("*")) == before

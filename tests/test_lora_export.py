@@ -79,10 +79,12 @@ def test_what_could_not_be_exported_is_said_and_exits_4(tmp_path: Path, sd1_fact
     write_kohya(sd1_factors, path)
     extra = {"\x1b[31mone": np.zeros(1, np.float32), "two": np.zeros(1, np.float32)}
     save_file(load_file(path) | extra, path)
-    code, _, err = inspect(path, "--export", "diffusers", "-o", tmp_path / "y")
-    assert (code, len(err.splitlines())) == (4, 1)
-    assert r"not in it, because unread: \x1b[31mone (no known layout names a tensor so) and 1 more" in err
-    assert load_lora(tmp_path / "y").unread == ()
+    why = "(no known layout names a tensor so) and 1 more"
+    for options, shown in (((), "(hidden)"), (("--reveal",), r"\x1b[31mone")):
+        code, _, err = inspect(path, "--export", "diffusers", "-o", tmp_path / f"y{len(options)}", *options)
+        assert (code, len(err.splitlines())) == (4, 1)
+        assert f"not in it, because unread: {shown} {why}" in err
+    assert load_lora(tmp_path / "y0").unread == ()
     assert inspect(path)[0] == 0
 
 

@@ -164,7 +164,7 @@ def test_a_name_in_a_message_is_harmless(tmp_path: Path) -> None:
     with pytest.raises(NotScannable) as caught:
         read_header(path)
     assert str(caught.value).isprintable()
-    assert r"\x1b[31m\x0a\u202e" in str(caught.value)
+    assert "tensor '(hidden)'" in str(caught.value)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from loraudit.findings.finding import Severity
+from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata.graphs import prompts
 from loraudit.metadata.keys import is_machine, kind_of
 from loraudit.metadata.nested import parse, texts, unfold
-from loraudit.metadata.tokens import adapters, embedded, token
+from loraudit.metadata.tokens import embedded, token
 from tests.headers import DIFFUSERS, KOHYA, NO_METADATA, audit, write
 
 SOURCE = {
@@ -192,9 +193,9 @@ def test_tensors_that_are_no_tokens(told) -> None:
 def test_the_name_of_an_adapter(told) -> None:
     key = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.{}.weight"
     found = told({}, **{key.format("ada_berg"): VECTOR})
-    assert found["LA-NAME-002"].quotes == ("ada_berg",)
+    assert found["LA-NAME-001"].quotes == ("ada_berg",)
     assert told({}, **{key.format("default"): VECTOR}) == {}
-    assert adapters([key.format("default_0"), key.format("x").replace(".x", "")]) == ["default_0"]
+    assert adapter_names([key.format("default_0"), key.format("x").replace(".x", "")]) == ["default_0"]
 
 
 @pytest.mark.parametrize(

@@ -48,4 +48,4 @@ def unread_gaps(lora: LoRA) -> list[Gap]:
         return remarks
     first, count = lora.unread[0], len(lora.unread)
     keys = "1 key" if count == 1 else f"{count} keys"
-    return [*remarks, Gap("part of the file", f"{keys} not read, such as {first.key}: {first.why}")]
+    return [*remarks, Gap("part of the file", f"{keys} not read, such as {first.shown}: {first.why}")]

@@ -13,6 +13,8 @@ from loraudit.findings.failures import reported
 __all__ = ["in_one_line", "write_traceback"]
 
 _INTERRUPTED: Final = 130
+_CAUSES: Final = 5
+"""Limit on the errors, each the cause of the one before, that are shown of a bug."""
 
 
 def in_one_line(command: Callable[[], object]) -> None:
@@ -49,11 +51,20 @@ def in_one_line(command: Callable[[], object]) -> None:
 
 
 def write_traceback(error: BaseException) -> None:
-    """Write the traceback of `error` to stderr, escaped: what it says may be a file's."""
+    """Write the kind of `error` and its lines of code to stderr, and those of each error behind it.
+
+    What an error says is not shown: it may be words of a file.
+    """
     from loraudit.text import clean
 
-    for line in "".join(traceback.format_exception(error)).splitlines():
-        write_error(clean(line, 300))
+    shown: BaseException | None = error
+    for _ in range(_CAUSES):
+        if shown is None:
+            break
+        for line in "".join(traceback.format_tb(shown.__traceback__)).splitlines():
+            write_error(clean(line, 300))
+        write_error(type(shown).__name__)
+        shown = shown.__cause__ or shown.__context__
 
 
 def _fail_of_itself(error: Exception) -> NoReturn:

@@ -1,6 +1,7 @@
 """The command `inspect`: a description of a LoRA file, as text or JSON, and an export in another layout."""
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,12 +12,14 @@ import typer
 from loraudit.cli.choices import Layout, OfflineOption, TextOrJson
 from loraudit.cli.console import colour, emit, render, say, width
 from loraudit.errors import Incomplete, LorauditError
+from loraudit.hiding import mask
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
     from loraudit.lora import Factors, LoRA, Site
+    from loraudit.lora.matrices import Unread
 
 __all__ = ["export_line", "inspect", "inspection_json", "inspection_text"]
 
@@ -51,6 +54,10 @@ def inspect(
             help="File for the description, or with --export for the LoRA. [default: stdout]",
         ),
     ] = None,
+    reveal: Annotated[
+        bool,
+        typer.Option("--reveal", help="Show words in the names of unread tensors in files and pipes too."),
+    ] = False,
 ) -> None:
     """Show what a LoRA file is and what could not be read.
 
@@ -67,18 +74,27 @@ def inspect(
     lora = load_lora(target, offline)
     if export is not None and output is not None:
         export_lora(lora, export.value, output)
-        say(export_line(lora, export.value, output))
+        say(export_line(lora, export.value, output, reveal=reveal))
         output = None
     if format is TextOrJson.json:
-        emit(inspection_json(lora), output)
+        emit(inspection_json(lora, reveal=reveal), output, 0o600 if reveal else 0o666)
     else:
-        emit(inspection_text(lora, width=width(output), colour=colour(output)), output)
+        shown = inspection_text(
+            lora,
+            width=width(output),
+            colour=colour(output),
+            reveal=reveal or (output is None and sys.stdout.isatty()),
+        )
+        emit(shown, output, 0o600 if reveal else 0o666)
     if export is not None and lora.unread:
         raise typer.Exit(Incomplete.exit_code)
 
 
-def inspection_json(lora: "LoRA") -> str:
-    """Write the JSON document `loraudit.inspect/1`: every module, and every tensor that was not read."""
+def inspection_json(lora: "LoRA", *, reveal: bool = False) -> str:
+    """Write the JSON document `loraudit.inspect/1`: every module, and every tensor that was not read.
+
+    Words of the file in the names of tensors are hidden unless `reveal`.
+    """
     document = {
         "schema": SCHEMA,
         "file": {
@@ -100,20 +116,23 @@ def inspection_json(lora: "LoRA") -> str:
             }
             for site, factors in lora.factors.items()
         ],
-        "unread": [{"key": item.key, "why": item.why} for item in lora.unread],
+        "unread": [{"key": _name(item, reveal), "why": item.why} for item in lora.unread],
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def inspection_text(lora: "LoRA", *, width: int, colour: bool) -> str:
-    """Summarize `lora` in at most `width` columns, one row per kind of module; `colour` adds ANSI codes."""
+def inspection_text(lora: "LoRA", *, width: int, colour: bool, reveal: bool = False) -> str:
+    """Summarize `lora` in at most `width` columns, one row per kind of module; `colour` adds ANSI codes.
+
+    Words of the file in the names of tensors are hidden unless `reveal`.
+    """
     from rich.console import Group
 
-    shown = Group(*_facts(lora), "", _modules(lora), *_unread(lora))
+    shown = Group(*_facts(lora), "", _modules(lora), *_unread(lora, reveal))
     return render(shown, width=width, colour=colour)
 
 
-def export_line(lora: "LoRA", layout: str, path: Path) -> str:
+def export_line(lora: "LoRA", layout: str, path: Path, *, reveal: bool = False) -> str:
     """Say in one line what an export of `lora` to `path` holds and what is left out."""
     from loraudit.text import clean
 
@@ -124,7 +143,7 @@ def export_line(lora: "LoRA", layout: str, path: Path) -> str:
     if lora.unread:
         first = lora.unread[0]
         more = f" and {len(lora.unread) - 1} more" if len(lora.unread) > 1 else ""
-        line += f"; not in it, because unread: {first.key} ({first.why}){more}"
+        line += f"; not in it, because unread: {_name(first, reveal)} ({first.why}){more}"
     return line
 
 
@@ -166,13 +185,17 @@ def _modules(lora: "LoRA") -> "Table":
     return table
 
 
-def _unread(lora: "LoRA") -> Iterable["Text"]:
+def _name(item: "Unread", reveal: bool) -> str:
+    return mask(item.key) if reveal else item.shown
+
+
+def _unread(lora: "LoRA", reveal: bool) -> Iterable["Text"]:
     from rich.text import Text
 
     if lora.unread:
         yield Text(f"\n{len(lora.unread)} tensors were not read:", style="yellow")
     for item in lora.unread[:SHOWN_UNREAD]:
-        yield Text(f"  {item.key}: {item.why}", overflow="fold")
+        yield Text(f"  {_name(item, reveal)}: {item.why}", overflow="fold")
     if len(lora.unread) > SHOWN_UNREAD:
         yield Text(f"  ... and {len(lora.unread) - SHOWN_UNREAD} more (--format json lists all)")
 

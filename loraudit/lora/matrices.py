@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loraudit.errors import NotScannable
+from loraudit.hiding import named
 from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import Role, factor
 from loraudit.text import clean
@@ -99,8 +100,13 @@ class Unread:
     """Tensor that was not taken into the audit."""
 
     key: str
-    """Name in the file, escaped for display."""
+    """Name in the file, escaped: private, so that `shown` stands for it in messages."""
     why: str
+
+    @property
+    def shown(self) -> str:
+        """Name without any word that is not of networks and layouts."""
+        return named(self.key)
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ def read_tensor(path: Path, key: str, info: TensorInfo) -> NDArray[np.float32]:
         data = file.read(info.size)
     if len(data) != info.size:
         raise NotScannable(
-            f"{clean(path.name)} is truncated in tensor '{clean(key)}'", "download or export it again"
+            f"{clean(path.name)} is truncated in tensor '{named(key)}'", "download or export it again"
         )
     with np.errstate(over="ignore"):
         values = np.frombuffer(data, dtype=DTYPES[info.dtype]).astype(np.float32).reshape(info.shape)
@@ -199,6 +205,6 @@ def is_too_large(up: NDArray[np.float32], down: NDArray[np.float32]) -> bool:
 def _require_finite(values: NDArray[np.float32], key: str, name: str) -> None:
     if not np.isfinite(values).all():
         raise NotScannable(
-            f"tensor '{clean(key)}' in {clean(name)} holds NaN or infinite values",
+            f"tensor '{named(key)}' in {clean(name)} holds NaN or infinite values",
             "the training diverged or the file is broken; no model can use it",
         )

@@ -11,6 +11,7 @@ from loraudit.hiding import mask, secrets
 from loraudit.metadata.beside import FOLDER, Said
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.keys import is_machine, kind_of
+from loraudit.metadata.known_keys import is_known_key
 from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
 from loraudit.metadata.patterns import picture_type
 from loraudit.metadata.quotes import EMPTY
@@ -27,8 +28,6 @@ _SECRET_KEYS: Final = re.compile(
     r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
 )
 _LONGEST_LABELLED: Final = 1000
-_TRAINERS: Final = re.compile(r"(?:ss|ssmd|sshs)_|modelspec\.")
-"""Start of the keys that trainers write: words of theirs, whatever a file calls a secret."""
 
 
 def searched(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple[str, str, bool]]:
@@ -134,4 +133,4 @@ def _written(value: Any, known: Collection[str]) -> Iterator[str]:  # noqa: ANN4
 
 def _masked_key(key: str, known: Collection[str]) -> str:
     """Mask `key`, but none of a trainer: `name` stays what it is where a secret is called so."""
-    return key if kind_of(key) or is_machine(key) or _TRAINERS.match(key) else mask(key, known)
+    return key if kind_of(key) or is_machine(key) or is_known_key(key) else mask(key, known)

@@ -6,6 +6,7 @@ from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
 from loraudit.hiding import masked
+from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata import patterns
 from loraudit.metadata.beside import CAPTION, FOLDER, PICTURE, README
 from loraudit.metadata.entries import (
@@ -29,7 +30,7 @@ from loraudit.metadata.nested import Members, members, texts
 from loraudit.metadata.quotes import EMPTY, quote, quoted
 from loraudit.metadata.run import run_traces
 from loraudit.metadata.side import side_traces
-from loraudit.metadata.tokens import adapters, embedded, token
+from loraudit.metadata.tokens import embedded, token
 
 __all__ = ["traces"]
 
@@ -60,7 +61,7 @@ def _traces(exposure: Exposure) -> Iterator[Trace]:
         exposure = without_secrets(exposure, known)
         values = _values(exposure)
     found = [entry for value in values for entry in entries(value)]
-    names = [*_folder_names(found), *_people(found), *_tokens(found, exposure)]
+    names = [*_folder_names(found), *_people(found), *_tokens(found, exposure), *_adapters(exposure)]
     yield from names
     yield from _titles(found, exposure, {trace.quote.lower() for trace in names})
     yield from _captions(values, found)
@@ -126,15 +127,19 @@ def _tokens(found: list[Entry], exposure: Exposure) -> Iterator[Trace]:
             yield Trace("LA-CAPTION-002", Severity.LOW, place, quote(word))
 
 
+def _adapters(exposure: Exposure) -> Iterator[Trace]:
+    """Find the names that people gave their adapters: peft writes them into the name of every tensor."""
+    for name in adapter_names(exposure.tensors):
+        yield from _named("the tensor names", name)
+
+
 def _titles(found: list[Entry], exposure: Exposure, known: set[str]) -> Iterator[Trace]:
     words = {word.lower() for name in known for word in subject(name)}
-    titles = [(entry.place, entry.text) for entry in found if entry.kind == "title"]
-    titles += [("the tensor names", name) for name in adapters(exposure.tensors)]
-    for place, title in titles:
-        told = subject(title)
+    for entry in found:
+        told = subject(entry.text) if entry.kind == "title" else []
         if told:
             words |= {word.lower() for word in told}
-            yield Trace("LA-NAME-002", Severity.MEDIUM, place, quote(title), Confidence.LOW)
+            yield Trace("LA-NAME-002", Severity.MEDIUM, entry.place, quote(entry.text), Confidence.LOW)
     for name in exposure.names:
         told = subject(name)
         # One word may be anything; two, or one that the file itself uses, rather a name.

@@ -1,65 +1,36 @@
 """Scrubbed copies of safetensors files: nothing but what loaders need, and the tensors' bytes as they are.
 
-The header is written anew. Metadata pass the allow-list below, each value checked or built anew from checked
-parts. Tensors keep their three fields, in the order of their bytes. Equal keys, extra fields and padding are
-therefore gone without a rule of their own.
-
-Readers of what is kept: A1111 `ss_base_model_version`, `ss_v2`; kohya's own scripts `ss_network_*`; diffusers
-`lora_adapter_metadata`, for the scale; ComfyUI `modelspec.*`, for the kind of model.
+The header is written anew. Metadata pass the allow-list of `allowed`. Tensors keep their three fields, in the
+order of their bytes. Equal keys, extra fields and padding are therefore gone without a rule of their own. The
+name of an adapter, which peft puts into the name of every tensor, becomes `default`.
 """
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from loraudit.errors import LorauditError, NotScannable
-from loraudit.files import write_atomic
-from loraudit.hiding import secrets
+from loraudit.files import read_within, write_atomic
+from loraudit.findings.finding import Finding
+from loraudit.hiding import is_public, mask, named
 from loraudit.lora.file.header import Header, read_header
-from loraudit.metadata.patterns import addresses, paths
-from loraudit.text import clean, parse_json
+from loraudit.lora.layouts.adapter_names import adapter_names, without_adapter_names
+from loraudit.lora.source.source import Part, Source
+from loraudit.metadata.allowed import KEPT_KEYS, allowed_config, allowed_metadata, loses_scale
+from loraudit.metadata.beside import CONFIG_BYTES
+from loraudit.metadata.exposure import header_exposure, read_exposure
+from loraudit.metadata.judge import judge_metadata
+from loraudit.metadata.known_keys import is_known_key
+from loraudit.metadata.rules import traces
+from loraudit.text import clean
 
 __all__ = ["KEPT_KEYS", "Removed", "Scrubbed", "allowed_metadata", "scrub"]
 
 _BLOCK: Final = 1 << 20
-_NUMBER: Final = r"-?\d{1,12}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?"
-_VALUES: Final[Mapping[str, str]] = {
-    "format": r"pt|np|tf|flax|jax|mlx|numpy",
-    "ss_base_model_version": r"[a-z0-9_.-]{1,40}",
-    "ss_v2": r"True|False",
-    "ss_network_module": r"(?:networks|lycoris)(?:\.[a-z0-9_]{1,30}){1,2}",
-    "ss_network_dim": rf"{_NUMBER}|Dynamic|None",
-    "ss_network_alpha": rf"{_NUMBER}|Dynamic|None",
-    "ss_clip_skip": r"\d{1,2}|None",
-    "modelspec.sai_model_spec": r"\d{1,2}(?:\.\d{1,2}){1,2}",
-    "modelspec.architecture": r"[a-z0-9_.-]{1,40}(?:/[a-z0-9_.-]{1,30})?",
-    "modelspec.implementation": (
-        r"diffusers|https://github\.com/(?:Stability-AI|CompVis|black-forest-labs|huggingface)/[\w.-]{1,40}"
-    ),
-    "modelspec.prediction_type": r"[a-z_]{1,20}",
-    "modelspec.resolution": r"\d{1,5}(?:x\d{1,5})?",
-}
-"""Keys that are kept, and all that each may say."""
-_NETWORK_ARGS: Final = "ss_network_args"
-_ADAPTER: Final = "lora_adapter_metadata"
-KEPT_KEYS: Final = frozenset({*_VALUES, _NETWORK_ARGS, _ADAPTER})
-"""Allow-list of metadata keys."""
-
-_NETWORK_FIELDS: Final = re.compile(
-    r"algo|preset|factor|constraint|(?:conv_)?block_(?:dims|alphas)|conv_(?:dim|alpha)|(?:rank_|module_)?dropout|"
-    r"(?:use|train|disable|decompose|rank|dora|rs|loraplus)_[a-z_]{1,30}"
-)
-_NETWORK_TEXT: Final = re.compile(rf"(?:{_NUMBER}[, ]{{0,2}}){{1,200}}|True|False|None|[a-z+-]{{1,12}}")
-_ADAPTER_FIELD: Final = re.compile(
-    r"(?:[a-z0-9_]{1,30}\.)?(?:r|lora_alpha|rank_pattern|alpha_pattern|target_modules|use_rslora|use_dora|lora_bias|"
-    r"bias|peft_type|fan_in_fan_out|lora_dropout)"
-)
-_MODULE: Final = re.compile(r"[\w.^$\\-]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -67,11 +38,21 @@ class Removed:
     """Text of the old header that is not in the new one."""
 
     key: str
-    """Metadata key, escaped for display, or the kind and place of a hidden text."""
+    """Metadata key, tensor or adapter, escaped: private, so that `shown` stands for it in messages."""
     characters: int
     """Length of the removed text in characters."""
     in_part: bool = False
     """True if the key is still there, with less in it."""
+    kind: str = ""
+    """Kind of a text that is no metadata, in words of ours."""
+
+    def told(self, reveal: bool) -> str:
+        """Return kind and key; a key that is somebody's own is hidden unless `reveal`."""
+        if reveal:
+            return f"{self.kind} {mask(self.key)}".strip()
+        if self.kind:
+            return f"{self.kind} {named(self.key)}".strip()
+        return self.key if is_known_key(self.key) else "a key of its own"
 
 
 @dataclass(frozen=True)
@@ -86,16 +67,59 @@ class Scrubbed:
     tensor_bytes: int
     tensor_sha256: str
     """SHA-256 in hex of the tensors' bytes, one after another: the same in both files."""
+    left: tuple[Finding, ...] = ()
+    """Findings of the new file."""
+    odd_names: int = 0
+    """Number of tensors whose names hold other words than those of networks and layouts."""
+    scale_lost: bool = False
+    """True if the file said something of its scale that is no ordinary number or name, and was dropped."""
 
 
-def scrub(path: Path, output: Path) -> Scrubbed:
+def scrub(
+    path: Path, output: Path | None, *, provenance: bool = False, config: Path | None = None
+) -> Scrubbed:
     """Write the file at `path` to the new file `output`, with nothing in the header but what loaders need.
 
-    The tensors are copied in blocks, so memory does not grow with the file. Raises `LorauditError` if a file
-    cannot be read or written or `output` is there already, `NotScannable` if `path` is no sound safetensors
-    file. Nothing is left behind then.
+    Without `output` nothing is written. With `provenance`, hashes, base model and licence stay. `config` is
+    peft's configuration, which is written beside `output`. The tensors are copied in blocks, so memory does
+    not grow with the file.
+
+    Raises `LorauditError` if a file cannot be read or written or `output` is there already, `NotScannable` if
+    `path` is no sound safetensors file. Nothing is left behind then.
     """
     header = read_header(path)
+    if output is not None:
+        _check(path, output)
+    metadata = allowed_metadata(header.metadata, provenance)
+    names = without_adapter_names(header.tensors)
+    digest = hashlib.sha256()
+    blocks = _blocks(header, metadata, names, digest)
+    said, rebuilt = ("", None) if config is None else _rebuilt(config, provenance)
+    if output is None:
+        for _ in blocks:
+            pass
+    else:
+        write_atomic(output, blocks)
+        if config is not None and rebuilt is not None:
+            write_atomic(output.with_name(config.name), rebuilt.encode())
+    removed = [*_removed(header, metadata), *_removed_names(header)]
+    if config is not None and rebuilt != said:
+        removed.append(Removed("", len(said), rebuilt is not None, config.name))
+    adapter = "lora_adapter_metadata"
+    return Scrubbed(
+        kept=tuple(sorted(metadata)),
+        removed=tuple(removed),
+        tensors=len(header.tensors),
+        tensor_bytes=sum(info.size for info in header.tensors.values()),
+        tensor_sha256=digest.hexdigest(),
+        left=_left(header, metadata, names, output, config if rebuilt is not None else None),
+        odd_names=sum(not is_public(name) for name in names.values()),
+        scale_lost=loses_scale(header.metadata.get(adapter, ""), metadata.get(adapter, ""))
+        or (config is not None and loses_scale(said, rebuilt or "")),
+    )
+
+
+def _check(path: Path, output: Path) -> None:
     if output.exists() and output.samefile(path):
         raise LorauditError(
             "the output is the input, and the input stays as it is", "choose another path with -o"
@@ -104,39 +128,42 @@ def scrub(path: Path, output: Path) -> Scrubbed:
         raise LorauditError(
             f"{clean(str(output), 300)} exists already", "remove it, or choose another path with -o"
         )
-    metadata = allowed_metadata(header.metadata)
-    digest = hashlib.sha256()
-    write_atomic(output, _blocks(header, metadata, digest))
-    return Scrubbed(
-        kept=tuple(sorted(metadata)),
-        removed=tuple(_removed(header, metadata)),
-        tensors=len(header.tensors),
-        tensor_bytes=sum(info.size for info in header.tensors.values()),
-        tensor_sha256=digest.hexdigest(),
-    )
 
 
-def allowed_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Take the part of `metadata` that loaders need and that can say nothing else."""
-    kept = {
-        key: metadata[key]
-        for key, pattern in _VALUES.items()
-        if re.fullmatch(pattern, metadata.get(key, ""), re.ASCII)
-    }
-    for key, rebuild in ((_NETWORK_ARGS, _network_args), (_ADAPTER, _adapter)):
-        text = rebuild(metadata[key]) if key in metadata else None
-        if text is not None:
-            kept[key] = text
-    # The name of a version or of a module is free enough to spell a token.
-    return {key: text for key, text in kept.items() if not (secrets(text) or addresses(text) or paths(text))}
+def _rebuilt(config: Path, provenance: bool) -> tuple[str, str | None]:
+    """Read peft's configuration, and rebuild what may stay of it. Raises `LorauditError`."""
+    try:
+        text = read_within(config, CONFIG_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise LorauditError(f"cannot read {config.name}: {error.strerror}", "check its permissions") from None
+    return text, allowed_config(text, provenance)
 
 
-def _blocks(header: Header, metadata: Mapping[str, str], digest: "hashlib._Hash") -> Iterator[bytes]:
+def _left(
+    header: Header,
+    metadata: Mapping[str, str],
+    names: Mapping[str, str],
+    output: Path | None,
+    config: Path | None,
+) -> tuple[Finding, ...]:
+    """Judge the new file: as it lies there, or as it would."""
+    if output is None:
+        tensors = {names[key]: info for key, info in header.tensors.items()}
+        told = header_exposure(Header(header.path, tensors, metadata, header.size_bytes))
+    else:
+        beside = None if config is None else output.with_name(config.name)
+        told = read_exposure(Source(clean(output.name), output, (Part(output, beside),)))
+    return judge_metadata(traces(told))
+
+
+def _blocks(
+    header: Header, metadata: Mapping[str, str], names: Mapping[str, str], digest: "hashlib._Hash"
+) -> Iterator[bytes]:
     table: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     end = 0
     for key, info in sorted(header.tensors.items(), key=lambda item: (item[1].offset, item[1].size)):
         shape = list(info.shape)
-        table[key] = {"dtype": info.dtype, "shape": shape, "data_offsets": [end, end + info.size]}
+        table[names[key]] = {"dtype": info.dtype, "shape": shape, "data_offsets": [end, end + info.size]}
         end += info.size
     text = json.dumps(table, separators=(",", ":")).encode()
     # Spaces up to a multiple of 8 align the buffer, as the reference writer does.
@@ -158,57 +185,9 @@ def _removed(header: Header, metadata: Mapping[str, str]) -> Iterator[Removed]:
         if metadata.get(key) != text:
             yield Removed(clean(key), len(text), key in metadata)
     for item in header.hidden:
-        where = f" {clean(item.key)}" if item.key else ""
-        yield Removed(f"(hidden) {item.kind}{where}", len(item.text))
+        yield Removed(clean(item.key), len(item.text), kind=f"(hidden) {item.kind}")
 
 
-def _network_args(text: str) -> str | None:
-    """Rebuild kohya's and LyCORIS's arguments as JSON: known names with numbers or a word of theirs."""
-    table = _parsed(text)
-    if table is None:
-        return "null" if text == "null" else None
-    kept = {name: value for name, value in table.items() if _NETWORK_FIELDS.fullmatch(name) and _plain(value)}
-    return json.dumps(kept)
-
-
-def _plain(value: object) -> bool:
-    if isinstance(value, str):
-        return _NETWORK_TEXT.fullmatch(value) is not None
-    return _is_number(value)
-
-
-def _is_number(value: object) -> bool:
-    """Tell whether `value` is nothing, a truth value, or a number too small to encode anything else."""
-    return value is None or (isinstance(value, int | float) and abs(value) < 1e9)
-
-
-def _adapter(text: str) -> str | None:
-    """Rebuild the parts of peft's `LoraConfig` that decide which module gets which scale."""
-    table = _parsed(text)
-    if table is None:
-        return None
-    kept = {
-        name: value
-        for name, value in table.items()
-        if _ADAPTER_FIELD.fullmatch(name) and _module_table(value)
-    }
-    return json.dumps(kept, indent=2, sort_keys=True)
-
-
-def _module_table(value: Any) -> bool:  # noqa: ANN401
-    """Tell whether `value` is a number, a word, or modules with or without a number each."""
-    if isinstance(value, dict):
-        return all(_MODULE.fullmatch(name) and _is_number(number) for name, number in value.items())
-    if isinstance(value, list):
-        return all(isinstance(name, str) and _MODULE.fullmatch(name) for name in value)
-    if isinstance(value, str):
-        return re.fullmatch(r"[A-Za-z_-]{1,20}", value, re.ASCII) is not None
-    return _is_number(value)
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        value = parse_json(text, "it")
-    except NotScannable:
-        return None
-    return value if isinstance(value, dict) else None
+def _removed_names(header: Header) -> Iterator[Removed]:
+    for name in adapter_names(header.tensors):
+        yield Removed(clean(name), len(name), kind="(tensor names) name of an adapter")

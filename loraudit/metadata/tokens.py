@@ -1,4 +1,4 @@
-"""Words that became names of tensors: learned tokens, bundled embeddings, adapters."""
+"""Words that became names of tensors: learned tokens, bundled embeddings."""
 
 import re
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from typing import Final
 
 from loraudit.metadata.names import subject
 
-__all__ = ["adapters", "embedded", "odd_names", "token"]
+__all__ = ["embedded", "odd_names", "token"]
 
 _PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
 _PLAIN_NAME: Final = re.compile(r"[\w.]*", re.ASCII)
@@ -15,10 +15,6 @@ _PLAIN_OR_MASKED: Final = re.compile(r"\w*…?\w*", re.ASCII)
 _BUNDLED: Final = "bundle_emb."
 _ANGLES: Final = re.compile(r"<([^<>\n]{1,100})>")
 _APART: Final = re.compile(r"[.:/|]")
-_ADAPTER: Final = re.compile(
-    r"\.lora_(?:[AB]|embedding_[AB]|magnitude_vector)\.(?!(?:weight|bias|default)(?:\.|$))([^.\n]{1,100})",
-    re.MULTILINE,
-)
 _EMBEDDED: Final = "<embed>"
 """Value that the trainer of Pivotal Tuning gives to the key of a learned token."""
 
@@ -53,8 +49,3 @@ def token(key: str, text: str) -> str:
     if angles:
         return angles[1]
     return key.strip() if text.strip() == _EMBEDDED else ""
-
-
-def adapters(tensors: Collection[str]) -> list[str]:
-    """List the names that peft puts into those of the tensors, `...lora_A.<name>.weight`, sorted."""
-    return sorted(set(_ADAPTER.findall("\n".join(tensors))))

@@ -42,9 +42,10 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "Folder names such as '10_jane doe person', which kohya copies into ss_dataset_dirs, "
         "ss_tag_frequency and ss_datasets. OneTrainer's concepts in ot_config, and the names of bundled "
         "embeddings. Learned tokens such as '<jane-doe>', as a key or a tensor. What stands under keys such "
-        "as person, character or subject. Folders of pictures beside the file that are named so. Names of "
-        "people that photo programs write into a picture beside the file, often with the place of the face. "
-        "Words of trainers, numbers and well-known placeholders (sks, ohwx) are no names.",
+        "as person, character or subject. Names of adapters, in the tensor names. Folders of pictures beside "
+        "the file that are named so. Names of people that photo programs write into a picture beside the "
+        "file, often with the place of the face. Words of trainers, numbers and well-known placeholders "
+        "(sks, ohwx) are no names.",
         {
             Severity.HIGH: "the name stands beside a class word such as person or woman, or a picture gives "
             "it as a person's",
@@ -54,8 +55,7 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-NAME-002": (
         "ss_output_name, and the old one in ss_before_falsification_output_name. modelspec.title, "
-        "modelspec.merged_from, and other keys for a name or title. Names that peft gave adapters, in the "
-        "tensor names. The name of the file.",
+        "modelspec.merged_from, and other keys for a name or title. The name of the file.",
         {
             Severity.MEDIUM: "in the metadata, with low confidence",
             Severity.LOW: "in the name of the file: two words that mean nothing to a trainer, or one that "

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NoReturn
 
 from loraudit.errors import LorauditError, NotScannable
+from loraudit.hiding import named
 from loraudit.lora.file.ordinary import (
     FIELDS,
     ITEM_BITS,
@@ -218,7 +219,7 @@ def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict
     end = start
     for key, info in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].size)):
         if info.offset != end:
-            raise _unsound(name, f"tensor '{clean(key)}' leaves a hole or overlaps another")
+            raise _unsound(name, f"tensor '{named(key)}' leaves a hole or overlaps another")
         end += info.size
     if end > size:
         raise _truncated(name, size, end)
@@ -234,7 +235,7 @@ def _tensor(key: str, entry: object, start: int, name: str) -> TensorInfo:
         raise twice(f"the header of {name}", entry.passed_over[0][0])
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BITS:
-        raise _unsound_tensor(name, key, f"has the unknown dtype '{clean(str(dtype), 40)}'")
+        raise _unsound_tensor(name, key, f"has the unknown dtype '{named(str(dtype)[:40])}'")
     if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise _unsound_tensor(name, key, "has no sound shape")
     if not _is_sizes(offsets) or len(offsets) != 2:
@@ -296,4 +297,4 @@ def _unsound(name: str, why: str) -> NotScannable:
 
 
 def _unsound_tensor(name: str, key: str, why: str) -> NotScannable:
-    return _unsound(name, f"tensor '{clean(key)}' {why}")
+    return _unsound(name, f"tensor '{named(key)}' {why}")

@@ -21,9 +21,11 @@ def require_agreement(header: Header) -> None:
             slices = {key: theirs.get_slice(key) for key in theirs.keys()}  # noqa: SIM118
             seen = {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
             metadata = theirs.metadata() or {}
-    except SafetensorError as error:
+    except SafetensorError:
+        # What it says may be words of the file.
         raise NotScannable(
-            f"the safetensors library refuses {name}: {clean(str(error))}", "download or export it again"
+            f"the safetensors library refuses {name}: it cannot read it",
+            "download or export it again",
         ) from None
     if (seen, metadata) != (
         {key: (info.dtype, info.shape) for key, info in header.tensors.items()},

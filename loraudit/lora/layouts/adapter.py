@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loraudit.errors import NotScannable
+from loraudit.hiding import named
 from loraudit.text import clean, parse_json
 
 __all__ = ["DIFFUSERS_KEY", "AdapterConfig"]
@@ -102,7 +103,7 @@ class AdapterConfig:
             raise _unsound(where, "peft_type is not a text")
         if kind not in _ALPHA:
             raise NotScannable(
-                f"{where} describes an adapter of type {clean(kind, 40)}",
+                f"{where} describes an adapter of type {named(kind[:40])}",
                 "loraudit audits LoRAs, LoHas and LoKrs",
             )
         _require_update(table.get("init_lora_weights"), where)
@@ -185,7 +186,7 @@ def _literal(pattern: str, where: str) -> str:
     path = pattern.replace("\\.", ".").removesuffix("$")
     if not re.fullmatch(r"\^?[\w.-]+", path):
         raise NotScannable(
-            f"{where} selects modules by the regular expression '{clean(pattern)}'",
+            f"{where} selects modules by the regular expression '{named(pattern)}'",
             "loraudit runs no expression from a file; save the adapter with plain names in its patterns",
         )
     return path

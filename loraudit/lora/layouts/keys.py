@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from loraudit.hiding import named
 from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
 from loraudit.lora.layouts.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
@@ -141,11 +142,11 @@ def _update(
                 return "this module is given twice"
             magnitude = _magnitude(key, found.part, tensors[key])
             if magnitude is None:
-                return f"'{clean(key[-40:])}' is no magnitude of DoRA"
+                return f"'{named(key[-40:])}' is no magnitude of DoRA"
         elif found.part is None and _ADAPTER.search(key[-300:]):
             return "this module has several adapters, and nothing says which is meant"
         elif found.part is None or found.part == "bias" or found.part == "base":
-            return f"this module holds '{clean(key[-40:])}', which is more than a plain LoRA pair"
+            return f"this module holds '{named(key[-40:])}', which is more than a plain LoRA pair"
         elif found.part == "whole" or found.part == "saved":
             return ASIDE[found.part]
         elif found.part in keys:
