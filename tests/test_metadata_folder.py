@@ -103,6 +103,26 @@ def test_a_side_file_that_is_too_long_is_said(folder: Path) -> None:
     assert audit(folder)["LA-HIDDEN-002"].severity is Severity.INCONCLUSIVE
 
 
+def test_a_file_that_cannot_be_read_is_said_and_costs_no_other(folder: Path, monkeypatch) -> None:
+    put(folder / "a.png", png("adab at home"))
+    put(folder / "b.png", png("adab at sea"))
+    put(folder / "b.txt", "adab, red hair")
+    put(folder / f"{NAME}.json", '{"name": "Ada Berg"}')
+    assert left_out(folder) == []
+    opened = Path.open
+
+    def refuse(path: Path, *given, **more):
+        if path.name in {"a.png", "b.txt", f"{NAME}.json"}:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *given, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert left_out(folder) == ["pictures beside the file", "caption files beside it", "the .json beside it"]
+    found = audit(folder)
+    assert set(found) == {"LA-CAPTION-002", "LA-HIDDEN-002", "LA-IMAGE-002"}
+    assert found["LA-CAPTION-002"].quotes == ("adab at sea",)
+
+
 def test_the_text_of_a_preview_is_its_caption(folder: Path) -> None:
     put(folder / f"{NAME}.png", png())
     put(folder / f"{NAME}.txt", "adab at sea")

@@ -23,7 +23,21 @@ HOSTILE = st.text(max_size=80) | st.sampled_from(
         "@" * 500,
     ]
 )
-KEYS = st.sampled_from(sorted({*KOHYA, "ot_config", "ss_datasets", "trained_words", "modelspec.thumbnail"}))
+KEYS = st.sampled_from(
+    sorted(
+        {
+            *KOHYA,
+            "ot_config",
+            "ss_datasets",
+            "trained_words",
+            "modelspec.thumbnail",
+            "sshs_cp0",
+            "workflow",
+            "people",
+            "<a>",
+        }
+    )
+)
 NESTED = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),

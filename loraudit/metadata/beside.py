@@ -119,21 +119,29 @@ def _read(listing: Listing) -> Beside:
         # Few files have pictures beside them, and each scan pays for what it loads.
         from loraudit.metadata.pictures import read_picture
     for name in pictures[:_READ]:
-        picture = read_picture(folder / name)
+        try:
+            size, picture = (folder / name).stat().st_size, read_picture(folder / name)
+        except OSError:
+            unread.append(PICTURE)
+            continue
         if picture is not None:
             said += [Said(PICTURE, key, text) for key, text in picture.texts]
             located += picture.located
             alpha += picture.alpha
             unread += [] if picture.whole else [PICTURE]
-        elif (folder / name).stat().st_size:  # an empty file hides nothing
-            unknown += 1
+        else:
+            unknown += size > 0  # an empty file hides nothing
     captions = _captions(names, pictures)
-    said += [Said(CAPTION, "", start(folder / name, _CAPTION_BYTES)) for name in captions[:_READ]]
-    sides = [name for name in names if name not in captions and _is_side(name, listing.stems)]
-    for name in sides[:_READ]:
-        place = _PLACES[ending_of(name, SIDES)]
-        said.append(Said(place, "", start(folder / name, CONFIG_BYTES)))
-        unread += [place] if (folder / name).stat().st_size > CONFIG_BYTES else []
+    known = set(captions)
+    sides = [name for name in names if name not in known and _is_side(name, listing.stems)]
+    texts = [(name, CAPTION, _CAPTION_BYTES) for name in captions[:_READ]]
+    texts += [(name, _PLACES[ending_of(name, SIDES)], CONFIG_BYTES) for name in sides[:_READ]]
+    for name, place, limit in texts:
+        try:
+            said.append(Said(place, "", start(folder / name, limit)))
+            unread += [place] if (folder / name).stat().st_size > limit else []
+        except OSError:
+            unread.append(place)
     unread += [
         place
         for place, found in ((PICTURE, pictures), (CAPTION, captions), ("side files", sides))

@@ -1,6 +1,7 @@
 """Prompts in what programs write into a picture they drew: AUTOMATIC1111's parameters, ComfyUI's graph."""
 
 import re
+from itertools import islice
 from typing import Final
 
 from loraudit.metadata.names import subject
@@ -11,6 +12,8 @@ __all__ = ["graph_prompts", "prompts"]
 _SETTINGS: Final = re.compile(r"\n(?:Negative prompt|Steps):")
 """Start of what follows the prompt in `parameters` of AUTOMATIC1111."""
 _PROMPT_KEYS: Final = frozenset({"text", "prompt", "text_g", "text_l", "t5xxl", "clip_l", "positive"})
+_TEXTS: Final = 20_000
+"""Limit on the texts of one graph, which has hundreds."""
 _LABELS: Final = frozenset(
     {
         "Node name for S&R", "class_type", "ckpt_name", "color", "label", "localized_name", "name", "title",
@@ -35,7 +38,9 @@ def graph_prompts(graph: object) -> list[str]:
 
     In a graph as it is saved, `widgets_values` holds the fields of a node without their names.
     """
-    found = (inner for key, inner in texts(graph) if key in _PROMPT_KEYS or _is_prompt(key, inner))
+    found = (
+        inner for key, inner in islice(texts(graph), _TEXTS) if key in _PROMPT_KEYS or _is_prompt(key, inner)
+    )
     return list(dict.fromkeys(found))
 
 

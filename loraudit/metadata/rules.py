@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
@@ -37,6 +38,8 @@ __all__ = ["traces"]
 _RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
 """Prefix that kohya's `resize_lora.py` puts before a comment."""
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
+_ENTRIES: Final = 20_000
+"""Limit on the keys of a file that are judged, those inside JSON included: real files have hundreds."""
 
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
@@ -48,9 +51,6 @@ def traces(exposure: Exposure) -> Iterator[Trace]:
 
 def _traces(exposure: Exposure) -> Iterator[Trace]:
     values = _values(exposure)
-    for value in values:
-        if value.broken:
-            yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
     known: dict[str, None] = {}
     for place, secret, confidence in known_secrets(_texts(values), exposure):
         if secret not in known:
@@ -60,7 +60,13 @@ def _traces(exposure: Exposure) -> Iterator[Trace]:
         # No other rule sees a secret, so that none can quote one.
         exposure = without_secrets(exposure, known)
         values = _values(exposure)
-    found = [entry for value in values for entry in entries(value)]
+    found: list[Entry] = []
+    for value in values:
+        left = _ENTRIES - len(found)
+        below = list(islice(entries(value), left + 1))
+        found += below[:left]
+        if value.broken or len(below) > left:
+            yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
     names = [*_folder_names(found), *_people(found), *_tokens(found, exposure), *_adapters(exposure)]
     yield from names
     yield from _titles(found, exposure, {trace.quote.lower() for trace in names})

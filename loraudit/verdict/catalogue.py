@@ -149,7 +149,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-HIDDEN-002": (
         "JSON that is broken, nested without end or too long. Texts of a picture that break off or are "
-        "longer than a megabyte. More than 1,000 pictures, or 10,000 files beside the LoRA.",
+        "longer than a megabyte. More than 20,000 keys in the file, or beside it 1,000 pictures or 10,000 "
+        "files. Files beside it that cannot be opened.",
         {Severity.INCONCLUSIVE: ""},
     ),
 }
