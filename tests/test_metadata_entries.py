@@ -10,7 +10,7 @@ import pytest
 from loraudit.findings.finding import Severity
 from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata.graphs import prompts
-from loraudit.metadata.keys import is_machine, kind_of
+from loraudit.metadata.kinds import is_machine, kind_of
 from loraudit.metadata.nested import parse, texts, unfold
 from loraudit.metadata.tokens import embedded, token
 from tests.headers import DIFFUSERS, KOHYA, NO_METADATA, audit, write

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from loraudit.metadata import patterns
 from loraudit.metadata.beside import JSON_SIDES, Said
-from loraudit.metadata.keys import MERGED, MERGED_KEY, Kind, is_machine, kind_of
+from loraudit.metadata.kinds import MERGED, MERGED_KEY, Kind, is_machine, kind_of
 from loraudit.metadata.names import subject
 from loraudit.metadata.nested import Members, NotReadError, members, parse, texts, unfold
 from loraudit.metadata.quotes import EMPTY

@@ -10,8 +10,8 @@ from loraudit.findings.finding import Confidence
 from loraudit.hiding import mask, secrets
 from loraudit.metadata.beside import FOLDER, Said
 from loraudit.metadata.exposure import Exposure
-from loraudit.metadata.keys import is_machine, kind_of
-from loraudit.metadata.known_keys import is_known_key
+from loraudit.metadata.keys import is_known_key
+from loraudit.metadata.kinds import is_machine, kind_of
 from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
 from loraudit.metadata.patterns import picture_type
 from loraudit.metadata.quotes import EMPTY

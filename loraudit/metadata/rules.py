@@ -24,7 +24,7 @@ from loraudit.metadata.entries import (
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.graphs import graph_prompts, prompts
 from loraudit.metadata.judge import Trace
-from loraudit.metadata.keys import MERGED
+from loraudit.metadata.kinds import MERGED
 from loraudit.metadata.masking import Texts, known_secrets, searched, without_secrets
 from loraudit.metadata.names import instance, is_generic, is_person, subject
 from loraudit.metadata.nested import Members, members, texts

@@ -24,7 +24,7 @@ from loraudit.metadata.allowed import KEPT_KEYS, allowed_config, allowed_metadat
 from loraudit.metadata.beside import CONFIG_BYTES
 from loraudit.metadata.exposure import header_exposure, read_exposure
 from loraudit.metadata.judge import judge_metadata
-from loraudit.metadata.known_keys import is_known_key
+from loraudit.metadata.keys import is_known_key
 from loraudit.metadata.rules import traces
 from loraudit.text import clean
 
