@@ -73,6 +73,7 @@ Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at 
 
 A file without such words has no finding: `pytorch_lora_weights.safetensors` as diffusers saves it, or a copy
 by `loraudit scrub`. A scrubbed copy keeps its tensors' names, because loaders find the tensors by them.
+Only the name of an adapter in them becomes `default`.
 Should a name say something, the report of `scrub` says so under *Still there*. What lies beside the file is
 never changed: take it out there, or do not share it.
 """
