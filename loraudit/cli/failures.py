@@ -61,6 +61,7 @@ def write_traceback(error: BaseException) -> None:
     for _ in range(_CAUSES):
         if shown is None:
             break
+        write_error("Traceback (most recent call last):")
         for line in "".join(traceback.format_tb(shown.__traceback__)).splitlines():
             write_error(clean(line, 300))
         write_error(type(shown).__name__)
