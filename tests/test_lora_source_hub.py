@@ -98,7 +98,8 @@ def test_a_whole_file(hub: fake.Hub, kohya: bytes, tmp_path: Path, redirect: boo
     assert all(auth is None for place, _, _, auth in hub.seen if place == "storage")
     assert all(auth == f"Bearer {fake.TOKEN}" for place, _, _, auth in hub.seen if place == "hub")
     report = Report("0", target_of(lora))
-    for render in FORMATS.values():
+    # GitLab's list has findings alone, and here is none.
+    for render in (render for name, render in FORMATS.items() if name != "gitlab"):
         # Markdown keeps an address from becoming a link.
         text = unescape(render([report], reveal=False, width=120, color=False)).replace("<!-- -->", "")
         assert lora.file.origin in text

@@ -48,7 +48,9 @@ def test_a_hostile_configuration_alone(case: str, factors, scan, tmp_path: Path)
     (tmp_path / "tuned" / "adapter_config.json").write_text(json.dumps(HOSTILE[case]))
     code, _, err = scan(tmp_path / "tuned", "--depth", "weights")
     assert code == 3
-    assert len(err.splitlines()) == 2 and err.startswith("loraudit: error: tuned: adapter_config.json ")
+    # The report of a folder with one LoRA names the file.
+    assert err.startswith("loraudit: error: adapter_model.safetensors: adapter_config.json ")
+    assert len(err.splitlines()) == 2
 
 
 def test_the_fuzzer_finds_nothing_and_reaches_both_ends(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def _suite(report: Report, reveal: bool) -> Element:
         ("verdict", words.level(report)),
         ("loraudit", report.version),
         ("sha256", report.target.sha256),
+        ("origin", report.target.origin),
         *((label.lower(), value) for label, value in words.settings_rows(report.settings)),
     ]
     for name, value in facts:

@@ -100,7 +100,7 @@ def convert_facenet(source: Path, converted: Path, sha256: str = SOURCE_SHA256) 
     data = save(tensors, {"source_sha256": sha256})
     with replacing(converted, converted.with_name(FACE_RECORD)) as (weights, record):
         weights.write_bytes(data)
-        record.write_text(f"{hashlib.sha256(data).hexdigest()}\n", encoding="ascii")
+        record.write_bytes(f"{hashlib.sha256(data).hexdigest()}\n".encode())
 
 
 def _is_recorded(converted: Path) -> bool:
