@@ -14,7 +14,6 @@ from loraudit.files import check_writable, read_within
 from loraudit.findings.report import Report
 from loraudit.lora.source.address import PEFT_CONFIG, WEIGHTS
 from loraudit.report import FORMATS
-from loraudit.report.load import MOST_BYTES
 from loraudit.text import clean
 
 __all__ = ["Output", "check_place", "find_outputs", "write_reports"]
@@ -145,6 +144,8 @@ def _is_beside(path: Path, target: str) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """Tell whether the file `path` is empty or an earlier report."""
+    from loraudit.report.load import MOST_BYTES
+
     try:
         data = read_within(path, MOST_BYTES)
     except OSError:

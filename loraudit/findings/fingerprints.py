@@ -1,6 +1,5 @@
 """Fingerprints: equal for a finding and the same one in an earlier report, for baselines and alerts."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from typing import Final
@@ -24,6 +23,9 @@ def fingerprint(target: Target, finding: Finding) -> str:
     severity, wording and the file's bytes change nothing. Private words of the file do not enter: whoever
     holds a report could try names until one fits.
     """
+    # OpenSSL takes a fiftieth of a short command's time to load.
+    import hashlib
+
     places = lasting_places(finding.places)
     file = "" if places == [PICKLES] else file_of(target.name, target.origin)
     text = json.dumps([finding.id, file, places])

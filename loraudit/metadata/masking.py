@@ -10,7 +10,6 @@ from loraudit.findings.finding import Confidence
 from loraudit.hiding import mask, secrets
 from loraudit.metadata.beside import FOLDER, Said
 from loraudit.metadata.exposure import Exposure
-from loraudit.metadata.keys import is_known_key
 from loraudit.metadata.kinds import is_machine, kind_of
 from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
 from loraudit.metadata.patterns import picture_type
@@ -133,4 +132,7 @@ def _written(value: Any, known: Collection[str]) -> Iterator[str]:  # noqa: ANN4
 
 def _masked_key(key: str, known: Collection[str]) -> str:
     """Mask `key`, but none of a trainer: `name` stays what it is where a secret is called so."""
+    # Few files hold a secret, and each scan pays for what it loads.
+    from loraudit.metadata.keys import is_known_key
+
     return key if kind_of(key) or is_machine(key) or is_known_key(key) else mask(key, known)

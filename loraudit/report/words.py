@@ -8,7 +8,6 @@ from loraudit.findings.conditions import CalibrationUsed, Settings
 from loraudit.findings.finding import Score, Severity
 from loraudit.findings.report import Report, Target
 from loraudit.text import clean
-from loraudit.verdict.standards import standards_of
 
 __all__ = [
     "LOWER_BOUND",
@@ -114,6 +113,8 @@ def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]
 
 def standards(rule: str) -> str:
     """Return the ids of public catalogues that `rule` has, `CWE: CWE-359, CWE-1230; ...`; empty if none."""
+    from loraudit.verdict.standards import standards_of
+
     grouped = groupby(standards_of(rule), key=lambda entry: entry.scheme)
     return "; ".join(f"{scheme}: {', '.join(entry.id for entry in entries)}" for scheme, entries in grouped)
 
