@@ -25,6 +25,8 @@ os.environ["SOURCE_DATE_EPOCH"] = "1800000000"
 
 # A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# So do those that outlive a terminal, with the signal that it is gone.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine is no failure, and a failure must come back on the next run.
 settings.register_profile("loraudit", deadline=None, derandomize=True, database=None)
