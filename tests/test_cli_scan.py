@@ -105,7 +105,7 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     assert {Image.open(io.BytesIO(base64.b64decode(uri))).size for uri in uris} == {(5, 5)}
     assert len(uris) == 2 + 3 * 2  # photos; the strongest attack and its controls, two seeds each
     assert "data:image" not in out
-    assert err.splitlines()[0] == "ada.safetensors: a tiny LoRA, scanned on the base tiny"
+    assert err.splitlines()[0] == "ada.safetensors: tiny LoRA, scanned on the base tiny"
     assert "a face found in 2 of 2 photos" in err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"sheet.png", "paper-5.png", "paper-6-base.png", "prompts-trigger-5.png"} <= names

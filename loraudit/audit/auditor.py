@@ -69,7 +69,7 @@ class Auditor:
             raise Incomplete(
                 f"{lora.file.name} fits several bases of {lora.family} alike", "name the base with --base"
             )
-        self._say(f"{lora.file.name}: a {lora.family} LoRA, scanned on the base {clean(name, 300)}")
+        self._say(f"{lora.file.name}: {lora.family} LoRA, scanned on the base {clean(name, 300)}")
         album = self._album.within(within) if self._album and within else self._album
         gallery = Gallery(self._photos, request.sheet == "clear") if request.sheet else None
 
