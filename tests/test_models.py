@@ -93,7 +93,7 @@ def test_text_steers_the_base() -> None:
 
 def test_the_models_are_small_enough_to_ship() -> None:
     size = sum(file.stat().st_size for file in models_dir().rglob("*") if file.is_file())
-    assert size < 36e6
+    assert size < 37e6
 
 
 def test_private_people_are_unknown_to_the_base_before_tuning() -> None:
