@@ -97,3 +97,9 @@ def write(path: Path, metadata: Mapping[str, str], **more: np.ndarray) -> Path:
 def audit(target: Path) -> dict[str, Finding]:
     """The findings of the metadata audit by id."""
     return {finding.id: finding for finding in judge_metadata(traces(read_exposure(find_source(target))))}
+
+
+def tensor_bytes(path: Path) -> bytes:
+    """The bytes of all tensors of a file, without its header."""
+    data = path.read_bytes()
+    return data[8 + int.from_bytes(data[:8], "little") :]
