@@ -8,13 +8,13 @@ model.
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from loraudit.errors import NotScannable
-from loraudit.hiding import is_public, secrets
-from loraudit.text import parse_json
+from loraudit.hiding import secrets
+from loraudit.metadata.base_names import base_name, is_base
+from loraudit.metadata.configuration import allowed_adapter, is_small, parsed
 
-__all__ = ["KEPT_KEYS", "PROVENANCE_KEYS", "allowed_config", "allowed_metadata", "loses_scale"]
+__all__ = ["KEPT_KEYS", "PROVENANCE_KEYS", "allowed_metadata"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -22,40 +22,11 @@ def _words(text: str) -> frozenset[str]:
 
 
 _NUMBER: Final = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,2}0*)?")
-_LARGEST: Final = 10_000
-_COUNT: Final = 500
-"""Limit on the entries of a list or table."""
 _SIZES: Final = frozenset(map(str, range(64, 8193, 8)))
-_BASE_WORDS: Final = """
-alpha anima aura auraflow base bf16 black cascade chroma ckpt compvis controlnet cosmos dev diffusers
-diffusion dit dora ema emaonly fill flux forest fp16 fp32 ft huggingface hunyuan hyper image inpaint
-inpainting inversion kolors kontext flux1 flux2 labs large lcm lightning locon loha lokr lora lumina
-lumina2 lycoris medium mini mse nonema nsfw oft only original pixart pruned qwen refiner runwayml safetensors
-schnell sd sd1 sd15 sd2 sd3 sd3m sdxl sigma small stabilityai stable textual turbo v vae video wan x xl zimage
-"""
-_BASES: Final = frozenset(_BASE_WORDS.split())
-"""Words that names of base models and of architectures are made of."""
-_BASE_NUMBER: Final = re.compile(r"v?[0-9]{1,2}|512|768|1024")
-_BASE_NUMBERS: Final = 3
-"""Limit on the numbers in the name of a base model: more would spell a telephone number."""
-_BASE_PARTS: Final = 12
 
 
 def _one_of(*words: str) -> Callable[[str], bool]:
     return frozenset(words).__contains__
-
-
-def _is_base(text: str) -> bool:
-    """Tell whether `text` names a base model or architecture in words that are known."""
-    parts = re.split(r"[._/-]", text[:200])
-    numbers = sum(_BASE_NUMBER.fullmatch(part) is not None for part in parts)
-    known = all(part.lower() in _BASES or _BASE_NUMBER.fullmatch(part) for part in parts)
-    return (
-        known
-        and len(text) <= 100
-        and len(parts) <= _BASE_PARTS
-        and numbers <= min(_BASE_NUMBERS, len(parts) - 1)
-    )
 
 
 def _is_rank(text: str) -> bool:
@@ -68,7 +39,7 @@ def _is_resolution(text: str) -> bool:
 
 _VALUES: Final[Mapping[str, Callable[[str], bool]]] = {
     "format": _one_of("pt", "np", "tf", "flax", "jax", "mlx", "numpy"),
-    "ss_base_model_version": _is_base,
+    "ss_base_model_version": is_base,
     "ss_v2": _one_of("True", "False"),
     "ss_network_module": _one_of(
         *(
@@ -84,7 +55,7 @@ _VALUES: Final[Mapping[str, Callable[[str], bool]]] = {
     "ss_network_alpha": lambda text: _NUMBER.fullmatch(text) is not None or text in {"Dynamic", "None"},
     "ss_clip_skip": _one_of("None", *map(str, range(1, 13))),
     "modelspec.sai_model_spec": _one_of("1.0.0", "1.0.1", "1.0.2", "1.1.0"),
-    "modelspec.architecture": _is_base,
+    "modelspec.architecture": is_base,
     "modelspec.implementation": _one_of(
         "diffusers", "https://github.com/huggingface/diffusers", "https://github.com/comfyanonymous/ComfyUI",
         "https://github.com/Stability-AI/generative-models", "https://github.com/Stability-AI/stablediffusion",
@@ -146,43 +117,6 @@ split_qkv train_norm train_on_input train_t5xxl unbalanced_factorization use_con
 use_rslora use_scalar use_tucker wd_on_out wd_on_output
 """
 )
-_PREFIXES: Final = frozenset(
-    {"unet", "text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "prior"}
-)
-_ADAPTER_WORDS: Final[Mapping[str, frozenset[str]]] = {
-    "peft_type": frozenset({"LORA", "LOHA", "LOKR"}),
-    "bias": frozenset({"none", "all", "lora_only"}),
-    "init_lora_weights": frozenset(
-        {"gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal"}
-        | {f"pissa_niter_{count}" for count in (*range(1, 33), 64, 128)}
-    ),
-}
-_ADAPTER_FLAGS: Final = _words(
-    """
-decompose_both fan_in_fan_out inference_mode init_lora_weights init_weights lora_bias rank_dropout_scale
-use_dora use_effective_conv2d use_rslora
-"""
-)
-_ADAPTER_NUMBERS: Final = _words(
-    """
-alpha decompose_factor lora_alpha lora_dropout module_dropout r rank_dropout
-"""
-)
-_ADAPTER_TABLES: Final = frozenset({"rank_pattern", "alpha_pattern"})
-_ADAPTER_MODULES: Final = frozenset(
-    {"target_modules", "exclude_modules", "modules_to_save", "layers_pattern"}
-)
-_SCALE: Final = (
-    "r",
-    "lora_alpha",
-    "alpha",
-    "rank_pattern",
-    "alpha_pattern",
-    "use_rslora",
-    "use_dora",
-    "peft_type",
-)
-"""Fields that decide the scale of an update."""
 
 
 def allowed_metadata(metadata: Mapping[str, str], provenance: bool = False) -> dict[str, str]:
@@ -191,7 +125,7 @@ def allowed_metadata(metadata: Mapping[str, str], provenance: bool = False) -> d
     With `provenance`, hashes, the name of a known base model and a known licence stay too.
     """
     kept = {key: metadata[key] for key, test in _VALUES.items() if key in metadata and test(metadata[key])}
-    for key, rebuild in ((_NETWORK_ARGS, _network_args), (_ADAPTER, _adapter_metadata)):
+    for key, rebuild in ((_NETWORK_ARGS, _network_args), (_ADAPTER, allowed_adapter)):
         text = rebuild(metadata[key]) if key in metadata else None
         if text is not None:
             kept[key] = text
@@ -200,46 +134,16 @@ def allowed_metadata(metadata: Mapping[str, str], provenance: bool = False) -> d
     return kept | (_provenance(metadata) if provenance else {})
 
 
-def allowed_config(text: str, provenance: bool = False) -> str | None:
-    """Rebuild peft's `adapter_config.json` of what decides which module gets which scale; None if it is none.
-
-    With `provenance`, the name of a known base model stays too.
-    """
-    table = _parsed(text)
-    if table is None:
-        return None
-    kept = {name: value for name, value in table.items() if _is_field(name, value)}
-    base = table.get("base_model_name_or_path")
-    named = _base_name(base) if provenance and isinstance(base, str) else None
-    return (
-        json.dumps(kept | ({"base_model_name_or_path": named} if named else {}), indent=2, sort_keys=True)
-        + "\n"
-    )
-
-
-def loses_scale(old: str, new: str) -> bool:
-    """Tell whether the configuration `new` lacks a field of `old` that decides the scale of an update."""
-    before, after = _parsed(old), _parsed(new)
-    names = (before or {}).keys() - (after or {}).keys()
-    return any(name.rpartition(".")[2] in _SCALE and before and before[name] for name in names)
-
-
 def _provenance(metadata: Mapping[str, str]) -> dict[str, str]:
     kept = {key: metadata[key] for key in _HASH_KEYS if _HASH.fullmatch(metadata.get(key, ""))}
     kept |= {key: metadata[key] for key in _LICENCE_KEYS if metadata.get(key, "").lower() in _LICENCE}
-    bases = {key: _base_name(metadata[key]) for key in _BASE_KEYS if key in metadata}
+    bases = {key: base_name(metadata[key]) for key in _BASE_KEYS if key in metadata}
     return kept | {key: name for key, name in bases.items() if name}
-
-
-def _base_name(text: str) -> str | None:
-    """Take a base model's name, of a path the last part; None if it holds a word that is not known."""
-    name = text if re.fullmatch(r"[\w.-]+(?:/[\w.-]+)?", text, re.ASCII) else re.split(r"[/\\]", text)[-1]
-    return name if _is_base(name) else None
 
 
 def _network_args(text: str) -> str | None:
     """Rebuild kohya's and LyCORIS's arguments as JSON: known names with small numbers or a word of theirs."""
-    table = _parsed(text)
+    table = parsed(text)
     if table is None:
         return "null" if text == "null" else None
     return json.dumps({name: value for name, value in table.items() if _is_argument(name, value)})
@@ -257,56 +161,4 @@ def _is_argument(name: str, value: object) -> bool:
         if name in _NETWORK_FLAGS:
             return value in {"True", "False", "None", "true", "false", "1", "0"}
         return name in _NETWORK_NUMBERS and _NUMBER.fullmatch(value) is not None
-    return name in _NETWORK_NUMBERS | _NETWORK_FLAGS and _is_number(value)
-
-
-def _adapter_metadata(text: str) -> str | None:
-    """Rebuild diffusers' `lora_adapter_metadata`: fields of peft's `LoraConfig` after a component's name."""
-    table = _parsed(text)
-    if table is None:
-        return None
-    kept = {}
-    for name, value in table.items():
-        prefix, dot, field = name.rpartition(".")
-        if (not dot or prefix in _PREFIXES) and _is_field(field, value):
-            kept[name] = value
-    return json.dumps(kept, indent=2, sort_keys=True)
-
-
-def _is_field(name: str, value: Any) -> bool:  # noqa: ANN401
-    """Tell whether a configuration may say `value` of its field `name`."""
-    known = {*_ADAPTER_WORDS, *_ADAPTER_FLAGS, *_ADAPTER_NUMBERS, *_ADAPTER_TABLES, *_ADAPTER_MODULES}
-    if value is None:
-        return name in known
-    if isinstance(value, bool):
-        return name in _ADAPTER_FLAGS
-    if isinstance(value, str):
-        return value in _ADAPTER_WORDS.get(name, ()) or (name in _ADAPTER_MODULES and _is_module(value))
-    if isinstance(value, dict):
-        sound = len(value) <= _COUNT and all(_is_module(one) and _is_number(n) for one, n in value.items())
-        return name in _ADAPTER_TABLES and sound
-    if isinstance(value, list):
-        sound = len(value) <= _COUNT and all(isinstance(one, str) and _is_module(one) for one in value)
-        return name in _ADAPTER_MODULES and sound
-    return name in _ADAPTER_NUMBERS and _is_number(value)
-
-
-def _is_module(name: str) -> bool:
-    """Tell whether `name` is a module's, as peft's patterns spell it, in words of networks alone."""
-    return name == "all-linear" or is_public(name.removeprefix("^").removesuffix("$").replace("\\.", "."))
-
-
-def _is_number(value: object) -> bool:
-    """Tell whether `value` is a small number of two decimals at most, or the root of a small whole number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
-        return False
-    # rsLoRA's alphas are roots of ranks.
-    return round(value, 2) == value or abs(value**2 - round(value**2)) < 1e-9 * value**2
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        value = parse_json(text, "it")
-    except NotScannable:
-        return None
-    return value if isinstance(value, dict) else None
+    return name in _NETWORK_NUMBERS | _NETWORK_FLAGS and is_small(value)

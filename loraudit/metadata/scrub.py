@@ -20,8 +20,9 @@ from loraudit.hiding import is_public, mask, named
 from loraudit.lora.file.header import Header, read_header
 from loraudit.lora.layouts.adapter_names import adapter_names, without_adapter_names
 from loraudit.lora.source.source import Part, Source
-from loraudit.metadata.allowed import KEPT_KEYS, allowed_config, allowed_metadata, loses_scale
+from loraudit.metadata.allowed import KEPT_KEYS, allowed_metadata
 from loraudit.metadata.beside import CONFIG_BYTES
+from loraudit.metadata.configuration import allowed_config, loses_scale
 from loraudit.metadata.exposure import header_exposure, read_exposure
 from loraudit.metadata.judge import judge_metadata
 from loraudit.metadata.keys import is_known_key
