@@ -69,6 +69,9 @@ ARGS, ADAPTER = "ss_network_args", "lora_adapter_metadata"
         (ADAPTER, '{"unet.r": 4, "unet.who": "jane"}', '{\n  "unet.r": 4\n}'),
         (ADAPTER, '{"unet.target_modules": ["/home/jane"]}', "{}"),
         (ADAPTER, '{"unet.alpha_pattern": {"to_q": {"jane": 1}}}', "{}"),
+        (ADAPTER, '{"unet.target_modules": ["to_out.0", "49.170.123.456"]}', "{}"),  # a telephone number
+        (ADAPTER, '{"unet.rank_pattern": {"17.01.990": 4}}', "{}"),
+        (ADAPTER, '{\n  "unet.target_modules": [\n    "input_blocks.4.1.attn1.to_out.0"\n  ]\n}', ...),
         (ADAPTER, '{\n  "unet.alpha_pattern": {\n    "^mid_block.to_q": 8\n  }\n}', ...),
         (ADAPTER, '{"unet.target_modules": ["to_q", "hf_' + "A1" * 20 + '"]}', None),  # found by fuzzing
         ("ss_base_model_version", "sk-" + "a1" * 12, None),  # found by benchmarks/fuzz.py
@@ -204,3 +207,10 @@ def test_an_adapter_of_another_name_is_the_same_update(tmp_path) -> None:
     (old,), (new,) = load_lora(tmp_path).factors.values(), load_lora(out.parent).factors.values()
     assert old.scale == new.scale == 3
     assert np.array_equal(old.up, new.up) and np.array_equal(old.down, new.down)
+
+
+@pytest.mark.parametrize("said", ["491701234567", "0491701234", "19900117", "0x19900117"])
+def test_digits_alone_are_no_hash(said) -> None:
+    for key in ("sshs_model_hash", "sshs_legacy_hash", "ss_sd_model_hash", "modelspec.hash_sha256"):
+        assert not allowed_metadata({key: said}, provenance=True)
+        assert allowed_metadata({key: f"{said[:-1]}a"}, provenance=True), "the control"

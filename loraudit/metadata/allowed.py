@@ -80,7 +80,7 @@ odbl openrail openrail++ other stabilityai-ai-community unknown unlicense wtfpl
 """
 _LICENCE: Final = frozenset(_LICENCES.split())
 _HASH: Final = re.compile(
-    r"(?:0x)?(?:[0-9a-fA-F]{8}|[0-9a-fA-F]{10}|[0-9a-fA-F]{12}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})"
+    r"(?:0x)?(?=[0-9]*[a-fA-F])(?:[0-9a-fA-F]{8}|[0-9a-fA-F]{10}|[0-9a-fA-F]{12}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})"
 )
 _HASH_KEYS: Final = (
     "sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_sd_model_hash",

@@ -4,6 +4,7 @@ It stands in `adapter_config.json`, and in diffusers' `lora_adapter_metadata` af
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -98,8 +99,15 @@ def _is_field(name: str, value: Any) -> bool:  # noqa: ANN401
 
 
 def _is_module(name: str) -> bool:
-    """Tell whether `name` is a module's, as peft's patterns spell it, in words of networks alone."""
-    return name == "all-linear" or is_public(name.removeprefix("^").removesuffix("$").replace("\\.", "."))
+    """Tell whether `name` is a module's, as peft's patterns spell it, in words of networks alone.
+
+    Numbers are no more than words: by themselves they would spell a date or a telephone number.
+    """
+    plain = name.removeprefix("^").removesuffix("$").replace("\\.", ".")
+    numbers = re.findall(r"[0-9]+", plain)
+    return name == "all-linear" or (
+        is_public(plain) and len(numbers) <= len(re.findall(r"[A-Za-z][A-Za-z0-9]*", plain))
+    )
 
 
 def is_small(value: object) -> bool:
