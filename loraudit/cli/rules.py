@@ -52,6 +52,8 @@ A scan of a file reads:
   `.description.txt` and `.md`, at most 1 MB each;
 - pictures in the folder and the folders in it, or, of a single file, its previews: their names, and the texts
   in PNG, JPEG, WebP, GIF, TIFF, HEIC and AVIF (text chunks, comments, Exif, IPTC, XMP);
+- prompts in the lowest bits of PNG pixels, alpha or colours, as AUTOMATIC1111's stealth PNG info and NovelAI
+  hide them: signature, length and text, at most 64 kB packed;
 - captions, `.txt` or `.caption`, of those pictures;
 - the names of archives and pickle files, which are never opened.
 
@@ -62,14 +64,15 @@ A scan names what it does not read:
 
 - pictures and films of any other format, and what is past the limits of LA-HIDDEN-002, are *not looked at*.
   The audit is then incomplete (exit code 4);
-- so are the pixels of PNG, WebP and TIFF with an alpha channel, where programs hide prompts;
+- so are pixels where a prompt may hide that were not searched: WebP and TIFF with an alpha channel, PNG that
+  is interlaced or too large;
 - archives and caches (LA-BESIDE-001) and pickles (LA-PICKLE-001) are never opened.
 
 A scan says nothing of other files beside the LoRA: notes, scripts, configurations of trainers. Nor does it
 read the body of `README.md`, what a picture shows, or words inside pictures that the header holds.
 
 Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with
-`--offline`, those that the cache has. No pixel is decoded, nothing is unpickled.
+`--offline`, those that the cache has. No decoder of pictures runs, and nothing is unpickled.
 
 A file without such words has no finding: `pytorch_lora_weights.safetensors` as diffusers saves it, or a copy
 by `loraudit scrub`. A scrubbed copy keeps its tensors' names, because loaders find the tensors by them.

@@ -66,8 +66,8 @@ class Beside(NamedTuple):
     """Places of which not all was read."""
     unknown: int = 0
     """Number of pictures of no format that is read."""
-    alpha: int = 0
-    """Number of pictures whose pixels have an alpha channel: programs hide prompts there."""
+    pixels: int = 0
+    """Number of pictures whose pixels may hide a prompt and were not looked at."""
     archives: tuple[str, ...] = ()
     """Names of archives and caches; none was opened."""
     pickles: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ def look_beside(source: Source) -> Beside:
         sum(beside.located for beside in looked),
         tuple(dict.fromkeys(place for beside in looked for place in beside.unread)),
         sum(beside.unknown for beside in looked),
-        sum(beside.alpha for beside in looked),
+        sum(beside.pixels for beside in looked),
         tuple(sorted(name for beside in looked for name in beside.archives)),
         # A folder's scan gives each pickle to one LoRA.
         tuple(sorted(name for beside in looked for name in beside.pickles))
@@ -114,7 +114,7 @@ def _read(listing: Listing) -> Beside:
     said: list[Said] = []
     unread = [] if listing.whole else [FOLDER]
     pictures = [name for name in names if ending_of(name, PICTURES)]
-    located = unknown = alpha = 0
+    located = unknown = pixels = 0
     if pictures:
         # Few files have pictures beside them, and each scan pays for what it loads.
         from loraudit.metadata.pictures import read_picture
@@ -127,7 +127,7 @@ def _read(listing: Listing) -> Beside:
         if picture is not None:
             said += [Said(PICTURE, key, text) for key, text in picture.texts]
             located += picture.located
-            alpha += picture.alpha
+            pixels += picture.pixels
             unread += [] if picture.whole else [PICTURE]
         else:
             unknown += size > 0  # an empty file hides nothing
@@ -150,7 +150,7 @@ def _read(listing: Listing) -> Beside:
     archives, pickles = (
         tuple(name for name in names if ending_of(name, endings)) for endings in (ARCHIVES, PICKLES)
     )
-    return Beside(tuple(said), tuple(pictures), located, tuple(unread), unknown, alpha, archives, pickles)
+    return Beside(tuple(said), tuple(pictures), located, tuple(unread), unknown, pixels, archives, pickles)
 
 
 def _captions(names: tuple[str, ...], pictures: list[str]) -> list[str]:

@@ -9,6 +9,8 @@ _MOST: Final = 1_000_000
 """Limit in bytes on all texts of a picture together, unpacked."""
 _READ: Final = 4_000_000
 """Limit in bytes on the parts of a picture that are read, packed."""
+_EITHER: Final = zlib.MAX_WBITS | 32
+"""Number by which zlib tells its own format and that of gzip apart."""
 
 
 class Part(NamedTuple):
@@ -26,8 +28,8 @@ class Bounds:
 
     def __init__(self) -> None:
         self.whole = True
-        self.alpha = False
-        """True once an alpha channel was met."""
+        self.pixels = False
+        """True once pixels were met that may hide a prompt and are not looked at."""
         self.left = _MOST
         self.unread = _READ
 
@@ -50,8 +52,8 @@ class Bounds:
         return data
 
     def unpack(self, data: bytes) -> bytes:
-        """Unpack what zlib packed, at most as much as may still be kept."""
-        stream = zlib.decompressobj()
+        """Unpack what zlib or gzip packed, at most as much as may still be kept."""
+        stream = zlib.decompressobj(_EITHER)
         try:
             unpacked = stream.decompress(data, self.left + 1)
         except zlib.error:

@@ -13,6 +13,7 @@ from typing import IO, Final
 
 from loraudit.metadata.bounds import Bounds, Part
 from loraudit.metadata.boxes import BRANDS, items
+from loraudit.metadata.pixels import hidden_text
 
 __all__ = ["parts"]
 
@@ -47,18 +48,22 @@ def parts(file: IO[bytes], bounds: Bounds) -> Iterator[Part] | None:
 
 
 def _png(file: IO[bytes], bounds: Bounds) -> Iterator[Part]:
+    shape, pixels = b"", 0
     file.seek(8)
     for _ in range(_CHUNKS):
         head = file.read(8)
-        if len(head) < 8:
-            return
-        length, kind = struct.unpack(">I4s", head)
+        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"IEND")
         if kind == b"IEND":
+            text = hidden_text(file, shape, pixels, bounds) if len(shape) == 13 and pixels else b""
+            if text:
+                yield Part("text", "parameters", text)
             return
         if kind == b"IHDR" and length == 13:
-            bounds.alpha |= bounds.block(file, length)[9:10] in {b"\4", b"\6"}
+            shape = bounds.block(file, length)
             file.seek(4, 1)
             continue
+        if kind == b"IDAT" and not pixels:
+            pixels = file.tell() - 8
         if kind not in {b"tEXt", b"zTXt", b"iTXt", b"eXIf"}:
             file.seek(length + 4, 1)
             continue
@@ -139,7 +144,7 @@ def _webp(file: IO[bytes], bounds: Bounds) -> Iterator[Part]:
         elif kind in {b"VP8X", b"VP8L"} and length >= 5:
             head = file.read(5)
             # A flag of the container, or a bit after the signature and the sizes of lossless pixels.
-            bounds.alpha |= _has_alpha(head) if kind == b"VP8L" else bool(head[:1]) and head[0] & 16 > 0
+            bounds.pixels |= _has_alpha(head) if kind == b"VP8L" else bool(head[:1]) and head[0] & 16 > 0
             file.seek(length - 5 + length % 2, 1)
         else:
             file.seek(length + length % 2, 1)

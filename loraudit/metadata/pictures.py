@@ -1,6 +1,6 @@
-"""Words of a picture beside a LoRA: Exif, TIFF tags and IPTC, as Pillow reads them, and XMP.
+"""Words of a picture in or beside a LoRA: Exif, TIFF tags and IPTC, as Pillow reads them, and XMP.
 
-No pixel is ever decoded. Layouts: Exif 2.32, 4.6; IPTC-IIM 4.2.
+No decoder of pictures ever runs. Layouts: Exif 2.32, 4.6; IPTC-IIM 4.2.
 """
 
 import io
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.IptcImagePlugin import getiptcinfo
@@ -23,7 +23,7 @@ from loraudit.metadata.bounds import Bounds, Part
 from loraudit.metadata.containers import parts
 from loraudit.metadata.xmp import PLACE, properties
 
-__all__ = ["Picture", "read_picture"]
+__all__ = ["Picture", "picture_of", "read_picture"]
 
 _BLOCKS: Final = 8
 """Limit on blocks of Exif and of IPTC in one picture, which has one of each."""
@@ -68,8 +68,8 @@ class Picture:
     """True if the picture says where it was taken."""
     whole: bool
     """True if all texts are here: none was too long, and none broke off."""
-    alpha: bool = False
-    """True if the pixels have an alpha channel, in a format that keeps every bit of it."""
+    pixels: bool = False
+    """True if the pixels may hide a prompt and were not looked at."""
 
 
 class _TooMuchError(Exception):
@@ -101,14 +101,14 @@ class _Words:
         self.bounds = bounds
         self._blocks = {"exif": _BLOCKS, "iptc": _BLOCKS, "tiff": 1}
 
-    def take(self, part: Part, path: Path) -> None:
-        """Read `part` of the picture at `path`."""
+    def take(self, part: Part, again: Callable[[], Any]) -> None:
+        """Read `part` of the picture that `again` opens as a file without a buffer."""
         if part.kind == "text":
             self._add(part.key, _decoded(self.bounds.keep(part.data)))
         elif part.kind == "xmp":
             self._xmp(self.bounds.keep(part.data).decode("utf-8", "replace"))
         elif part.kind == "tiff":
-            with path.open("rb", buffering=0) as file:
+            with again() as file:
                 self._guarded(lambda: self._directories(_Tags(file), _PAGES))
         elif part.data:
             self._blocks[part.kind] -= 1
@@ -193,7 +193,7 @@ class _Words:
                 elif tag not in _CAMERA:
                     self._add(tag.name, text)
                 break
-        self.bounds.alpha |= _EXTRA_SAMPLES in main
+        self.bounds.pixels |= _EXTRA_SAMPLES in main
         if Base.XMLPacket in main:
             packet = self.bounds.keep(_raw(main, Base.XMLPacket))
             self._xmp(packet.decode("utf-8", "replace"))
@@ -241,14 +241,23 @@ def read_picture(path: Path) -> Picture | None:
     Reads headers and texts only, at most a few megabytes of them. An `OSError` passes through.
     """
     with path.open("rb") as file:
-        bounds = Bounds()
-        found = parts(file, bounds)
-        if found is None:
-            return None
-        words = _Words(bounds)
-        for part in found:
-            words.take(part, path)
-    return Picture(tuple(words.texts), words.located, bounds.whole, bounds.alpha)
+        return _read(file, lambda: path.open("rb", buffering=0))
+
+
+def picture_of(data: bytes) -> Picture | None:
+    """Read the words of the picture that `data` are; None if it is of no format that `parts` knows."""
+    return _read(io.BytesIO(data), lambda: io.BytesIO(data))
+
+
+def _read(file: IO[bytes], again: Callable[[], Any]) -> Picture | None:
+    bounds = Bounds()
+    found = parts(file, bounds)
+    if found is None:
+        return None
+    words = _Words(bounds)
+    for part in found:
+        words.take(part, again)
+    return Picture(tuple(words.texts), words.located, bounds.whole, bounds.pixels)
 
 
 def _decoded(data: bytes) -> str:

@@ -14,10 +14,8 @@ def gaps(exposure: Exposure) -> tuple[Gap, ...]:
     if beside.unknown:
         of_all = f"{beside.unknown} of {len(beside.pictures)}"
         found.append(Gap(PICTURE, f"{of_all} are of a format that is not read; look at them yourself"))
-    if beside.alpha:
-        why = (
-            f"{beside.alpha} of {len(beside.pictures)} have an alpha channel, in whose lowest bits programs "
-            "hide prompts, and no pixel is read; save them without it"
-        )
+    if beside.pixels:
+        of_all = f"{beside.pixels} of {len(beside.pictures)}"
+        why = f"those of {of_all}, in whose lowest bits a prompt may hide; save them as JPEG"
         found.append(Gap(f"the pixels of {PICTURE}", why))
     return tuple(found)
