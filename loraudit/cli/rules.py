@@ -52,6 +52,8 @@ A scan of a file reads:
   `.description.txt` and `.md`, at most 1 MB each;
 - pictures in the folder and the folders in it, or, of a single file, its previews: their names, and the texts
   in PNG, JPEG, WebP, GIF, TIFF, HEIC and AVIF (text chunks, comments, Exif, IPTC, XMP);
+- the same texts in pictures inside a value of the header or of a side file, as base64 or as a data URL: the
+  first 100 of the header, and of the files beside it;
 - prompts in the lowest bits of PNG pixels, alpha or colours, as AUTOMATIC1111's stealth PNG info and NovelAI
   hide them: signature, length and text, at most 64 kB packed;
 - captions, `.txt` or `.caption`, of those pictures;
@@ -62,14 +64,14 @@ LoRAs of their own, hidden folders and links to folders are passed over.
 
 A scan names what it does not read:
 
-- pictures and films of any other format, and what is past the limits of LA-HIDDEN-002, are *not looked at*.
-  The audit is then incomplete (exit code 4);
+- pictures in and beside the file and films of any other format, and what is past the limits of LA-HIDDEN-002,
+  are *not looked at*. The audit is then incomplete (exit code 4);
 - so are pixels where a prompt may hide that were not searched: WebP and TIFF with an alpha channel, PNG that
   is interlaced or too large;
 - archives and caches (LA-BESIDE-001) and pickles (LA-PICKLE-001) are never opened.
 
 A scan says nothing of other files beside the LoRA: notes, scripts, configurations of trainers. Nor does it
-read the body of `README.md`, what a picture shows, or words inside pictures that the header holds.
+read the body of `README.md`, or what a picture shows.
 
 Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with
 `--offline`, those that the cache has. No decoder of pictures runs, and nothing is unpickled.

@@ -14,6 +14,8 @@ __all__ = [
     "CAPTION",
     "CONFIG_BYTES",
     "FOLDER",
+    "INSIDE",
+    "IN_SIDES",
     "JSON_SIDES",
     "PICTURE",
     "README",
@@ -29,6 +31,8 @@ README: Final = "README.md"
 PICTURE: Final = "pictures beside the file"
 CAPTION: Final = "caption files beside it"
 FOLDER: Final = "the folder"
+INSIDE: Final = "pictures in the file"
+IN_SIDES: Final = "pictures in files beside it"
 """Places of `Said`."""
 _PLACES: Final = {ending: f"the {ending} beside it" for ending in SIDES}
 JSON_SIDES: Final = frozenset(_PLACES[ending] for ending in SIDES if ending.endswith((".json", ".info")))

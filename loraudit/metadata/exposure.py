@@ -19,6 +19,7 @@ from loraudit.metadata.beside import (
     start,
 )
 from loraudit.metadata.front import front_matter
+from loraudit.metadata.inside import Inside, look_inside
 from loraudit.metadata.tokens import embedded
 from loraudit.text import clean
 
@@ -35,13 +36,15 @@ class Exposure:
     names: tuple[str, ...]
     """Names of the files, without their ending."""
     said: tuple[Said, ...]
-    """Texts of metadata (passed-over values too), of the adapter configuration, and all of `beside`."""
+    """Texts of metadata (passed-over values too), of the adapter configuration, of `beside` and `inside`."""
     tensors: tuple[str, ...]
     """Names of the tensors."""
     hidden: tuple[Hidden, ...]
     size_bytes: int
     """Size of the weights."""
     beside: Beside = _NOTHING
+    inside: tuple[Inside, ...] = ()
+    """Words of pictures inside the texts of metadata and of side files."""
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -66,26 +69,32 @@ def read_exposure(source: Source) -> Exposure:
         raise LorauditError(
             f"cannot read beside {source.name}: {clean(str(error.strerror))}", "check its permissions"
         ) from None
+    said += beside.said
+    inside = look_inside(said)
     return Exposure(
         names=tuple(dict.fromkeys(path.stem for path in (source.path, *(p.weights for p in source.parts)))),
-        said=(*said, *beside.said),
+        said=(*said, *(one for looked in inside for one in looked.said)),
         tensors=tuple(chain.from_iterable(header.tensors for header in headers)),
         hidden=tuple(item for header in headers for item in header.hidden),
         size_bytes=sum(header.size_bytes for header in headers),
         beside=beside,
+        inside=inside,
     )
 
 
 def header_exposure(header: Header, side_files: Mapping[str, str] | None = None) -> Exposure:
     """Collect the texts of a file whose header is at hand, with small text files beside it by their path."""
-    said, whole = _side(side_files or {})
+    side, whole = _side(side_files or {})
+    said = [*_said(header), *side]
+    inside = look_inside(said)
     return Exposure(
         names=(header.path.stem,),
-        said=(*_said(header), *said),
+        said=(*said, *(one for looked in inside for one in looked.said)),
         tensors=tuple(header.tensors),
         hidden=header.hidden,
         size_bytes=header.size_bytes,
         beside=Beside(unread=() if whole else (README,)),
+        inside=inside,
     )
 
 

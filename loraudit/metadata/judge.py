@@ -112,11 +112,11 @@ METADATA_RULES: Mapping[str, MetadataRule] = {
         ),
         MetadataRule(
             "LA-IMAGE-003",
-            "A picture beside the file tells where it was taken",
-            "Pictures beside the file tell where they were taken.",
+            "A picture in the file tells where it was taken",
+            "Pictures in the file tell where they were taken.",
             "Telephones and cameras write coordinates into the photo: of a home, of a school. They are not "
             "shown here.",
-            "Take the pictures out, or save them without their Exif data, before the folder is shared.",
+            f"{_SCRUB} A picture that is saved without its Exif data tells no place.",
         ),
         MetadataRule(
             "LA-PICKLE-001",

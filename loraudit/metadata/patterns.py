@@ -7,7 +7,7 @@ whoever wrote it, is therefore searched in time linear in its length.
 import re
 from typing import Final
 
-__all__ = ["OPAQUE", "addresses", "is_home", "is_opaque", "paths", "picture_type"]
+__all__ = ["OPAQUE", "addresses", "is_home", "is_opaque", "may_hold_picture", "paths", "picture_type"]
 
 _REST: Final = r"[^\"'<>|*?:,;\r\n]{1,250}"
 _DRIVE: Final = re.compile(
@@ -51,6 +51,8 @@ _PICTURES: Final = (
     ("/9j/", "JPEG"), ("iVBORw0KGgo", "PNG"), ("UklGR", "WebP"), ("R0lGOD", "GIF"), ("PHN2Zy", "SVG"),
     ("PD94bW", "SVG"), ("Qk", "BMP"), ("SUkqAA", "TIFF"), ("TU0AKg", "TIFF"),
 )  # fmt: skip
+_IN_JSON: Final = re.compile(r"data:image|\\/|\\u00[2-7]", re.IGNORECASE)
+"""Start of a data URL, and the ways in which JSON may spell the first characters of a picture otherwise."""
 
 
 def paths(text: str) -> list[str]:
@@ -114,6 +116,14 @@ def picture_type(text: str) -> str | None:
     if len(text) < 200 or not re.fullmatch(r"[A-Za-z0-9+/=\s]{200}", text[:200]):
         return None
     return next((kind for magic, kind in _PICTURES if len(magic) > 3 and text.startswith(magic)), None)
+
+
+def may_hold_picture(text: str) -> bool:
+    """Tell whether `text`, if it is JSON, may hold a picture: a search that is cheaper than to parse it."""
+    if text.lstrip()[:1] not in {"{", "["}:
+        return False
+    starts = (magic for magic, _ in _PICTURES if len(magic) > 3)
+    return any(magic in text for magic in starts) or _IN_JSON.search(text) is not None
 
 
 def is_opaque(text: str) -> bool:

@@ -9,7 +9,7 @@ from loraudit.findings.finding import Confidence, Severity
 from loraudit.hiding import masked
 from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata import patterns
-from loraudit.metadata.beside import CAPTION, FOLDER, PICTURE, README
+from loraudit.metadata.beside import CAPTION, FOLDER, IN_SIDES, INSIDE, PICTURE, README
 from loraudit.metadata.entries import (
     DATASETS,
     FOLDERS,
@@ -44,7 +44,7 @@ _ENTRIES: Final = 20_000
 
 def traces(exposure: Exposure) -> Iterator[Trace]:
     """Yield every trace in `exposure`, an unreadable value and a hidden one included."""
-    beside = {said.place for said in exposure.said} - {"header"} | {FOLDER, *exposure.beside.unread}
+    beside = {said.place for said in exposure.said} - {"header", INSIDE} | {FOLDER, *exposure.beside.unread}
     for trace in _traces(exposure):
         yield trace._replace(beside=True) if trace.place in beside else trace
 
@@ -223,7 +223,7 @@ def _hidden(values: list[Value], exposure: Exposure) -> Iterator[Trace]:
     for item in exposure.hidden:
         shown = quote(item.text)
         yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], shown)
-    for value in (value for value in values if value.said.place not in {PICTURE, CAPTION}):
+    for value in (value for value in values if value.said.place not in {PICTURE, INSIDE, IN_SIDES, CAPTION}):
         repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in _objects(value.parsed))
         if repeated:
             yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (a name given twice)")

@@ -1,4 +1,4 @@
-"""Rules for what lies beside a LoRA: pictures, their words, and captions."""
+"""Rules for pictures in and beside a LoRA, for their words, and for what else lies beside it."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
 from loraudit.findings.fingerprints import PICKLES
-from loraudit.metadata.beside import CAPTION, FOLDER, PICTURE, TEXT_SIDES
+from loraudit.metadata.beside import CAPTION, FOLDER, IN_SIDES, INSIDE, PICTURE, TEXT_SIDES
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.graphs import prompts
 from loraudit.metadata.judge import Trace
@@ -39,20 +39,21 @@ def side_traces(exposure: Exposure) -> Iterator[Trace]:
             yield from quoted("LA-CAPTION-001", Severity.MEDIUM, CAPTION, said.text)
         elif said.place in TEXT_SIDES:
             yield from quoted("LA-CAPTION-002", Severity.LOW, said.place, said.text)
-        elif said.place == PICTURE:
-            yield from _picture(said.key, said.text)
+        elif said.place in {PICTURE, INSIDE, IN_SIDES}:
+            yield from _picture(said.place, said.key, said.text)
     beside = exposure.beside
     for name in beside.pictures:
         yield Trace("LA-IMAGE-002", Severity.LOW, FOLDER, quote(name), Confidence.LOW, beside=True)
     yield from _folders(beside.pictures)
     for name in beside.archives:
         yield Trace("LA-BESIDE-001", Severity.MEDIUM, FOLDER, quote(name), beside=True)
-    if beside.located:
-        # The place itself stays untold: a report must not be the next leak.
-        yield Trace("LA-IMAGE-003", Severity.MEDIUM, PICTURE, numbers={"pictures": beside.located})
+    for place, located in ((PICTURE, beside.located), *((one.place, one.located) for one in exposure.inside)):
+        if located:
+            # Where that was stays untold: a report must not be the next leak.
+            yield Trace("LA-IMAGE-003", Severity.MEDIUM, place, numbers={"pictures": located})
     for name in beside.pickles:
         yield Trace("LA-PICKLE-001", Severity.MEDIUM, PICKLES, quote(name), beside=True)
-    for place in beside.unread:
+    for place in (*beside.unread, *(one.place for one in exposure.inside if one.unread)):
         yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
 
 
@@ -66,14 +67,14 @@ def _folders(pictures: tuple[str, ...]) -> Iterator[Trace]:
             yield Trace("LA-NAME-001", severity, FOLDER, quote(name), beside=True)
 
 
-def _picture(key: str, text: str) -> Iterator[Trace]:
+def _picture(place: str, key: str, text: str) -> Iterator[Trace]:
     if key == "person":
         if subject(text):
-            yield Trace("LA-NAME-001", Severity.HIGH, PICTURE, quote(text))
+            yield Trace("LA-NAME-001", Severity.HIGH, place, quote(text))
     elif key in _AUTHORS:
-        yield from quoted("LA-CONTACT-001", Severity.LOW, PICTURE, text)
+        yield from quoted("LA-CONTACT-001", Severity.LOW, place, text)
     elif key in _SERIALS:
-        yield from quoted("LA-LINK-001", Severity.LOW, PICTURE, text)
+        yield from quoted("LA-LINK-001", Severity.LOW, place, text)
     elif key in _PROMPTS and not _PROGRAMS.match(text):
         for prompt in prompts(text):
-            yield from quoted("LA-CAPTION-002", Severity.LOW, PICTURE, prompt)
+            yield from quoted("LA-CAPTION-002", Severity.LOW, place, prompt)

@@ -43,8 +43,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "ss_tag_frequency and ss_datasets. OneTrainer's concepts in ot_config, and the names of bundled "
         "embeddings. Learned tokens such as '<jane-doe>', as a key or a tensor. What stands under keys such "
         "as person, character or subject. Names of adapters, in the tensor names. Folders of pictures beside "
-        "the file that are named so. Names of people that photo programs write into a picture beside the "
-        "file, often with the place of the face. Words of trainers, numbers and well-known placeholders "
+        "the file that are named so. Names of people that photo programs write into a picture in or beside "
+        "the file, often with the place of the face. Words of trainers, numbers and well-known placeholders "
         "(sks, ohwx) are no names.",
         {
             Severity.HIGH: "the name stands beside a class word such as person or woman, or a picture gives "
@@ -74,14 +74,14 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "'activation text', prompt. Any other key of the file's own with words in a row. The same in side "
         "files that Civitai, AUTOMATIC1111 and managers of LoRAs keep. ComfyUI's graph in prompt and "
         "workflow, widgets_values included. In the README, instance_prompt and widget prompts. A folder's "
-        "own words where a picture had no caption. In pictures beside the file, prompts of AUTOMATIC1111 "
-        "and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and cameras write into "
-        "every picture do not count. The attack tries these words too.",
+        "own words where a picture had no caption. In pictures in and beside the file, prompts of "
+        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and "
+        "cameras write into every picture do not count. The attack tries these words too.",
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-001": (
         "modelspec.thumbnail, ssmd_cover_images, and any value that starts as a picture does. The type is "
-        "told from the first characters; no picture is decoded or shown.",
+        "told from the first characters; no picture is shown. Its words have rules of their own.",
         {Severity.HIGH: ""},
     ),
     "LA-IMAGE-002": (
@@ -90,7 +90,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-003": (
-        "Coordinates in Exif and XMP of pictures beside the file, and the town or place in IPTC and XMP. "
+        "Coordinates in Exif and XMP of pictures in or beside the file, and the town or place in IPTC and "
+        "XMP. "
         "Zeros, which programs leave that take the place away, do not count.",
         {Severity.MEDIUM: ""},
     ),
@@ -114,7 +115,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-CONTACT-001": (
         "E-mail addresses, telephone numbers and profiles on social networks in any text. The author or "
-        "source that a trainer was told. The artist or owner of the camera in a picture beside the file. "
+        "source that a trainer was told. The artist or owner of the camera in a picture in or beside the "
+        "file. "
         "Telephone numbers have +, a country code and separators, or a word such as 'tel:' before them. "
         "Other digits are seeds, hashes and dates.",
         {Severity.MEDIUM: "an address, number or profile", Severity.LOW: "an author, source or owner"},
@@ -127,9 +129,9 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-LINK-001": (
         "ss_session_id, ss_seed, start and end of training, sshs_* and modelspec.hash_sha256, "
-        "modelspec.date; the serial number of a camera or lens in a picture beside the file. Hashes of a "
-        "public base model, which thousands of files share, do not count. Once scrubbed, AUTOMATIC1111 and "
-        "Civitai no longer find the file by its embedded hash.",
+        "modelspec.date; the serial number of a camera or lens in a picture in or beside the file. Hashes "
+        "of a public base model, which thousands of files share, do not count. Once scrubbed, AUTOMATIC1111 "
+        "and Civitai no longer find the file by its embedded hash.",
         {Severity.LOW: ""},
     ),
     "LA-LINK-002": (
