@@ -1,6 +1,7 @@
 """What a file's own metadata gives away, and the prompts made of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,3 +119,30 @@ def test_prompts_pass_through_the_tuned_text_tower() -> None:
     unet_only = {site: pair for site, pair in lora.factors.items() if site.startswith("unet.")}
     other = LoRA(LoRAFile("x", lora.file.path, "", 0, {}), "tiny", "tiny", "diffusers", unet_only, ())
     assert np.allclose(PromptsAttack().aims(other, base)[1].embedding, plain[1], atol=1e-6)
+
+
+def test_a_secret_is_masked_in_what_is_quoted(tmp_path) -> None:
+    """By the name of its key, in the header or beside it; the attack tries the words as they are."""
+    base = tiny_base()
+    told = {"ss_dataset_dirs": json.dumps({"10_ada hunter2hunter woman": {}})}
+    folder = json.dumps({"10_ada s3cretword woman": {}})
+    quotes = {}
+    for name, metadata, side in (
+        ("none", told, {}),
+        ("header", told | {"ot_config": json.dumps({"hub_token": "hunter2hunter"})}, {}),
+        ("beside", {"ss_dataset_dirs": folder}, {"api_key": "s3cretword"}),
+    ):
+        path = write(tmp_path / f"{name}.safetensors", metadata)
+        (tmp_path / f"{name}.json").write_text(json.dumps(side))
+        file = read_weights(read_words(str(path), Request())).file
+        aims = PromptsAttack().aims(replace(random_lora(), file=file), base)
+        quotes[name] = [quote for aim in aims for quote in aim.quotes]
+        assert len(aims) == 4
+    assert quotes == {
+        "none": ["ada hunter2hunter woman"],
+        "header": ["ada hunter… woman"],
+        "beside": ["ada s3cret… woman"],
+    }
+    # From Python nobody has read the files beside it; the header is looked through all the same.
+    file = LoRAFile("x", tmp_path, "", 0, told | {"api_key": "hunter2hunter"})
+    assert PromptsAttack().aims(replace(random_lora(), file=file), base)[3].quotes == ("ada hunter… woman",)

@@ -17,7 +17,9 @@ import torch
 
 from loraudit.attacks.aim import Aim
 from loraudit.base.model import CLASS_PROMPT, Base
+from loraudit.hiding import mask
 from loraudit.lora import LoRA
+from loraudit.metadata.masking import secrets_of
 from loraudit.metadata.quotes import quote
 
 __all__ = ["ANY_NAME", "PromptsAttack", "given_away", "name_prompt"]
@@ -44,6 +46,7 @@ class PromptsAttack:
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
         """Return 3 to `3 + MOST` aims. Raises `NotScannable` if the LoRA does not fit the base."""
         texts = given_away(lora.file.metadata, lora.file.triggers)
+        secrets = (*lora.file.secrets, *(secrets_of(lora.file.metadata) if texts else ()))
         prompts = ["", CLASS_PROMPT, *(name_prompt(text) for text in (ANY_NAME, *texts))]
         embeddings = base.with_lora(lora).encode_text(prompts)
         any_name = Aim("prompts:any-name", embeddings[2])
@@ -59,7 +62,7 @@ class PromptsAttack:
                     name,
                     embeddings[2 + number],
                     aims_at_face=_is_name(text),
-                    quotes=(quote(text),),
+                    quotes=(quote(mask(text, secrets)),),
                     calibrated_as=any_name.attack,
                 )
             )

@@ -207,14 +207,14 @@ def _below(path: Path) -> Path | None:
 
 
 def read_weights(words: Words) -> LoRA:
-    """Read the matrices of a target; trigger words told beside the file go along, for the attack by them.
+    """Read the matrices of a target; its trigger words and secrets go along, for the attack by words.
 
     Raises `LorauditError` if the weights cannot be read or are not those of a LoRA.
     """
     from loraudit.lora import load_lora
 
     lora = load_lora(words.source)
-    return replace(lora, file=replace(lora.file, triggers=words.triggers))
+    return replace(lora, file=replace(lora.file, triggers=words.triggers, secrets=words.secrets))
 
 
 def _below_here(found: str | Source | LorauditError) -> str | None:

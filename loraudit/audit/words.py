@@ -15,8 +15,9 @@ from loraudit.findings.report import Gap, Target
 from loraudit.lora.file.header import parse_header
 from loraudit.lora.source.address import HubSpec, parse_spec
 from loraudit.lora.source.source import Source, find_source
-from loraudit.metadata import header_exposure, read_exposure, traces
+from loraudit.metadata import Exposure, header_exposure, read_exposure, traces
 from loraudit.metadata.judge import judge_metadata
+from loraudit.metadata.masking import secrets_in
 from loraudit.metadata.unread import gaps
 from loraudit.text import clean
 
@@ -34,6 +35,8 @@ class Words:
     """Words that call up the subject, told beside the header."""
     gaps: tuple[Gap, ...] = ()
     """Parts of what lies beside the file that were not looked at."""
+    secrets: tuple[str, ...] = ()
+    """Secrets in and beside the file, which no report may quote."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -74,9 +77,8 @@ def read_words(target: str | Source | LorauditError, request: Request) -> Words:
 
 def _read_local_words(source: Source) -> Words:
     exposure = read_exposure(source)
-    findings = judge_metadata(traces(exposure))
     target = Target(source.name, size_bytes=exposure.size_bytes, origin=source.origin)
-    return Words(source, target, findings, exposure.triggers, gaps(exposure))
+    return _judged(source, target, exposure)
 
 
 def _read_hub_words(spec: HubSpec, offline: bool) -> Words:
@@ -89,5 +91,11 @@ def _read_hub_words(spec: HubSpec, offline: bool) -> Words:
     exposure = header_exposure(header, side_files)
     name = clean(path.name)
     target = Target(name, sha256=got.sha256, size_bytes=got.size_bytes, origin=got.origin)
+    return _judged(Source(name, path, (), got.origin), target, exposure)
+
+
+def _judged(source: Source, target: Target, exposure: Exposure) -> Words:
     findings = judge_metadata(traces(exposure))
-    return Words(Source(name, path, (), got.origin), target, findings, exposure.triggers, gaps(exposure))
+    has_secrets = any(finding.id == "LA-SECRET-001" for finding in findings)
+    secrets = secrets_in(exposure) if has_secrets else ()
+    return Words(source, target, findings, exposure.triggers, gaps(exposure), secrets)

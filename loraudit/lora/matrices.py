@@ -126,6 +126,8 @@ class LoRAFile:
     """Address `hf://namespace/name@commit/path`, escaped for display; None for a local file."""
     triggers: tuple[str, ...] = ()
     """Words that call the subject up, from the model card and the names of bundled embeddings."""
+    secrets: tuple[str, ...] = ()
+    """Secrets in and beside the file, which no report may quote."""
 
 
 @dataclass(frozen=True)

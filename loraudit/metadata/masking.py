@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from loraudit.findings.finding import Confidence
 from loraudit.hiding import mask, secrets
 from loraudit.metadata.beside import FOLDER, Said
+from loraudit.metadata.entries import value_of
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.kinds import is_machine, kind_of
 from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
@@ -16,7 +17,7 @@ from loraudit.metadata.patterns import picture_type
 from loraudit.metadata.quotes import EMPTY
 from loraudit.metadata.tokens import odd_names
 
-__all__ = ["Texts", "known_secrets", "searched", "without_secrets"]
+__all__ = ["Texts", "known_secrets", "searched", "secrets_in", "secrets_of", "without_secrets"]
 
 Texts = tuple[str, Iterable[tuple[str, str]]]
 """Place, and the texts there that are no pictures, each with its key."""
@@ -71,6 +72,19 @@ def known_secrets(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple
                 and " " not in bare
             ):
                 yield place, bare, Confidence.MEDIUM
+
+
+def secrets_in(exposure: Exposure) -> tuple[str, ...]:
+    """List every secret in `exposure` once: by its shape, or by the key that it stands under."""
+    values = [value_of(said) for said in exposure.said if said.text.strip() not in EMPTY]
+    texts = [(one.place, [pair for pair in one.texts if pair[1] not in one.pictures]) for one in values]
+    return tuple(dict.fromkeys(secret for _, secret, _ in known_secrets(texts, exposure)))
+
+
+def secrets_of(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """List every secret in the metadata of a header once."""
+    said = tuple(Said("header", key, text) for key, text in metadata.items())
+    return secrets_in(Exposure((), said, (), (), 0))
 
 
 def without_secrets(exposure: Exposure, known: Collection[str]) -> Exposure:
