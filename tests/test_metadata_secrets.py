@@ -88,3 +88,12 @@ def test_json_is_written_back_as_it_was_but_for_the_secret() -> None:
     exposure = Exposure(("x",), (Said("header", "k", text),), (), (), 1, Beside())
     masked = without_secrets(exposure, {"s3cretword": None}).said[0].text
     assert parse(masked) == parse(text.replace("s3cretword", "s3cret…"))
+
+
+def test_every_place_of_a_secret_is_told(look, tmp_path) -> None:
+    """Who takes it out of the file alone must know that it lies beside the file, too."""
+    token = "hf_" + "aB3dE" * 7
+    (tmp_path / "x.json").write_text(json.dumps({"note": token}))
+    finding = look({"x": f"{token} {token}", "ss_output_name": token})["LA-SECRET-001"]
+    assert finding.places == ("ss_output_name", "a key of its own", "the .json beside it")
+    assert finding.quotes == ("hf_aB3…",) and "beside the file is not scrubbed" in finding.remedy

@@ -51,14 +51,14 @@ def traces(exposure: Exposure) -> Iterator[Trace]:
 
 def _traces(exposure: Exposure) -> Iterator[Trace]:
     values = _values(exposure)
-    known: dict[str, None] = {}
+    told: dict[tuple[str, str], Confidence] = {}
     for place, secret, confidence in known_secrets(_texts(values), exposure):
-        if secret not in known:
-            yield Trace("LA-SECRET-001", Severity.CRITICAL, place, quote(masked(secret)), confidence)
-        known[secret] = None
-    if known:
+        told.setdefault((place, secret), confidence)
+    for (place, secret), confidence in told.items():
+        yield Trace("LA-SECRET-001", Severity.CRITICAL, place, quote(masked(secret)), confidence)
+    if told:
         # No other rule sees a secret, so that none can quote one.
-        exposure = without_secrets(exposure, known)
+        exposure = without_secrets(exposure, dict.fromkeys(secret for _, secret in told))
         values = _values(exposure)
     found: list[Entry] = []
     for value in values:
