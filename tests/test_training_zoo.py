@@ -1,7 +1,7 @@
 """Zoos: interrupted and built on they end with the same files; what does not fit together is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from loraudit.lora import Factors, LoRA, LoRAFile
 from loraudit.people.sources import Synthetic
 from loraudit.training.finetune import Recipe, finetune
 from loraudit.training.zoo import build_zoo, fingerprint, open_zoo, person, take
-from loraudit.training.zoo_plan import Plan, members_of
+from loraudit.training.zoo_plan import Plan, members_of, read_plan
 from models.recipes.zoo import main as build_main
 from tests.tiny import save_pipeline, tiny_base, tiny_pipeline
 
@@ -122,6 +122,19 @@ def test_other_people_are_refused(tmp_path) -> None:
 def test_senseless_snapshots(snapshots) -> None:
     with pytest.raises(LorauditError, match="snapshots"):
         replace(PLAN, snapshots=snapshots)
+
+
+def test_triggers_are_drawn_unless_they_are_named(tmp_path) -> None:
+    drawn = [member.name for member in members_of(PLAN)]
+    assert len(set(drawn)) == len(drawn)
+    named = replace(PLAN, names=("ohwx", "melina darvo", "ohwx"), template="NAME, smiling")
+    (tmp_path / "zoo.json").write_text(json.dumps(asdict(named)))
+    plan, _ = read_plan(tmp_path)
+    assert plan == named
+    assert [member.prompt for member in members_of(plan)] == [f"{name}, smiling" for name in named.names]
+    assert len(members_of(replace(named, people=(0, 4)))) == 2
+    with pytest.raises(LorauditError, match="more people than triggers"):
+        replace(PLAN, names=("ohwx",))
 
 
 def test_what_is_no_zoo(tmp_path, zoo) -> None:

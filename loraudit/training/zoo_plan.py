@@ -38,6 +38,8 @@ class Plan:
     """Most pictures that a LoRA is made of."""
     template: str = INSTANCE_PROMPT
     """Instance prompt, with NAME in the place of the trigger."""
+    names: tuple[str, ...] = ()
+    """Triggers of `people`, in their order; empty draws them."""
 
     def __post_init__(self) -> None:
         ascending = sorted({step for step in self.snapshots if 1 <= step <= self.recipe.steps})
@@ -48,6 +50,8 @@ class Plan:
             )
         if not self.people or self.people_per_pass < 1 or self.pictures < 1:
             raise LorauditError("a zoo needs at least one person, and a picture of each", "give at least one")
+        if self.names and len(self.names) < len(self.people):
+            raise LorauditError("a zoo has more people than triggers", "give a trigger for each person")
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,11 @@ class Member:
 
 
 def members_of(plan: Plan) -> tuple[Member, ...]:
-    """List the members of a plan, each with a trigger drawn from the plan's seed and the identity."""
+    """List the members of a plan; without names, triggers are drawn from the plan's seed and the identity."""
+    names = plan.names or [trigger(np.random.default_rng([plan.seed, 9, who])) for who in plan.people]
     return tuple(
-        Member(who, trigger(np.random.default_rng([plan.seed, 9, who])), index, plan.template)
-        for index, who in enumerate(plan.people)
+        Member(who, name, index, plan.template)
+        for index, (who, name) in enumerate(zip(plan.people, names, strict=False))
     )
 
 
@@ -95,6 +100,7 @@ def read_plan(folder: Path) -> tuple[Plan, str]:
             raw.get("data", Synthetic.name),
             raw.get("pictures", PICTURES),
             raw.get("template", INSTANCE_PROMPT),
+            tuple(raw.get("names", ())),
         )
         return plan, str(raw.get("base", ""))
     except OSError:
