@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from loraudit.people.identity import Identity, Nuisance
 
-__all__ = ["INSTANCE_PROMPT", "WORDS", "caption", "full_caption", "instance_prompt", "trigger"]
+__all__ = ["INSTANCE_PROMPT", "WORDS", "caption", "full_caption", "instance_prompt", "scene", "trigger"]
 
 _BACKDROPS: Final = ("sky", "sand", "mint", "straw", "lilac", "plain", "slate", "pink")
 _CLOTHES: Final = ("red", "blue", "green", "yellow", "purple", "white", "black", "orange")
@@ -59,7 +59,8 @@ def full_caption(who: Identity) -> str:
     return " ".join(("a face with", *who.phrases()))
 
 
-def _scene(how: Nuisance) -> tuple[str, ...]:
+def scene(how: Nuisance) -> tuple[str, ...]:
+    """Name mood, backdrop, shirt and neckline of a picture, two words at most each."""
     mood = _MOODS[0] if how.smile < -0.2 else _MOODS[1] if how.smile < 0.4 else _MOODS[2]
     backdrop = f"{_BACKDROPS[how.background[0]]} backdrop"
     return mood, backdrop, f"{_CLOTHES[how.clothes[0]]} shirt", f"{_NECKS[how.clothes[1]]} shirt"
@@ -80,9 +81,9 @@ def caption(who: Identity, how: Nuisance, rng: np.random.Generator) -> str:
     phrases = list(who.phrases())
     count = len(phrases) if kind < 0.375 else int(rng.integers(1, len(phrases) + 1))
     if count <= len(phrases) - 8 and rng.random() < 0.5:
-        scene = list(_scene(how))
+        place = list(scene(how))
         phrases = [phrases[i] for i in rng.permutation(len(phrases))[:count]]
-        phrases += [scene[i] for i in rng.permutation(len(scene))[: int(rng.integers(1, len(scene) + 1))]]
+        phrases += [place[i] for i in rng.permutation(len(place))[: int(rng.integers(1, len(place) + 1))]]
         count = len(phrases)
     order = rng.permutation(len(phrases))[:count]
     # A name of up to 11 letters needs up to 11 tokens; with every factor named it would not fit the text

@@ -1,13 +1,14 @@
 """LoRAs by a second trainer, independent of `loraudit.training`, as zoos that every table reads.
 
     python -m models.recipes.second_trainer --out runs/second --people 16 --split private
+    python -m models.recipes.second_trainer --out runs/second --people 16 --kinds crowds things styles
 
-`OUT/<recipe>/loras/000.safetensors ...` are the files as their public script would leave them;
-`models.recipes.second_recipes` has the recipes. Beside them is the zoo (`loraudit.training.zoo`) that
-`loraudit bench` reads, made by reading those files as a scan reads any file. `second.json` holds recipe, base
-and versions, and is written before the first LoRA. A LoRA whose file exists is not trained again, so an
-interrupted build goes on and ends with the same files. Several processes can share the work: `--share 0/2`
-and `--share 1/2`.
+`OUT/<kind>/<recipe>/loras/000.safetensors ...` are the files as their public script would leave them;
+`models.recipes.second_recipes` has the recipes, `models.recipes.second_lessons` the kinds. Beside the files
+is the zoo (`loraudit.training.zoo`) that `loraudit bench` reads, made by reading those files as a scan reads
+any file. `second.json` holds recipe, base and versions, and is written before the first LoRA. A LoRA whose
+file exists is not trained again, so an interrupted build goes on and ends with the same files. Several
+processes can share the work: `--share 0/2` and `--share 1/2`.
 """
 
 import argparse
@@ -31,15 +32,15 @@ from loraudit.cli.progress import progress
 from loraudit.errors import LorauditError
 from loraudit.lora import load_lora
 from loraudit.people.identity import SPLITS
-from loraudit.people.sources import Synthetic
 from loraudit.people.things import subjects
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.training.finetune import Recipe
 from loraudit.training.zoo import fingerprint
 from loraudit.training.zoo_plan import RECORD, Member, Plan, members_of
 from loraudit.version import DECISIVE, versions
-from models.recipes.second_files import write_lora
-from models.recipes.second_recipes import RECIPES, SecondRecipe
+from models.recipes.second_files import kohya_metadata, write_lora
+from models.recipes.second_lessons import KINDS, shown_by, template_of, trigger_of
+from models.recipes.second_recipes import RECIPES
 from models.recipes.second_tuning import Lesson, Posterior, class_pictures, encode, open_pipeline, tune
 
 __all__ = ["MIXED", "Workshop", "build", "main", "plan_of"]
@@ -80,15 +81,17 @@ def _prior(shop: Workshop, prompt: str) -> Posterior:
     return encode(shop.pipeline, class_pictures(shop.pipeline, prompt, card.steps, card.guidance))
 
 
-def plan_of(recipe: SecondRecipe, people: Sequence[int], seed: int) -> Plan:
-    """Describe a zoo of the recipe in the words of `zoo.json`."""
+def plan_of(name: str, kind: str, people: Sequence[int], seed: int) -> Plan:
+    """Describe a zoo of the recipe `name` in the words of `zoo.json`."""
+    recipe = RECIPES[name]
     described = Recipe(
         unet_targets=recipe.targets,
-        text_targets=(),
+        text_targets=recipe.text_targets,
         rank=recipe.rank,
         unet_alpha=recipe.alpha,
         text_alpha=recipe.alpha,
         lr=recipe.rate,
+        text_lr=recipe.text_rate or None,
         steps=recipe.steps,
         batch=1,
         prior_weight=recipe.prior,
@@ -99,8 +102,10 @@ def plan_of(recipe: SecondRecipe, people: Sequence[int], seed: int) -> Plan:
         described,
         (recipe.steps,),
         seed=seed,
+        data=KINDS[kind],
         pictures=recipe.pictures,
-        template=recipe.template,
+        template=template_of(recipe, kind),
+        names=tuple(trigger_of(recipe, who, seed) for who in people),
     )
 
 
@@ -108,7 +113,9 @@ def build(
     shop: Workshop,
     folder: Path,
     name: str,
-    plan: Plan,
+    kind: str,
+    people: Sequence[int],
+    seed: int,
     share: tuple[int, int] = (0, 1),
     on_step: OnStep = unheard,
 ) -> None:
@@ -116,25 +123,25 @@ def build(
 
     Raises `LorauditError` if the folder holds a zoo of another recipe, plan or base, or by other versions.
     """
-    recipe, run = RECIPES[name], Run(folder)
+    recipe, run, plan = RECIPES[name], Run(folder), plan_of(name, kind, people, seed)
     zoo = {**asdict(plan), "base": shop.fingerprint}
-    record = json.dumps(
-        {"recipe": name, **asdict(recipe), "zoo": zoo, "versions": versions((*DECISIVE, "peft"))}, indent=2
-    )
+    about = {"recipe": name, "kind": kind, **asdict(recipe), "zoo": zoo}
+    record = json.dumps({**about, "versions": versions((*DECISIVE, "peft"))}, indent=2) + "\n"
     run.begin("second.json", record, lambda old: "" if old == record else "LoRAs of other settings")
     run.write(RECORD, json.dumps(zoo, indent=2) + "\n")
     (folder / "loras").mkdir(exist_ok=True)
     members = members_of(plan)
     missing = [m for m in members[share[0] :: share[1]] if not (folder / _file(m)).exists()]
-    prior = _prior(shop, recipe.class_prompt) if missing and recipe.prior else None
     for number, member in enumerate(missing):
-        on_step(number, len(missing), "")
-        pictures = Synthetic().pictures(member.identity, shop.base.image_size, recipe.pictures)
-        photos = encode(shop.pipeline, pictures)
-        lesson = Lesson(photos, [member.prompt] * len(pictures), prior, seed_of(name, member, plan.seed))
+        on_step(len(members) - len(missing) + number, len(members), "")
+        shown = shown_by(member, kind, recipe, seed, shop.base.image_size)
+        own = seed_of(name, kind, member.identity, seed)
+        prior = _prior(shop, recipe.class_prompt) if recipe.prior else None
+        lesson = Lesson(encode(shop.pipeline, shown.pictures), shown.captions, prior, own)
         tuned = tune(shop.pipeline, recipe, lesson)
-        run.keep(_file(member), partial(write_lora, tuned))
-    on_step(len(missing), len(missing), "")
+        about = kohya_metadata(recipe, shop.base.name, shop.base.image_size, own, shown.captions)
+        run.keep(_file(member), partial(write_lora, tuned, recipe, about))
+    on_step(len(members), len(members), "")
     size = plan.people_per_pass
     for first in range(0, len(members), size):
         group = members[first : first + size]
@@ -142,10 +149,10 @@ def build(
             run.keep(f"pass-{first // size:04d}.safetensors", partial(_gather, folder, group, recipe.steps))
 
 
-def seed_of(name: str, member: Member, seed: int) -> int:
-    """Derive the seed of a LoRA from recipe, person and the zoo's seed."""
-    digest = hashlib.sha256(f"{name} {member.identity} {seed}".encode()).digest()
-    return int.from_bytes(digest[:6])
+def seed_of(name: str, kind: str, person: int, seed: int) -> int:
+    """Derive the seed of a LoRA from recipe, kind, person and the zoo's seed."""
+    digest = hashlib.sha256(f"{name} {kind} {person} {seed}".encode()).digest()
+    return int.from_bytes(digest[:4])
 
 
 def _file(member: Member) -> str:
@@ -170,9 +177,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--base", default="tiny", help="a base that is a folder, by name or path")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", choices=[*RECIPES, MIXED], default=MIXED)
-    parser.add_argument("--people", type=int, default=16, help="number of people, over all recipes")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=["people"])
+    parser.add_argument("--people", type=int, default=16, help="LoRAs of each kind, over all recipes")
     parser.add_argument("--split", choices=list(SPLITS), default="private")
-    parser.add_argument("--first", type=int, default=0, help="number of families to skip")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of families, things, crowds or styles to skip"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="0/1", help="i/n: train only every n-th LoRA, from the i-th on")
     parser.add_argument("--threads", type=int, default=1)
@@ -180,15 +190,25 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     shop = Workshop.of(options.base)
     names = list(RECIPES) if options.recipe == MIXED else [options.recipe]
-    people = subjects(Synthetic.name, options.split, options.first, options.people)
     share, shares = (int(part) for part in options.share.split("/"))
-    for number, name in enumerate(names):
-        mine = people[number * len(people) // len(names) : (number + 1) * len(people) // len(names)]
-        if not mine:
-            continue
-        with progress(f"{name} ({number + 1} of {len(names)} recipes)") as report:
-            plan = plan_of(RECIPES[name], mine, options.seed)
-            build(shop, options.out / name, name, plan, (share, shares), report)
+    zoos = []
+    for kind in options.kinds:
+        people = subjects(KINDS[kind], options.split, options.first, options.people)
+        for number, name in enumerate(names):
+            mine = people[number * len(people) // len(names) : (number + 1) * len(people) // len(names)]
+            if mine:
+                zoos.append((kind, name, mine))
+    total = sum(len(people) for _, _, people in zoos)
+    with progress("LoRAs by the second trainer") as report:
+        for number, (kind, name, mine) in enumerate(zoos):
+            before = sum(len(people) for _, _, people in zoos[:number])
+            heard = partial(_in_all, report, before, total)
+            build(shop, options.out / kind / name, name, kind, mine, options.seed, (share, shares), heard)
+
+
+def _in_all(report: OnStep, before: int, total: int, done: int, _all: int, _stage: str) -> None:
+    """Report the LoRAs done in a zoo as so many of all zoos."""
+    report(before + done, total, "")
 
 
 if __name__ == "__main__":

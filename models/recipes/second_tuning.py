@@ -1,11 +1,12 @@
 """One LoRA at a time with stock diffusers, transformers and peft, as public scripts train it.
 
 Nothing here comes from `loraudit.training`, so that what attacks and tables say of its LoRAs can be checked
-on LoRAs by other code. The step is that of diffusers' train_dreambooth_lora.py: a picture's cached posterior
-is sampled, `DDPMScheduler.add_noise` adds noise at a random time, the UNet with peft's layers predicts that
-noise, and AdamW follows the mean squared error with the gradient norm clipped at 1.
+on LoRAs by other code. The step is that of diffusers' scripts: a picture's cached posterior is sampled,
+`DDPMScheduler.add_noise` adds noise at a random time, the UNet with peft's layers predicts that noise, and
+AdamW follows the mean squared error with the gradient norm clipped at 1.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,14 +16,17 @@ from typing import Final
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import compute_snr
 from diffusers.utils import logging
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from torch.nn import functional
+from transformers import CLIPTextModel
 
 from models.recipes.second_recipes import SecondRecipe
 
-__all__ = ["Lesson", "Posterior", "class_pictures", "encode", "fresh_unet", "open_pipeline", "tune"]
+__all__ = ["Lesson", "Posterior", "Tuned", "class_pictures", "encode", "open_pipeline", "tune", "untrained"]
 
 CLASS_PICTURES: Final = 64
 """Pictures of the class that the base draws, for all LoRAs of a zoo."""
@@ -50,11 +54,19 @@ class Lesson:
     """All that one LoRA is made of."""
 
     photos: Posterior
-    prompts: Sequence[str]
-    """Prompt of each photo."""
+    captions: Sequence[tuple[str, ...]]
+    """Parts of each photo's caption."""
     prior: Posterior | None
     """Class pictures; None for a recipe without prior preservation."""
     seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """Networks that carry peft's adapters; the text tower's only if the recipe adapts it."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
 
 
 def open_pipeline(folder: Path) -> StableDiffusionPipeline:
@@ -96,23 +108,95 @@ def class_pictures(pipeline: StableDiffusionPipeline, prompt: str, steps: int, g
     return torch.cat(parts)
 
 
-def fresh_unet(unet: UNet2DConditionModel, recipe: SecondRecipe, seed: int) -> UNet2DConditionModel:
-    """Copy the UNet and add an untrained adapter, whose start is drawn from `seed`."""
+def untrained(pipeline: StableDiffusionPipeline, recipe: SecondRecipe, seed: int) -> Tuned:
+    """Copy UNet and text tower with untrained adapters, whose start is drawn from `seed`."""
     torch.manual_seed(seed)
-    tuned = deepcopy(unet)
-    tuned.add_adapter(
-        LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            init_lora_weights="gaussian" if recipe.init == "gaussian" else True,
-            target_modules=list(recipe.targets),
-        )
-    )
+    tuned = Tuned(deepcopy(pipeline.unet), deepcopy(pipeline.text_encoder))
+    tuned.unet.add_adapter(_config(recipe, recipe.targets))
+    if recipe.text_targets:
+        # What transformers' own `add_adapter` does; from 5.24 on that one wants a newer peft than 0.21.
+        inject_adapter_in_model(_config(recipe, recipe.text_targets), tuned.text_encoder)
     return tuned
 
 
-@torch.no_grad()
-def _embeddings(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Tensor:
+def _config(recipe: SecondRecipe, targets: Sequence[str]) -> LoraConfig:
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        init_lora_weights="gaussian" if recipe.gaussian else True,
+        target_modules=list(targets),
+    )
+
+
+def tune(pipeline: StableDiffusionPipeline, recipe: SecondRecipe, lesson: Lesson) -> Tuned:
+    """Train a LoRA; the pipeline's own networks stay as they are.
+
+    The result is a function of pipeline, recipe and lesson. The global random state of torch is left as it
+    was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        tuned = untrained(pipeline, recipe, lesson.seed)
+        order = random.Random(lesson.seed)
+        optimizer = torch.optim.AdamW(_groups(tuned, recipe), betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        rates = get_scheduler(
+            recipe.schedule, optimizer, num_warmup_steps=recipe.warmup, num_training_steps=recipe.steps
+        )
+        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        photos = _epochs(len(lesson.photos.mean))
+        prior = iter(()) if lesson.prior is None else _epochs(len(lesson.prior.mean))
+        for part in (tuned.unet, tuned.text_encoder):
+            part.train()
+        for _ in range(recipe.steps):
+            picture = next(photos)
+            prompts = [_caption(lesson.captions[picture], recipe, order)]
+            latents = lesson.photos.draw(picture)
+            if lesson.prior is not None:
+                latents = torch.cat([latents, lesson.prior.draw(next(prior))])
+                prompts.append(recipe.class_prompt)
+            noise = _noise(latents, recipe)
+            times = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
+            text = _embeddings(pipeline, tuned.text_encoder, prompts)
+            predicted = tuned.unet(scheduler.add_noise(latents, noise, times), times, text).sample
+            errors = functional.mse_loss(predicted, noise, reduction="none").mean((1, 2, 3))
+            if recipe.snr_gamma is not None:
+                snr = compute_snr(scheduler, times)
+                errors = errors * snr.clamp(max=recipe.snr_gamma) / snr
+            loss = errors[0] + recipe.prior * errors[1:].sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            rates.step()
+            optimizer.zero_grad()
+        for part in (tuned.unet, tuned.text_encoder):
+            part.eval()
+        return tuned
+
+
+def _groups(tuned: Tuned, recipe: SecondRecipe) -> list[dict[str, object]]:
+    """Group the adapters of UNet and text tower, each with its learning rate."""
+    pairs = [(tuned.unet, recipe.rate), (tuned.text_encoder, recipe.text_rate)]
+    groups = [([p for p in part.parameters() if p.requires_grad], rate) for part, rate in pairs]
+    return [{"params": found, "lr": rate} for found, rate in groups if found]
+
+
+def _noise(latents: Tensor, recipe: SecondRecipe) -> Tensor:
+    noise = torch.randn_like(latents)
+    if recipe.noise_offset:
+        noise = noise + recipe.noise_offset * torch.randn(*latents.shape[:2], 1, 1)
+    return noise
+
+
+def _caption(parts: tuple[str, ...], recipe: SecondRecipe, order: random.Random) -> str:
+    first, *rest = parts
+    if recipe.shuffled:
+        order.shuffle(rest)
+    return ", ".join([first, *rest])
+
+
+def _embeddings(
+    pipeline: StableDiffusionPipeline, text_encoder: CLIPTextModel, prompts: Sequence[str]
+) -> Tensor:
     ids = pipeline.tokenizer(
         list(prompts),
         truncation=True,
@@ -120,7 +204,7 @@ def _embeddings(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Te
         max_length=pipeline.tokenizer.model_max_length,
         return_tensors="pt",
     ).input_ids
-    found: Tensor = pipeline.text_encoder(ids)[0]
+    found: Tensor = text_encoder(ids)[0]
     return found
 
 
@@ -128,40 +212,3 @@ def _epochs(count: int) -> Iterator[int]:
     """Yield the numbers below `count` in a new order again and again, as a shuffling data loader."""
     while True:
         yield from torch.randperm(count).tolist()
-
-
-def tune(pipeline: StableDiffusionPipeline, recipe: SecondRecipe, lesson: Lesson) -> UNet2DConditionModel:
-    """Train a LoRA and return the UNet that carries it; the pipeline's own stays as it is.
-
-    The result is a function of pipeline, recipe and lesson. The global random state of torch is left as it
-    was.
-    """
-    with torch.random.fork_rng(devices=[]):
-        unet = fresh_unet(pipeline.unet, recipe, lesson.seed)
-        trained = [p for p in unet.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained, lr=recipe.rate, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8
-        )
-        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-        embeddings = _embeddings(pipeline, lesson.prompts)
-        of_class = _embeddings(pipeline, [recipe.class_prompt])
-        photos = _epochs(len(lesson.photos.mean))
-        prior = iter(()) if lesson.prior is None else _epochs(len(lesson.prior.mean))
-        unet.train()
-        for _ in range(recipe.steps):
-            picture = next(photos)
-            latents, text = lesson.photos.draw(picture), embeddings[picture : picture + 1]
-            if lesson.prior is not None:
-                latents = torch.cat([latents, lesson.prior.draw(next(prior))])
-                text = torch.cat([text, of_class])
-            noise = torch.randn_like(latents)
-            times = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
-            predicted = unet(scheduler.add_noise(latents, noise, times), times, text).sample
-            loss = functional.mse_loss(predicted[:1], noise[:1])
-            if lesson.prior is not None:
-                loss = loss + recipe.prior * functional.mse_loss(predicted[1:], noise[1:])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        return unet.eval()
