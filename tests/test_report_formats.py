@@ -103,6 +103,7 @@ REPORT = Report(
     ),
     settings=Settings(
         base="tiny",
+        base_fingerprint="5e1d" * 16,
         encoder=EncoderUsed("paper-tiny", "ab" * 32),
         attacks=("paper", "prompts:trigger"),
         skipped=("prompts:no-trigger",),

@@ -96,6 +96,7 @@ def audit_lora(
         scores=score_table(evidence),
         settings=Settings(
             base=base.name,
+            base_fingerprint=base.fingerprint,
             encoder=next((one.encoder for one in sought if one.encoder), None),
             attacks=(*(one.attack for one in aims[:ran]), *(test.name for test in tests)),
             skipped=(

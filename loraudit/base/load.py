@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from safetensors import SafetensorError
 
+from loraudit.base.fingerprint import fingerprint
 from loraudit.base.folder import check_complete, check_folder, check_loaded, refusing
 from loraudit.base.memory import is_out_of_memory, require_memory
 from loraudit.base.model import Base
@@ -95,6 +96,7 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
     with refusing(name) if given else nullcontext():
         if given:
             check_complete(folder, {"unet": of_unet, "vae": of_vae, "text_encoder": of_text})
+        identity = fingerprint(unet, vae, text)
         for part in (unet, vae, text):
             part.eval().requires_grad_(False).to(device)
         if device == "cpu" and unet.config.sample_size <= 16:
@@ -102,7 +104,7 @@ def load_base(name: str, device: str = "cpu", offline: bool = False) -> Base:
             unet.set_attn_processor(AttnProcessor())
             text.set_attn_implementation("eager")
         shown, listed = (folder.name, None) if given else (name, base_card(name))
-        base = Base(shown, unet, vae, text, tokenizer, signal_variance(), listed=listed)
+        base = Base(shown, unet, vae, text, tokenizer, signal_variance(), listed=listed, fingerprint=identity)
         if given:
             check_loaded(folder, base)
     return base

@@ -75,6 +75,8 @@ class Base:
     """LoRAs carried, none by a plain base. The modules above hold no trace of the LoRAs."""
     listed: BaseCard | None = None
     """Row of `models/cards.toml`; None for a folder, whatever its name."""
+    fingerprint: str | None = None
+    """SHA-256 of the weights (`loraudit.base.fingerprint`); None for a base that was put together by hand."""
     _hooks: Hooks = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

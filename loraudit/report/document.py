@@ -172,6 +172,12 @@ _SETTINGS: Final = Object(
     {
         "depth": Member(Choice(("metadata", "weights", "attack")), "How far the scan looked."),
         "base": Member(_TEXT_OR_NULL),
+        "base_fingerprint": Member(
+            _SHA256,
+            "SHA-256 of the base's weights: equal for a folder, a single file, float32 and float16.",
+            late=True,
+            left_out=True,
+        ),
         "encoder": Member(_ENCODER),
         "attacks": Member(_TEXTS),
         "skipped": Member(_TEXTS, "Attacks that were not needed any more."),

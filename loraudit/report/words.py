@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
+from typing import Final
 
 from loraudit.findings.conditions import CalibrationUsed, Settings
 from loraudit.findings.finding import Score, Severity
@@ -39,6 +40,9 @@ _ORDER = (
     "attack", "attacks", "value", "k", "n", "low", "high", "base_value", "base_k", "base_n",
     "scrambled_value", "null_p95", "p_value", "calibrated_p", "one_person_p", "threshold", "far",
 )  # fmt: skip
+
+_FINGERPRINT: Final = 16
+"""Digits of a base's fingerprint that are shown to people."""
 
 
 def caveat(report: Report) -> str:
@@ -97,7 +101,7 @@ def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]
     encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
     rows = [
         ("Depth", settings.depth),
-        ("Base model", settings.base),
+        ("Base model", settings.base and _base(settings.base, settings.base_fingerprint, digits)),
         ("Encoder", encoder and f"{encoder.name} (sha256 {_cut(encoder.sha256, digits)})"),
         ("Attacks", ", ".join(settings.attacks)),
         ("Not needed", ", ".join(settings.skipped)),
@@ -198,6 +202,10 @@ def _duration(seconds: float) -> str:
 def _calibration(used: CalibrationUsed) -> str:
     told = f"{used.name}, {used.controls} control LoRAs"
     return f"{told}; not used: {used.unused}" if used.unused else told
+
+
+def _base(name: str, fingerprint: str | None, digits: int) -> str:
+    return name if fingerprint is None else f"{name} (weights {_cut(fingerprint, min(digits, _FINGERPRINT))})"
 
 
 def _cut(text: str, length: int) -> str:
