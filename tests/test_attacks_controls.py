@@ -1,8 +1,9 @@
 """The scrambled LoRA: as large as the file's, and somebody else's."""
 
+import pytest
 import torch
 
-from loraudit.attacks.controls import scrambled
+from loraudit.attacks.controls import FRAMED, scrambled
 from loraudit.base.lowrank import stack
 from tests.audits import random_factors, random_lora
 from tests.tiny import tiny_base
@@ -70,3 +71,52 @@ def test_a_rank_above_the_sites_size_and_half_precision() -> None:
 def test_an_empty_update_stays_empty() -> None:
     control = scrambled({"unet.a": (torch.zeros(1, 4, 2), torch.randn(1, 2, 6))}, 0)
     assert not (control["unet.a"][0] @ control["unet.a"][1]).any()
+
+
+LOW_RANK = (1.8363, -0.6783, 2.8829, 0.4998, -0.8866, -0.487, -1.2711, -1.1143, 2.7848, 1.6744)
+"""Factors of a scrambled update, in the first version that had them."""
+WIDE = (300, 1000)
+"""Sides of a module of full rank; neither is a power of two."""
+
+
+def full_rank(out: int, in_: int, count: int = 1) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """An update as DoRA leaves it: the whole change beside an identity."""
+    noise = torch.Generator().manual_seed(out)
+    side = min(out, in_)
+    assert side > FRAMED
+    change = torch.randn(count, out, side, generator=noise) * torch.linspace(1, 0.01, side)
+    return {"unet.a": (change, torch.eye(side, in_).expand(count, -1, -1))}
+
+
+@pytest.mark.parametrize("shape", [WIDE, WIDE[::-1]])
+def test_an_update_of_full_rank_keeps_its_singular_values_too(shape) -> None:
+    terms = full_rank(*shape, count=2)
+    control = scrambled(terms, 0)
+    (update,), (other,) = updates(terms).values(), updates(control).values()
+    values, kept = torch.linalg.svdvals(update), torch.linalg.svdvals(other)
+    assert torch.allclose(values, kept, rtol=1e-3, atol=1e-4)
+    assert cosine(update, other) < 0.02 < cosine(update, update)
+    again, seeded = (updates(scrambled(terms, seed))["unet.a"] for seed in (0, 1))
+    assert torch.equal(other, again) and cosine(other, seeded) < 0.02
+    # The LoRA beside it in the stack does not matter.
+    alone = scrambled({site: (up[1:], down[1:]) for site, (up, down) in terms.items()}, 0)
+    assert torch.allclose(updates(alone)["unet.a"][0], other[1], atol=1e-4)
+
+
+def test_a_direction_of_full_rank_may_come_out_anywhere() -> None:
+    """Rotated single entries look like Gaussian vectors; unrotated ones, the negative control, do not."""
+    up = torch.zeros(1, 1000, 300)
+    up[0, :4, :4] = torch.eye(4)
+    control, _ = scrambled({"unet.a": (up, torch.eye(300)[None])}, 0)["unet.a"]
+    turned, still = control[0, :, :4] * 1000**0.5, up[0, :, :4] * 1000**0.5
+    assert torch.allclose(turned.T @ turned / 1000, torch.eye(4), atol=1e-4)
+    for column in turned.T:
+        assert abs(column.mean()) < 0.15 and column.abs().max() < 5
+        assert 2.5 < column.pow(4).mean() < 3.6
+    assert still.pow(4).mean() > 100
+
+
+def test_files_of_low_rank_are_scrambled_as_before() -> None:
+    up, down = torch.ones(1, 6, 1), torch.arange(1.0, 5)[None, None]
+    left, right = scrambled({"unet.a": (up, down)}, 0)["unet.a"]
+    assert torch.allclose(torch.cat([left.flatten(), right.flatten()]), torch.tensor(LOW_RANK), atol=1e-3)
