@@ -23,6 +23,7 @@ from loraudit.scores.consensus import consensus
 from loraudit.scores.copies import CopyScorer
 from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet
+from loraudit.scores.remembered import RememberedClip, RememberedFaces
 
 __all__ = ["Pictures", "References", "Scorers", "look_at", "open_face", "open_scorers"]
 
@@ -144,6 +145,7 @@ def open_scorers(
 ) -> tuple[Scorers | None, tuple[Gap, ...]]:
     """Open the face model `face` and the CLIP model `clip` on `device`; return scorers and gaps.
 
+    Both look at a picture once, however often its scores are asked for (`loraudit.scores.remembered`).
     A gap stands for each model that is not at hand; without a face model there are no scorers. Raises
     `LorauditError` if an artefact of this installation is damaged.
     """
@@ -154,10 +156,10 @@ def open_scorers(
     gaps: tuple[Gap, ...] = ()
     places: ClipScorer | None = None
     try:
-        places = _CLIPS[clip](device, offline)
+        places = RememberedClip(_CLIPS[clip](device, offline))
     except Incomplete as error:
         gaps = (gap("CLIP model", error),)
-    return Scorers(looks, places, None, file_sha256(weights), class_prompt), gaps
+    return Scorers(RememberedFaces(looks), places, None, file_sha256(weights), class_prompt), gaps
 
 
 def _tiny_face(device: torch.device, _offline: bool) -> tuple[Path, FaceScorer]:
