@@ -8,6 +8,7 @@ import torch
 
 from loraudit.attacks.aim import Aim
 from loraudit.attacks.controls import scrambled
+from loraudit.attacks.kept import KeptPictures
 from loraudit.attacks.plan import Plan, plan_for
 from loraudit.base.lowrank import stack
 from loraudit.base.model import Sampling
@@ -71,12 +72,12 @@ def test_an_aim_stops_when_it_is_settled_and_a_scan_when_it_has_enough(aims) -> 
         seen.append((found.aim.attack, len(found.seeds)))
         return found.aim.attack == "b"
 
-    whole = list(LONG.reconstruct(lora, base, aims, lambda *_: None, settled))
+    whole = list(LONG.reconstruct(lora, base, aims, lambda *_: None, settled=settled))
     assert seen == [("a", 8), ("a", 12), ("b", 8)]
     assert [len(found.seeds) for found in whole] == [14, 8]
     assert [len(found.scrambled) for found in whole] == [14, 8]
     steps: list[tuple[int, int, str]] = []
-    list(LONG.reconstruct(lora, base, aims, lambda *s: steps.append(s), settled))
+    list(LONG.reconstruct(lora, base, aims, lambda *s: steps.append(s), settled=settled))
     # What is not needed leaves the total: the count never jumps by more than a batch.
     assert steps[-1][:2] == (42 + 24, 42 + 24)
     assert {total for _, total, _ in steps} == {84, 66}
@@ -89,15 +90,18 @@ def test_an_aim_stops_when_it_is_settled_and_a_scan_when_it_has_enough(aims) -> 
     assert steps[-1][:2] == (42, 42) and [done for done, *_ in steps] == sorted(done for done, *_ in steps)
     assert {stage for _, _, stage in steps} == {"attack a"}
     fixed = dataclasses.replace(LONG, sequential=False)
-    both = list(fixed.reconstruct(lora, base, aims, lambda *_: None, lambda _: True, lambda: True))
+    asked = [lambda _: False, lambda _: True, lambda: True]
+    both = list(fixed.reconstruct(lora, base, aims, lambda *_: None, *asked))
     assert [len(found.seeds) for found in both] == [14, 14]
+    assert [len(found.base) for found in both] == [14, 14]
 
 
 def test_the_strongest_attack_goes_first() -> None:
     given = [Aim(name, torch.zeros(1)) for name in ("prompts:class", "paper", "guidance:class", "encoder")]
     ordered = [aim.attack for aim in PLAN.in_order(given)]
     assert ordered == ["encoder", "guidance:class", "paper", "prompts:class"]
-    assert LONG.evaluations(10, 4) == (3 * 10 - 4) * 1 * 2
+    assert LONG.evaluations(10) == 10 * 1 * 2
+    assert dataclasses.replace(LONG, sampling=Sampling(5, 1.0)).evaluations(10) == 10 * 5
 
 
 def test_aims_of_one_embedding_share_the_pictures_of_the_base(aims) -> None:
@@ -109,14 +113,52 @@ def test_aims_of_one_embedding_share_the_pictures_of_the_base(aims) -> None:
     def settled(found) -> bool:
         return len(found.seeds) >= stops.get(found.aim.attack, 14)
 
-    both = list(LONG.reconstruct(lora, base, [guided, usual, aims[1]], lambda *_: None, settled))
-    assert [(len(found.seeds), found.shared) for found in both] == [(8, 0), (14, 8), (14, 0)]
+    asked = [guided, aims[1], usual]
+    both = list(LONG.reconstruct(lora, base, asked, lambda *_: None, settled=settled))
+    assert [(len(found.seeds), found.shared) for found in both] == [(8, 0), (14, 0), (14, 8)]
+    assert [found.drawn for found in both] == [3 * 8, 3 * 14, 3 * 14 - 8]
     alone = pictures(LONG, lora, base, [usual])[0]
     for name in ("tuned", "base", "scrambled"):
-        assert torch.allclose(getattr(both[1], name), getattr(alone, name), atol=1e-4)
-    assert torch.equal(both[1].base[:8], both[0].base)
-    assert not torch.allclose(both[1].tuned[:8], both[0].tuned, atol=1e-3)
-    assert LONG.most([guided, usual, aims[1]]) == (3 * 3 * 14 - 14) * 1 * 2
+        assert torch.allclose(getattr(both[2], name), getattr(alone, name), atol=1e-4)
+    assert torch.equal(both[2].base[:8], both[0].base)
+    assert not torch.allclose(both[2].tuned[:8], both[0].tuned, atol=1e-3)
+    assert LONG.most(asked) == (3 * 3 * 14 - 14) * 1 * 2
+
+
+def test_controls_are_drawn_where_the_pictures_ask_for_them(aims) -> None:
+    base, lora, told = tiny_base(), random_lora(), []
+
+    def asks(found) -> bool:
+        told.append((found.aim.attack, len(found.tuned), len(found.base)))
+        return (found.aim.attack, len(found.tuned)) == ("b", 12)
+
+    steps: list[tuple[int, int, str]] = []
+    without, late = LONG.reconstruct(lora, base, aims, lambda *s: steps.append(s), asks)
+    assert told == [("a", 8, 0), ("a", 12, 0), ("a", 14, 0), ("b", 8, 0), ("b", 12, 0), ("b", 14, 12)]
+    assert [len(without.tuned), len(without.base), len(without.scrambled), without.drawn] == [14, 0, 0, 14]
+    assert [len(late.tuned), len(late.base), len(late.scrambled), late.drawn] == [14, 12, 12, 38]
+    whole = pictures(LONG, lora, base, aims)[1]
+    for name in ("tuned", "base", "scrambled"):
+        made = getattr(late, name)
+        assert torch.allclose(made, getattr(whole, name)[: len(made)], atol=1e-4)
+    assert steps[-1][:2] == (14 + 38, 14 + 38)
+    assert [done for done, *_ in steps] == sorted(done for done, *_ in steps)
+
+
+def test_the_next_file_takes_the_pictures_of_the_base_that_are_kept(aims) -> None:
+    base, kept = tiny_base(), KeptPictures()
+    loras = [random_lora(seed=seed) for seed in (0, 1)]
+    passes: list[list[int]] = []
+    for lora in loras:
+        passes.append([])
+        found = list(PLAN.reconstruct(lora, base, aims, lambda n, *_: passes[-1].append(n), kept=kept))
+        # A report does not depend on the files before.
+        assert [(one.shared, one.drawn) for one in found] == [(0, 9), (0, 9)]
+        alone = pictures(PLAN, lora, base, aims)
+        for one, other in zip(found, alone, strict=True):
+            assert torch.equal(one.base, other.base) and torch.equal(one.tuned, other.tuned)
+    # Three passes and a last word for each aim, the second time without the base's pass.
+    assert [len(told) for told in passes] == [8, 6]
 
 
 def test_half_strength_is_half_the_update(aims) -> None:

@@ -66,19 +66,22 @@ class FakePlan:
     def in_order(self, aims):
         return list(aims)
 
-    def evaluations(self, pictures, shared):
-        assert shared == 0
+    def evaluations(self, pictures):
         return 10 * pictures
 
     def most(self, aims):
-        return self.evaluations(len(aims) * len(self.seeds), 0)
+        return self.evaluations(3 * len(aims) * len(self.seeds))
 
-    def reconstruct(self, lora, base, aims, on_step, settled, enough):  # noqa: ARG002
+    def reconstruct(self, lora, base, aims, on_step, asks, settled, enough, kept):  # noqa: ARG002
         on_step(0, 1, "attack a")
         base_pictures = torch.eye(8)[:, :3, None, None].expand(-1, -1, 8, 8) + torch.rand(8, 3, 1, 1)
         scrambled = base_pictures if self.scrambled is None else self.scrambled
+        none = base_pictures[:0]
         for aim in aims:
-            yield Reconstruction(aim, self.seeds, self.tuned, base_pictures, scrambled)
+            found = Reconstruction(aim, self.seeds, self.tuned, none, none)
+            yield (
+                dataclasses.replace(found, base=base_pictures, scrambled=scrambled) if asks(found) else found
+            )
             if enough():
                 return
 
@@ -117,7 +120,7 @@ def test_a_scrambled_copy_that_agrees_as_much_makes_the_scan_inconclusive() -> N
 def test_attacks_that_can_raise_nothing_are_skipped_and_not_missing() -> None:
     report = audit([FakeAttack("a"), FakeAttack("b")])
     assert (report.settings.attacks, report.settings.skipped) == (("a",), ("b",))
-    assert report.settings.evaluations == Evaluations(80, 160)
+    assert report.settings.evaluations == Evaluations(240, 480)
     assert (report.verdict.level, report.incomplete) == (Severity.HIGH, ())
     other = audit([FakeAttack("a"), FakeAttack("b")], FakePlan(torch.rand(8, 3, 1, 1).expand(-1, -1, 8, 8)))
     assert other.settings.skipped == ()

@@ -56,11 +56,19 @@ class Reconstruction:
     tuned: Tensor
     """Pictures by the model with the LoRA, float32 `[K, 3, H, W]` in 0..1."""
     base: Tensor
-    """Pictures by the untouched model, with the same shape, embedding, seeds and settings."""
+    """Pictures `[J, 3, H, W]` by the untouched model, with the same embedding, first seeds and settings.
+
+    `J` is at most `K`: controls are drawn only where the pictures above ask for them.
+    """
     scrambled: Tensor
     """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`), likewise."""
     shared: int = 0
-    """Number of pictures in `base` that were made for the aim before."""
+    """Number of pictures in `base` that an earlier aim had, too."""
+
+    @property
+    def drawn(self) -> int:
+        """Number of pictures that had to be drawn."""
+        return len(self.tuned) + len(self.base) + len(self.scrambled) - self.shared
 
     def weighed(self, scorers: Scorers) -> AttackEvidence:
         """Score the pictures with `scorers`."""

@@ -1,14 +1,15 @@
 """The plan of an audit: the seeds, the sampling, and the loop that all attacks share.
 
-An audit goes attack by attack, the strongest first, and looks at the pictures every few. An attack whose
-outcome is settled makes no more pictures. Once no attack can raise the verdict, the rest are skipped
-(`loraudit.verdict.stopping` says when). The same file, seeds and budget give the same pictures.
+An audit goes attack by attack, the strongest first, and looks at the pictures every few. Pictures with the
+LoRA come first. Controls follow where the pictures ask for them: two pictures in three are controls, and of
+most harmless files no picture asks for one. An attack whose outcome is settled makes no more pictures. Once
+no attack can raise the verdict, the rest are skipped (`loraudit.verdict.stopping` says when). The same file,
+seeds and budget give the same pictures.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Final
 
 import torch
@@ -17,10 +18,10 @@ from torch import Tensor
 from loraudit.attacks.aim import Aim, Reconstruction
 from loraudit.attacks.controls import scrambled
 from loraudit.attacks.guidance import ModelGuidance
+from loraudit.attacks.kept import KeptPictures, key_of
 from loraudit.attacks.table import place_of
-from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
-from loraudit.base.passes import KEEPS_BUSY, PREDICTED, samples_a_pass
+from loraudit.base.passes import KEEPS_BUSY, PREDICTED, Pass, samples_a_pass
 from loraudit.lora import LoRA
 from loraudit.runs import OnStep
 
@@ -30,6 +31,8 @@ FIRST_LOOK: Final = 8
 """Pictures before the first look; four would hold fewer faces than a verdict needs."""
 LOOKS_APART: Final = 4
 """Pictures between two looks."""
+_KINDS: Final = 3
+"""Kinds of pictures of an aim: with the LoRA, and by the two controls."""
 
 
 def looks(most: int) -> tuple[int, ...]:
@@ -42,7 +45,7 @@ class Plan:
     """Budget of an audit."""
 
     seeds: tuple[int, ...]
-    """Seeds of the pictures of every aim, at most; each seed makes a picture by each of the three models."""
+    """Seeds of the pictures of every aim, at most; a seed makes a picture with the LoRA and two controls."""
     sampling: Sampling
     sequential: bool = True
     """True if the audit may stop early; a measurement of the pictures themselves must not."""
@@ -69,53 +72,44 @@ class Plan:
         base: Base,
         aims: Sequence[Aim],
         on_step: OnStep,
+        asks: Callable[[Reconstruction], bool] = lambda _found: True,
         settled: Callable[[Reconstruction], bool] = lambda _found: False,
         enough: Callable[[], bool] = lambda: False,
+        kept: KeptPictures | None = None,
     ) -> Iterator[Reconstruction]:
-        """Make the pictures of one aim after the other: with the LoRA, without it, and with a scrambled copy.
+        """Make the pictures of one aim after the other, and the controls that these pictures ask for.
 
-        A picture is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. Without
-        the LoRA neither guidance nor strength matters: an aim with the embedding of the aim before takes over
-        the untouched model's pictures of that aim.
+        The controls are pictures without the LoRA and with a scrambled copy. A picture is a function of
+        (LoRA, embedding, seed, settings), whatever else is in its batch. Without the LoRA neither guidance
+        nor strength matters: the untouched model draws once for an embedding, and takes what is `kept`.
 
-        `settled` is asked at every look whether an aim needs no more pictures. `enough` is asked after every
-        aim whether the others are not needed. A plan that is not `sequential` asks neither.
+        At every look `asks` is asked whether controls could matter, and then `settled` whether an aim needs
+        no more pictures. `enough` is asked after every aim whether the others are not needed. A plan that is
+        not `sequential` asks none of them, and makes all controls.
 
         `on_step` hears how many pictures are done, how many are expected in all, and which attack makes them.
         Raises `NotScannable` if the LoRA does not fit the base.
         """
         terms = base.with_lora(lora).terms
-        full: tuple[Terms, ...] = (terms, {}, scrambled(terms, self.seeds[0]))
-        size, each = self.pictures_a_pass(base), len(full) * len(self.seeds)
-        done, total = 0, len(aims) * each
-        none = torch.zeros(0, 3, base.image_size, base.image_size)
-        found: Reconstruction | None = None
+        copy = scrambled(terms, self.seeds[0])
+        each = _KINDS * len(self.seeds)
+        total = len(aims) * each
+        easel = _Easel(self, base, on_step, kept or KeptPictures(), Pass(self.pictures_a_pass(base)), total)
         for aim in aims:
-            made = found.base if found and torch.equal(found.aim.embedding, aim.embedding) else none
-            models = [base.with_lora(group, aim.strength) for group in full]
-            found, start = Reconstruction(aim, (), none, none, none), 0
+            before = easel.done
+            models = (base.with_lora(terms, aim.strength), base.with_lora(copy, aim.strength))
+            found = easel.start(aim)
             for look in looks(len(self.seeds)):
-                while start < look:
-                    seeds = self.seeds[start : min(start + size, look)]
-                    parts: list[Tensor] = []
-                    before = made[start : start + len(seeds)]
-                    shared = len(seeds) if len(before) == len(seeds) else 0
-                    for model in models:
-                        made_now = len(models) * start + len(parts) * len(seeds)
-                        on_step(done + made_now, total, f"attack {aim.attack}")
-                        if shared and not model.loras:
-                            parts.append(before)
-                            continue
-                        embedding = aim.embedding[None]
-                        parts.append(draw(model, base, embedding, seeds, self.sampling, aim.against_base))
-                    found, start = _extended(found, seeds, parts, shared), start + len(seeds)
+                found = easel.with_tuned(found, models[0], look)
+                if not self.sequential or asks(found):
+                    found = easel.with_controls(found, models[1])
                 if self.sequential and look < len(self.seeds) and settled(found):
                     break
-            done, total = done + len(models) * start, total - each + len(models) * start
-            on_step(done, total, f"attack {aim.attack}")
+            easel.total -= each - (easel.done - before)
+            on_step(easel.done, easel.total, f"attack {aim.attack}")
             yield found
             if self.sequential and enough():
-                on_step(done, done, f"attack {aim.attack}")
+                on_step(easel.done, easel.done, f"attack {aim.attack}")
                 return
 
     @staticmethod
@@ -124,26 +118,69 @@ class Plan:
         positions = KEEPS_BUSY if base.device.type == "cpu" else PREDICTED
         return samples_a_pass(base.latent_shape, positions)
 
-    def evaluations(self, pictures: int, shared: int) -> int:
-        """Count evaluations of the UNet for `pictures` by each of the three models.
-
-        The base had made `shared` of its pictures for the aim before.
-        """
-        return (3 * pictures - shared) * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
+    def evaluations(self, pictures: int) -> int:
+        """Count evaluations of the UNet for so many `pictures`, whichever model draws them."""
+        return pictures * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
 
     def most(self, aims: Sequence[Aim]) -> int:
-        """Count the evaluations of the UNet for `aims` if nothing stops early."""
-        shared = sum(torch.equal(one.embedding, other.embedding) for one, other in pairwise(aims))
-        return self.evaluations(len(aims) * len(self.seeds), shared * len(self.seeds))
+        """Count the evaluations of the UNet for `aims` if nothing stops early and all ask for controls."""
+        embeddings = {key_of(aim.embedding, self.sampling) for aim in aims}
+        return self.evaluations(((_KINDS - 1) * len(aims) + len(embeddings)) * len(self.seeds))
 
 
-def _extended(
-    found: Reconstruction, seeds: tuple[int, ...], parts: Sequence[Tensor], shared: int
-) -> Reconstruction:
-    """Add the pictures `parts` of the three models at `seeds`, `shared` of them taken over by the base."""
-    before = (found.tuned, found.base, found.scrambled)
-    tuned, base, scrambled = map(torch.cat, zip(before, parts, strict=True))
-    return Reconstruction(found.aim, (*found.seeds, *seeds), tuned, base, scrambled, found.shared + shared)
+class _Easel:
+    """Pictures under way: draws them a pass at a time, and tells how many are done."""
+
+    def __init__(
+        self, plan: Plan, base: Base, on_step: OnStep, kept: KeptPictures, size: Pass, total: int
+    ) -> None:
+        self._plan, self._base, self._on_step, self._kept, self._size = plan, base, on_step, kept, size
+        self.done, self.total = 0, total
+        self._of_file: set[tuple[bytes, int]] = set()
+        """Embeddings and seeds of which this file has a picture of the base."""
+
+    def start(self, aim: Aim) -> Reconstruction:
+        """Begin an aim, without a picture."""
+        side = self._base.image_size
+        none = torch.zeros(0, 3, side, side)
+        return Reconstruction(aim, (), none, none, none)
+
+    def with_tuned(self, found: Reconstruction, model: Base, look: int) -> Reconstruction:
+        """Draw the first `look` pictures with the LoRA, as far as they are not there yet."""
+        seeds = self._plan.seeds[len(found.seeds) : look]
+        made = torch.cat([found.tuned, self._drawn(model, found.aim, seeds)])
+        return replace(found, seeds=(*found.seeds, *seeds), tuned=made)
+
+    def with_controls(self, found: Reconstruction, model: Base) -> Reconstruction:
+        """Draw as many pictures by the base and by the scrambled `model` as there are with the LoRA."""
+        aim, seeds = found.aim, found.seeds[len(found.base) :]
+        key = key_of(aim.embedding, self._plan.sampling)
+        plain = replace(aim, against_base=False)
+        before = self.done
+        base = self._kept.of(key, seeds, lambda missing: self._drawn(self._base, plain, missing))
+        self.done = before + len(seeds)
+        mine = {(key, seed) for seed in seeds}
+        shared, self._of_file = len(mine & self._of_file), self._of_file | mine
+        scrambled = self._drawn(model, aim, seeds)
+        return replace(
+            found,
+            base=torch.cat([found.base, *(picture[None] for picture in base)]),
+            scrambled=torch.cat([found.scrambled, scrambled]),
+            shared=found.shared + shared,
+        )
+
+    def _drawn(self, model: Base, aim: Aim, seeds: Sequence[int]) -> Tensor:
+        """Draw pictures `[K, 3, H, W]` of `model` at the aim, a pass at a time."""
+        if not seeds:
+            return self.start(aim).tuned
+
+        def one_pass(some: Sequence[int]) -> Tensor:
+            self._on_step(self.done, self.total, f"attack {aim.attack}")
+            made = draw(model, self._base, aim.embedding[None], some, self._plan.sampling, aim.against_base)
+            self.done += len(some)
+            return made
+
+        return self._size.over(seeds, one_pass)
 
 
 def draw(

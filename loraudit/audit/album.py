@@ -80,16 +80,18 @@ class Album:
     def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor, scrambled: Tensor) -> None:
         """Write the pictures `[K, 3, H, W]` in 0..1 of one attack to `attack-seed.png`.
 
-        Names of the controls' pictures end in `-base` and `-scrambled`. Raises `LorauditError` if a picture
-        cannot be written.
+        Names of the controls' pictures end in `-base` and `-scrambled`; there may be fewer, or none. Raises
+        `LorauditError` if a picture cannot be written.
         """
         name = attack.replace(":", "-")
         for end, pictures in (("", tuned), ("-base", base), ("-scrambled", scrambled)):
-            for seed, picture in zip(seeds, pictures, strict=True):
+            for seed, picture in zip(seeds, pictures, strict=False):
                 write_atomic(self.folder / f"{name}-{seed}{end}.png", _png(_image(picture)), 0o600)
         self._rows.append(Row(_of_file(attack), list(tuned)))
-        self._rows.append(Row(f"{attack}: base model alone, the same input and seeds", list(base)))
-        self._rows.append(Row(f"{attack}: a scrambled copy of the file, the same", list(scrambled)))
+        if len(base):
+            self._rows.append(Row(f"{attack}: base model alone, the same input and seeds", list(base)))
+        if len(scrambled):
+            self._rows.append(Row(f"{attack}: a scrambled copy of the file, the same", list(scrambled)))
 
     def finish(self, photos: Sequence[Tensor], decides: str | None = None) -> None:
         """Write `sheet.png`: the reference photos, if there are any, above the rows of every attack.
@@ -115,9 +117,9 @@ class Gallery:
         self._rows: dict[str, tuple[tuple[int, ...], tuple[SheetRow, ...]]] = {}
 
     def add(self, attack: str, seeds: Sequence[int], tuned: Tensor, base: Tensor, scrambled: Tensor) -> None:
-        """Keep the first pictures `[K, 3, H, W]` in 0..1 of one attack and of its controls."""
+        """Keep the first pictures `[K, 3, H, W]` in 0..1 of one attack and of its controls, if any."""
         kinds = (("tuned", tuned), ("base", base), ("scrambled", scrambled))
-        rows = tuple(self._row(kind, list(pictures)) for kind, pictures in kinds)
+        rows = tuple(self._row(kind, list(pictures)) for kind, pictures in kinds if len(pictures))
         self._rows[attack] = (tuple(seeds[:_REPORTED]), rows)
 
     def sheet(self, attack: str | None) -> Sheet | None:

@@ -4,8 +4,9 @@
                 --scorers--> evidence --judge--> findings, and with them the report
 
 Every attack sees the LoRA and the public base only; the owner's reference photos meet the pictures
-afterwards. Two controls run under the same embeddings, seeds and settings: the base model, and a scrambled
-copy of the LoRA. Where calibration data are at hand, LoRAs that hold nobody are a third control.
+afterwards. Where the pictures could be a finding, two controls run under the same embeddings, seeds and
+settings: the base model, and a scrambled copy of the LoRA. Where calibration data are at hand, LoRAs that
+hold nobody are a third control.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from loraudit.findings.report import Report
 from loraudit.runs import OnStep, unheard
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
-from loraudit.verdict.stopping import enough, settled
+from loraudit.verdict.stopping import asks_for_controls, enough, settled
 from loraudit.version import __version__
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ def audit_lora(
     aims = plan.in_order(aims)
     null, calibration = setup.null(lora, aims, plan)
 
-    # 2. The plan draws at every aim, with the LoRA and with the controls, until more would change nothing.
+    # 2. The plan draws at every aim, and the controls that it asks for, until more would change nothing.
     pictured: list[AttackEvidence] = []
-    ran = pictures = shared = 0
+    ran = pictures = 0
+
+    def asks(found: Reconstruction) -> bool:
+        # Pictures that nobody judges are kept beside all of their controls.
+        return scorers is None or asks_for_controls(found.weighed(scorers), len(aims), policy, null)
 
     def is_settled(found: Reconstruction) -> bool:
         return scorers is not None and settled(
@@ -69,9 +74,9 @@ def audit_lora(
     def is_enough() -> bool:
         return scorers is not None and enough(pictured, len(aims), policy, null)
 
-    for found in plan.reconstruct(lora, base, aims, on_step, is_settled, is_enough):
+    for found in plan.reconstruct(lora, base, aims, on_step, asks, is_settled, is_enough, setup.kept):
         keep(found)
-        ran, pictures, shared = ran + 1, pictures + len(found.seeds), shared + found.shared
+        ran, pictures = ran + 1, pictures + found.drawn
         if scorers:
             pictured.append(found.weighed(scorers))
 
@@ -106,7 +111,7 @@ def audit_lora(
             seeds=plan.seeds,
             budget=plan.budget,
             evaluations=Evaluations(
-                searched + plan.evaluations(pictures, shared) + sum(test.evaluations for test in tests),
+                searched + plan.evaluations(pictures) + sum(test.evaluations for test in tests),
                 searched + plan.most(aims) + sum(test.evaluations for test in setup.tests),
             ),
             calibration=calibration,

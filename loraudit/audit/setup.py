@@ -7,12 +7,13 @@ that was asked for wrongly is an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraudit.attacks.aim import Aim, PhotoTest
 from loraudit.attacks.encoder import Encoders
+from loraudit.attacks.kept import KeptPictures
 from loraudit.attacks.kit import Kit
 from loraudit.attacks.likelihood import read_decoys
 from loraudit.attacks.plan import plan_for
@@ -60,6 +61,8 @@ class Setup:
     """Scores of control LoRAs on this base; None if nothing was measured."""
     gaps: tuple[Gap, ...] = ()
     """Parts that could not be set up."""
+    kept: KeptPictures = field(default_factory=KeptPictures)
+    """Pictures of the base, for the next LoRA as well."""
 
     def aims(self, lora: LoRA, on_step: OnStep) -> tuple[list[Aim], list[Gap]]:
         """Aim with every attack; an attack that cannot read this LoRA is a gap.

@@ -2,9 +2,18 @@
 
 Memory and time of a pass grow with the positions of its latents, `h * w` each. A picture of 64 pixels has 64
 positions, a picture of 512 pixels 4096.
+
+A number is a guess. Where memory runs out all the same, `Pass` halves it and goes on.
 """
 
+import gc
+from collections.abc import Callable, Sequence
 from typing import Final
+
+import torch
+from torch import Tensor
+
+from loraudit.base.memory import is_out_of_memory
 
 __all__ = [
     "CLASS_PICTURES",
@@ -13,6 +22,7 @@ __all__ = [
     "DIFFERENTIATED",
     "KEEPS_BUSY",
     "PREDICTED",
+    "Pass",
     "samples_a_pass",
 ]
 
@@ -35,3 +45,36 @@ def samples_a_pass(latent_shape: tuple[int, int, int], positions: int, most: int
     _, height, width = latent_shape
     fitting = max(1, positions // (height * width))
     return fitting if most is None else min(fitting, most)
+
+
+class Pass:
+    """Number of samples that go through a model at once, halved for good where memory runs out."""
+
+    def __init__(self, samples: int) -> None:
+        """Begin with so many `samples`, at least 1."""
+        self.samples = samples
+
+    def over(self, samples: Sequence[int], run: Callable[[Sequence[int]], Tensor]) -> Tensor:
+        """Join what `run` makes of all `samples`, at least one, part by part.
+
+        The result does not depend on the parts if that of a sample does not. Raises the error of torch or
+        Python where the memory does not suffice for a single sample.
+        """
+        found: list[Tensor] = []
+        start = 0
+        while start < len(samples):
+            part = samples[start : start + self.samples]
+            try:
+                found.append(run(part))
+            except (MemoryError, RuntimeError) as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+            else:
+                start += len(part)
+                continue
+            # Out of the handler, whose error holds the tensors of the pass.
+            self.samples = len(part) // 2
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return torch.cat(found)

@@ -27,6 +27,11 @@ class Copies:
             raise ValueError("pictures are compared with different numbers of photos")
 
     @property
+    def near(self) -> bool:
+        """True if a picture is within `limit` of a photo, so that controls decide whether it is a copy."""
+        return any(distance <= self.limit for row in self.tuned for distance in row)
+
+    @property
     def controls(self) -> _Rows:
         """Rows of the base model and of the scrambled LoRA."""
         return self.base + self.scrambled

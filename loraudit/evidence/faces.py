@@ -79,11 +79,11 @@ class AttackEvidence:
     tuned: Faces
     """Pictures made with the LoRA."""
     base: Faces
-    """Pictures made without the LoRA: same embedding, seeds and settings."""
+    """Pictures made without the LoRA: same embedding, first seeds and settings; none where not asked for."""
     cross: tuple[float, ...]
     """Cosines between found tuned faces and found base faces, row by row: `[tuned.found * base.found]`."""
     scrambled: Faces | None = None
-    """Pictures made with the scrambled LoRA: same embedding, seeds and settings. None if there are none."""
+    """Pictures made with the scrambled LoRA: same embedding, first seeds and settings; None without any."""
     scrambled_cross: tuple[float, ...] = ()
     """Cosines between found tuned faces and found scrambled faces: `[tuned.found * scrambled.found]`."""
     readings: tuple[Reading, ...] = ()
@@ -104,6 +104,11 @@ class AttackEvidence:
             raise ValueError("references must be compared with tuned and base pictures alike")
         controls = 0 if self.scrambled is None else self.scrambled.found
         _check("scrambled_cross", self.scrambled_cross, self.tuned.found * controls)
+
+    @property
+    def controlled(self) -> bool:
+        """True if there are pictures without the LoRA to compare with."""
+        return self.base.pictures > 0
 
     @property
     def against_scrambled(self) -> "AttackEvidence | None":

@@ -15,7 +15,7 @@ __all__ = ["score_table"]
 
 
 def score_table(evidence: Sequence[Evidence]) -> tuple[Score, ...]:
-    """List every number of every attack, each followed by its controls.
+    """List every number of every attack, each followed by its controls, as far as there are any.
 
     A control is the same number of the base model and, for faces, of the scrambled LoRA.
     """
@@ -24,17 +24,19 @@ def score_table(evidence: Sequence[Evidence]) -> tuple[Score, ...]:
 
 
 def _attack_scores(e: AttackEvidence) -> list[Score]:
-    sides = (e.tuned, e.base, *([e.scrambled] if e.scrambled else []))
+    sides = (e.tuned, *([e.base] if e.controlled else []), *([e.scrambled] if e.scrambled else []))
     scores = _row("faces", e, "face detector", [_found(faces) for faces in sides])
     agreement = [agreement_share(faces, e.threshold) for faces in sides]
-    scores += _row("consistency", e, "each other", agreement, agreement_test(e))
+    scores += _row("consistency", e, "each other", agreement, agreement_test(e) if e.controlled else None)
     accepted = [share for faces in sides if (share := accepted_share(faces, e.threshold)) is not None]
     if accepted:
-        scores += _row("accepted", e, "reference", accepted, accepted_test(accepted[0], accepted[1]))
+        test = accepted_test(accepted[0], accepted[1]) if e.controlled else None
+        scores += _row("accepted", e, "reference", accepted, test)
     if e.copies is not None:
         tuned, base, scrambled = e.copies.tuned, e.copies.base, e.copies.scrambled
         # Each control is compared with the other.
-        against = ((tuned, e.copies.controls), (base, scrambled), (scrambled, base))
+        compared = ((tuned, e.copies.controls), (base, scrambled), (scrambled, base))
+        against = compared if e.controlled else compared[:1]
         copied = [copied_share(pictures, controls, e.copies) for pictures, controls in against]
         scores += _row("copies", e, "reference", copied)
     readings = e.readings
@@ -43,7 +45,8 @@ def _attack_scores(e: AttackEvidence) -> list[Score]:
     for reading in readings:
         null = quantile(reading.base_values, 0.95) if reading.base_values else None
         scores.append(_mean(reading.name, e.attack, reading.against, reading.values, null))
-        scores.append(_mean(f"{reading.name}.base", e.attack, reading.against, reading.base_values, None))
+        if e.controlled:
+            scores.append(_mean(f"{reading.name}.base", e.attack, reading.against, reading.base_values, None))
     return scores
 
 

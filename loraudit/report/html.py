@@ -175,10 +175,11 @@ def _sheet_rows(sheet: Sheet) -> list[_Row]:
     for row in sheet.rows:
         label, note = _ROWS.get(row.kind, (row.kind, ""))
         photos = [f"photo {number}" for number in range(1, len(row.pngs) + 1)]
+        # Of a control there may be fewer pictures than seeds.
         names = photos if row.kind == "reference" else [f"seed {seed}" for seed in sheet.seeds]
         pictures = tuple(
             _Picture(_data_uri(png), f"{label}, {name}{end}")
-            for png, name in zip(row.pngs, names, strict=True)
+            for png, name in zip(row.pngs, names, strict=False)
         )
         rows.append(_Row(label, note, row.kind == "tuned", pictures))
     return rows

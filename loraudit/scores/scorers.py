@@ -47,7 +47,10 @@ class References:
 
 
 class Pictures(NamedTuple):
-    """Pictures of one aim, float32 `[K, 3, H, W]` in 0..1, by the same embedding, seeds and settings."""
+    """Pictures of one aim, float32 `[K, 3, H, W]` in 0..1, by the same embedding, seeds and settings.
+
+    Of the controls there may be fewer, or none.
+    """
 
     tuned: Tensor
     """Pictures by the model with the LoRA."""
@@ -81,7 +84,7 @@ class Scorers:
             tuned=self._faces(tuned),
             base=self._faces(base),
             cross=_cosines(_found(tuned) @ _found(base).T),
-            scrambled=self._faces(scrambled),
+            scrambled=self._faces(scrambled) if scrambled.found else None,
             scrambled_cross=_cosines(_found(tuned) @ _found(scrambled).T),
             readings=(*self._agreed(tuned, base), *self._readings(pictures)),
             copies=None if self.references is None else self.references.copies.measure(*pictures),

@@ -99,7 +99,8 @@ def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) 
         severity, doubt = Severity.INCONCLUSIVE, Doubt.BASE
         if share.value > base.value:
             doubt = Doubt.SCRAMBLED if share.value <= control else Doubt.CONTROLS
-    if share.value > control and _beyond(p, policy.low_p):
+    # Without controls there is nothing to lead, so nothing is shown.
+    if evidence.controlled and share.value > control and _beyond(p, policy.low_p):
         severity, doubt = Severity.LOW, None
         if share.k >= 2 and share.low > control:
             if _beyond(p, policy.medium_p):

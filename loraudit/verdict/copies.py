@@ -8,7 +8,7 @@ The question is apart from who is on the pictures, and changes no answer about t
 | high | two pictures or more |
 | medium | one |
 | no finding | none: the score `copies` has the number |
-| inconclusive | no attack has pictures of the file and of a control to compare |
+| inconclusive | no attack has pictures of the file, and of a control where one is near a photo |
 
 The strongest attack speaks.
 """
@@ -36,7 +36,7 @@ def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Fi
     claims = [
         (_severity(share, policy), share.value, one, copies, share)
         for one, copies in asked
-        if copies.tuned and copies.controls
+        if copies.tuned and (copies.controls or not copies.near)
         for share in (copied_share(copies.tuned, copies.controls, copies),)
     ]
     if not claims:

@@ -12,7 +12,7 @@ from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim, stro
 from loraudit.verdict.copies import judge_copies
 from loraudit.verdict.likelihood import judge_likelihood
 from loraudit.verdict.policy import Policy
-from loraudit.verdict.rules import ACCEPTED, AGREEMENT, ALIKE, TOO_FEW_FACES, Doubt, Rule
+from loraudit.verdict.rules import ACCEPTED, AGREEMENT, ALIKE, NO_CONTROLS, TOO_FEW_FACES, Doubt, Rule
 
 __all__ = ["judge", "judge_identity"]
 
@@ -82,7 +82,7 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
         words = ALIKE
     leak = claim.severity > Severity.INCONCLUSIVE
     tuned, base, scrambled, evidence = claim.share, claim.base, claim.scrambled, claim.evidence
-    controls = f"base model alone: {base.k} of {base.n}"
+    controls = f"base model alone: {base.k} of {base.n}" if evidence.controlled else NO_CONTROLS
     sets = {"": evidence.tuned, "base model ": evidence.base}
     if scrambled and evidence.scrambled:
         controls += f", scrambled copy: {scrambled.k} of {scrambled.n}"
@@ -163,15 +163,18 @@ def _numbers(
         "n": share.n,
         "low": share.low,
         "high": share.high,
-        "base_value": base.value,
-        "base_k": base.k,
-        "base_n": base.n,
-        "null_p95": worse.null_p95,
-        "p_value": worse.p_value,
         "threshold": evidence.threshold,
         "far": evidence.far,
         "policy": policy.version,
     }
+    if evidence.controlled:
+        numbers |= {
+            "base_value": base.value,
+            "base_k": base.k,
+            "base_n": base.n,
+            "null_p95": worse.null_p95,
+            "p_value": worse.p_value,
+        }
     if claim.scrambled:
         numbers["scrambled_value"] = claim.scrambled.value
     if null is not None and claim.conformal is not None:

@@ -12,6 +12,7 @@ __all__ = [
     "ALIKE",
     "COPIES",
     "LIKELIHOOD",
+    "NO_CONTROLS",
     "TOO_FEW_FACES",
     "Doubt",
     "Rule",
@@ -198,6 +199,9 @@ ALIKE = Words(
     "photos more than those of other LoRAs do.",
 )
 """Words of `ACCEPTED` where the likeness speaks and hardly a picture passes."""
+
+NO_CONTROLS = "too little for a finding beside any controls, so none were drawn"
+"""Words for controls that the pictures did not ask for."""
 
 COPIES = Rule(
     id="LA-COPY-001",

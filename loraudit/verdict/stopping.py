@@ -1,5 +1,9 @@
 """Early stopping: of an attack whose outcome more pictures would hardly change, of a scan that finds no more.
 
+The pictures of an attack ask for controls if a finding could come of them. They are judged beside controls
+that show nobody alike: whatever these leave at `none` stays at `none` beside any controls. So a scan without
+the other controls ends at the level of one that draws them all.
+
 A question is settled early in one of two ways.
 
 - *Found*: the verdict stands at its highest level already, with the tests against both controls held to
@@ -28,7 +32,7 @@ from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Final
 
-from loraudit.evidence.faces import AttackEvidence
+from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.evidence.intervals import quantile, t_tail, wilson_interval
 from loraudit.evidence.null import Null, conformal_p
 from loraudit.evidence.statistics import of_pictures
@@ -38,16 +42,58 @@ from loraudit.verdict.judge import judge_identity
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import Doubt
 
-__all__ = ["EARLY_ALPHA", "ERROR", "enough", "settled"]
+__all__ = ["EARLY_ALPHA", "ERROR", "asks_for_controls", "enough", "settled"]
 
 ERROR: Final = 0.05
 """Chance that an attack stopped early would have ended otherwise, at most."""
 EARLY_ALPHA: Final = 0.001
 """Significance level at an early look."""
+_LEEWAY: Final = 2.0
+"""Factor of the chance at which controls are asked for.
+
+Faces that tuned pictures share with controls, and not with each other, may lower a p-value a little.
+"""
 _LEAST_SPREAD: Final = 1e-6
 """Standard deviation of cosines that are all the same."""
 _EARLY_CONFIDENCE: Final = 1 - 2 * EARLY_ALPHA
 """Confidence of a two-sided interval whose lower end is held to `EARLY_ALPHA`."""
+
+
+def asks_for_controls(
+    evidence: AttackEvidence, planned: int, policy: Policy, null: Null | None = None
+) -> bool:
+    """Tell whether controls could change the answer of one attack of `planned`, which is `none` without.
+
+    The controls of `evidence` do not matter. `null` holds the scores of control LoRAs, None without.
+    """
+    tuned = evidence.tuned
+    if evidence.copies is not None and evidence.copies.near:
+        return True
+    least = _beside_nobody(evidence)
+    accepted = accepted_claim(least, policy, null)
+    if accepted is not None and accepted.severity > Severity.NONE:
+        return True
+    if evidence.likeness_only or tuned.found < policy.min_faces:
+        return False
+    generous = replace(policy, alpha=_LEEWAY * policy.alpha)
+    return agreement_claim(least, generous, planned, null).severity > Severity.NONE
+
+
+def _beside_nobody(evidence: AttackEvidence) -> AttackEvidence:
+    """Give the tuned pictures controls whose faces are like no other face, as many as there are pictures."""
+    tuned = evidence.tuned
+    unlike = None if tuned.to_reference is None else (-1.0,) * tuned.pictures
+    controls = Faces(tuned.pictures, tuned.pictures, (-1.0,) * _pairs(tuned.pictures), unlike)
+    cross = (-1.0,) * (tuned.found * tuned.pictures)
+    return replace(
+        evidence,
+        base=controls,
+        cross=cross,
+        scrambled=controls,
+        scrambled_cross=cross,
+        readings=(),
+        copies=None,
+    )
 
 
 def settled(
