@@ -289,3 +289,17 @@ def test_a_folder(run, tmp_path) -> None:
         assert run(folder, "-o", output)[0] == 2
     assert run(folder, "--dry-run")[0] == 3
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_secret_is_in_the_list_of_what_was_removed(run, tmp_path) -> None:
+    """By its shape or by its key, in a key, in the name of an adapter and in a text that nobody sees."""
+    token = "hf_" + "aB3dE" * 7
+    text = {"hub_token": "hunterTwoNine", "ada hunterTwoNine": "x", f"x_{token}": "x", "note": token}
+    source = write(tmp_path / "a.safetensors", text)
+    adapter = named_adapter(tmp_path / "b.safetensors", "hunterTwoNine", token)
+    for path, words in ((source, ("ada hunter…", "x_hf_aB3…")), (adapter, ("hf_aB3…",))):
+        for form in ("text", "json"):
+            _, out, _ = run(path, "--dry-run", "-f", form, "--reveal")
+            out = out.encode().decode("unicode_escape") if form == "json" else out
+            assert "B3dEaB3d" not in out and (path == adapter or "TwoNine" not in out)
+            assert form == "text" or all(word.split("…")[0] in out for word in words)

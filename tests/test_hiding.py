@@ -22,6 +22,7 @@ def draw(count: int, letters: str = string.ascii_letters) -> str:
 
 
 ALPHANUMERIC, HEX = string.ascii_letters + string.digits, "0123456789abcdef"
+CAPITALS = string.ascii_uppercase + string.digits
 TOKENS = (
     f"hf_{draw(34)}",
     f"api_org_{draw(34)}",
@@ -42,6 +43,58 @@ TOKENS = (
     f"-----BEGIN RSA PRIVATE KEY-----\n{draw(64)}\n{draw(64)}-x\n-----END RSA PRIVATE KEY-----",
     f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{draw(64)}",
     f"https://jane:{draw(12)}@host",
+    "-".join(["A3", *(draw(count, CAPITALS) for count in (6, 11, 5, 5, 5))]),
+    f"ops_eyJ{draw(300)}",
+    f"p8e-9{draw(31)}",
+    f"LTAI5{draw(19)}",
+    f"AKCp{draw(69)}",
+    f"cmVmd{draw(59)}",
+    f"ATATT3{draw(186)}",
+    f"4b1d{draw(38)}",
+    f"CLOJARS_{draw(60)}",
+    f"v1.0-{draw(24, HEX)}-{draw(146, HEX)}",
+    f"dnkey-7{draw(25)}-{draw(52)}",
+    f"dp.pt.{draw(43)}",
+    f"duffel_live_5{draw(42)}",
+    f"dt0c01.{draw(24)}.{draw(64)}",
+    f"EZAK4{draw(53)}",
+    f"EAAM4{draw(120)}",
+    f"FLWSECK_TEST-{draw(32, HEX)}-X",
+    f"fo1_8{draw(42)}",
+    f"fm2_{draw(120)}",
+    f"fio-u-3{draw(63)}",
+    f"glc_4{draw(60)}",
+    f"glsa_{draw(32)}_{draw(8, HEX)}",
+    f"pat.{draw(22)}.{draw(24, HEX)}.{draw(20)}",
+    f"HRKU-AA7{draw(57)}",
+    f"ico-6{draw(31)}",
+    f"s-s4t2ud-{draw(64, HEX)}",
+    f"lin_api_{draw(40)}",
+    f"ntn_{draw(11, string.digits)}{draw(35)}",
+    f"API-7{draw(25, CAPITALS)}",
+    f"sha256~{draw(43)}",
+    f"pscale_tkn_6{draw(40)}",
+    f"PMAK-{draw(24, HEX)}-{draw(34, HEX)}",
+    f"pnu_5{draw(35)}",
+    f"pul-{draw(40, HEX)}",
+    f"rdme_4{draw(69, string.ascii_lowercase)}",
+    f"rubygems_{draw(48, HEX)}",
+    f"tk-us-4{draw(47)}",
+    f"xkeysib-{draw(64, HEX)}-{draw(16)}",
+    f"sntrys_eyJpYXQiO{draw(120)}_{draw(43)}",
+    f"sntryu_{draw(64, HEX)}",
+    f"sm_pat_{draw(16)}",
+    f"shippo_live_{draw(40, HEX)}",
+    f"sgp_local_{draw(40, HEX)}",
+    f"sq0atp-9{draw(21)}",
+    f"SK9{draw(31, HEX)}",
+    f"hvb.{draw(140)}",
+    f"NRAK-3{draw(26, CAPITALS)}",
+    f"tfp_3{draw(58)}",
+    f"AQVN3{draw(36)}",
+    f"webhook.office.com/webhookb2/{draw(36, HEX)}@{draw(36, HEX)}/IncomingWebhook/{draw(32, HEX)}/"
+    f"{draw(36, HEX)}",
+    f"wandb login {draw(40, HEX)}",
 )
 
 
@@ -70,6 +123,13 @@ def test_a_secret_is_found_by_its_shape_alone(token) -> None:
         "class_tokens: photo of a woman with red hair",
         "eyes.eyebrows.eyelashes",
         "the PRIVATE KEY is elsewhere",
+        "pul-" + "x" * 40,
+        "API-REFERENCEOFSOMEKINDORSUCH",
+        "SKYLINE SKETCH sat.on the mat",
+        "4b1d",
+        "password: none, password = ******, pwd=$PWD, the password is long",
+        "--token_length 225 --keep_tokens 1 --caption_token woman",
+        "12:AAB and Q~ and .atlasv1.",
     ],
 )
 def test_what_looks_alike_is_no_secret(text) -> None:
@@ -81,6 +141,37 @@ def test_what_a_link_or_a_label_hands_over_is_a_secret() -> None:
     for text in (f"https://civitai.com/api/download/models/1?token={key}", f"wandb_api_key={key}"):
         assert key[7:] not in mask(text) and secrets(text)
     assert not secrets(f"sha256={key}")
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("password: hunter2", "hunter2"),
+        ("PASSWD='hunter-two'", "hunter-two"),
+        ('"passphrase": "correct-horse-9"', "correct-horse-9"),
+        ("db_pwd=s3cret!", "s3cret!"),
+        ("train.py --hub_token q7Rz9kLm2Wx --seed 4", "q7Rz9kLm2Wx"),
+        ("train.py --wandb-key=q7Rz9kLm2Wx", "q7Rz9kLm2Wx"),
+        ('--password "q7Rz9kLm2Wx"', "q7Rz9kLm2Wx"),
+        ("auth=q7Rz9kLm2WxAb", "q7Rz9kLm2WxAb"),
+    ],
+)
+def test_what_people_write_beside_a_label_is_a_secret(text, secret) -> None:
+    assert secrets(text) == [secret] and secret not in mask(text)
+    assert mask(mask(text)) == mask(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        (f"7123456789:AA{draw(33)}", "AA"),
+        (f"AbC7Q~{draw(33)}", "Q~"),
+        (f"{draw(14)}.atlasv1.{draw(64)}", ".atlasv1."),
+    ],
+)
+def test_a_secret_with_its_sign_inside_is_cut_from_there(text, secret) -> None:
+    (found,) = secrets(text)
+    assert secret in found[:12] and found[12:] not in mask(text) and text.endswith(found[12:])
 
 
 SECRET = TOKENS[0]

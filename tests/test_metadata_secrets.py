@@ -69,6 +69,36 @@ def test_a_word_of_a_prompt_is_no_secret(look, key) -> None:
     assert "LA-SECRET-001" in look({"hub_token": "adab"})
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password", "API-Key", "apiKey", "Api Key", "HF_TOKEN", "civitaiToken", "wandb_key", "secretKey",
+        "private_key", "passphrase", "access-token", "clientSecret", "session_cookie", "x-api-key",
+        "token_hf", "Authorization", "credentials",
+    ],
+)  # fmt: skip
+def test_a_key_names_a_secret_in_any_spelling(look, key) -> None:
+    found = look({key: "hunterTwoNine", "ss_output_name": "adab hunterTwoNine"})
+    assert found["LA-SECRET-001"].quotes == ("hunter…",) and "TwoNine" not in told(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("initializer_token", "hunterTwoNine"), ("eos_token", "hunterTwoNine"), ("tokens", "hunterTwoNine"),
+        ("tokenizer", "hunterTwoNine"), ("author", "hunterTwoNine"), ("use_auth_token", "True"),
+        ("api_key", "null"), ("keyword", "hunterTwoNine"), ("token", "two words"),
+    ],
+)  # fmt: skip
+def test_a_key_that_only_looks_so_names_none(look, key, text) -> None:
+    assert "LA-SECRET-001" not in look({key: text})
+
+
+def test_a_passphrase_has_spaces(look) -> None:
+    found = look({"passphrase": "correct horse battery", "note": "it is correct horse battery, adab"})
+    assert "horse" not in told(found) and "adab" in told(found)
+
+
 def test_a_name_given_twice_beside_a_secret_is_told(look) -> None:
     once = '{"api_key": "hunter2hunter", "a": "1"}'
     assert "LA-HIDDEN-001" not in look({"x": once})

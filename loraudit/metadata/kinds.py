@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal
 
-__all__ = ["MERGED", "MERGED_KEY", "Kind", "is_machine", "kind_of"]
+__all__ = ["MERGED", "MERGED_KEY", "Kind", "is_machine", "kind_of", "spelled"]
 
 Kind = Literal["", "title", "person", "trigger", "note", "author", "graph"]
 MERGED: Final = "sshs_cp"
@@ -49,16 +49,16 @@ _MACHINE: Final = frozenset(_PROGRAMS.split())
 @lru_cache(maxsize=4096)
 def kind_of(key: str) -> Kind:
     """Tell what stands under `key`, in any spelling: `Trigger Words`, `trainedWords`, `ss_output_name`."""
-    plain = _plain(key)
+    plain = spelled(key)
     return _KINDS.get(plain, _KINDS.get(plain.removesuffix("s"), ""))
 
 
 def is_machine(key: str) -> bool:
     """Tell whether what stands under `key` is a program's, and read by rules of its own or by none."""
-    return _plain(key) in _MACHINE
+    return spelled(key) in _MACHINE
 
 
-def _plain(key: str) -> str:
+def spelled(key: str) -> str:
     """Spell `key` as words with lines between them, without the prefix of a trainer."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key[:80])
     joined = re.sub(r"[\W_]+", "_", apart).strip("_").lower()

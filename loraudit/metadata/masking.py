@@ -11,7 +11,7 @@ from loraudit.hiding import mask, secrets
 from loraudit.metadata.beside import FOLDER, Said
 from loraudit.metadata.entries import value_of
 from loraudit.metadata.exposure import Exposure
-from loraudit.metadata.kinds import is_machine, kind_of
+from loraudit.metadata.kinds import is_machine, kind_of, spelled
 from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
 from loraudit.metadata.patterns import picture_type
 from loraudit.metadata.quotes import EMPTY
@@ -19,14 +19,23 @@ from loraudit.metadata.tokens import odd_names
 
 __all__ = ["Texts", "known_secrets", "searched", "secrets_in", "secrets_of", "without_secrets"]
 
+_NO_SECRETS: Final = frozenset({*(word.lower() for word in EMPTY), "true", "false"})
 Texts = tuple[str, Iterable[tuple[str, str]]]
 """Place, and the texts there that are no pictures, each with its key."""
 
 _SEARCHED: Final = 8_000_000
 """Limit in characters on the texts of a file that are searched for patterns."""
-_SECRET_KEYS: Final = re.compile(
-    r"(?:[a-z_]{0,40}_)?(?:token|api_?key|password|passwd|secret|secret_key|access_key)", re.IGNORECASE
+_SECRET_KEY: Final = re.compile(
+    r"(?:\w*_)?(?:token|(?:api_?|access_|secret_|private_|ssh_|encryption_|hf_|hub_|wandb_|civitai_|openai_)key|"
+    r"passw(?:or)?d|passphrase|passcode|pwd|secret|auth|authorization|bearer|credentials?|creds|cookies?)"
+    r"(?:_(?:hf|hub|huggingface|wandb|civitai|value))?"
 )
+_PASSWORD_KEY: Final = re.compile(r"(?:\w*_)?(?:passw(?:or)?d|passphrase)")
+"""Key of what may hold spaces."""
+_WORD_KEY: Final = re.compile(
+    r"(?:\w*_)?(?:bos|class|cls|end|eos|image|initiali[sz]er|mask|modifier|new|pad|sep|special|start|stop|unk)_token"
+)
+"""Key of a word that tokenizers and trainers call a token."""
 _LONGEST_LABELLED: Final = 1000
 
 
@@ -62,16 +71,17 @@ def known_secrets(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple
     for place, pairs in values:
         for key, text in pairs:
             bare = text.strip()
-            if (
-                key
-                and bare not in EMPTY
-                and len(bare) <= _LONGEST_LABELLED
-                and _SECRET_KEYS.fullmatch(key[:80])
-                # `trigger_token` holds a word of a prompt.
-                and not kind_of(key)
-                and " " not in bare
-            ):
+            if bare.lower() not in _NO_SECRETS and len(bare) <= _LONGEST_LABELLED and _is_label(key, bare):
                 yield place, bare, Confidence.MEDIUM
+
+
+def _is_label(key: str, text: str) -> bool:
+    """Tell whether a `text` under `key` is a secret; `trigger_token` holds a word of a prompt."""
+    if not key or kind_of(key):
+        return False
+    name = spelled(key)
+    labels = _SECRET_KEY.fullmatch(name) is not None and _WORD_KEY.fullmatch(name) is None
+    return labels and (" " not in text or _PASSWORD_KEY.fullmatch(name) is not None)
 
 
 def secrets_in(exposure: Exposure) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ name of an adapter, which peft puts into the name of every tensor, becomes `defa
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from loraudit.metadata.configuration import allowed_config, loses_scale
 from loraudit.metadata.exposure import header_exposure, read_exposure
 from loraudit.metadata.judge import judge_metadata
 from loraudit.metadata.keys import is_known_key
+from loraudit.metadata.masking import secrets_in
 from loraudit.metadata.rules import traces
 from loraudit.text import clean
 
@@ -39,7 +40,7 @@ class Removed:
     """Text of the old header that is not in the new one."""
 
     key: str
-    """Metadata key, tensor or adapter, escaped: private, so that `shown` stands for it in messages."""
+    """Metadata key, tensor or adapter, escaped and without secrets; private, so messages take `told`."""
     characters: int
     """Length of the removed text in characters."""
     in_part: bool = False
@@ -50,7 +51,7 @@ class Removed:
     def told(self, reveal: bool) -> str:
         """Return kind and key; a key that is somebody's own is hidden unless `reveal`."""
         if reveal:
-            return f"{self.kind} {mask(self.key)}".strip()
+            return f"{self.kind} {self.key}".strip()
         if self.kind:
             return f"{self.kind} {named(self.key)}".strip()
         return self.key if is_known_key(self.key) else "a key of its own"
@@ -103,7 +104,8 @@ def scrub(
         write_atomic(output, blocks)
         if config is not None and rebuilt is not None:
             write_atomic(output.with_name(config.name), rebuilt.encode())
-    removed = [*_removed(header, metadata), *_removed_names(header)]
+    known = secrets_in(header_exposure(header))
+    removed = [*_removed(header, metadata, known), *_removed_names(header, known)]
     if config is not None and rebuilt != said:
         removed.append(Removed("", len(said), rebuilt is not None, config.name))
     adapter = "lora_adapter_metadata"
@@ -181,14 +183,16 @@ def _blocks(
             yield block
 
 
-def _removed(header: Header, metadata: Mapping[str, str]) -> Iterator[Removed]:
+def _removed(header: Header, metadata: Mapping[str, str], known: Collection[str]) -> Iterator[Removed]:
     for key, text in sorted(header.metadata.items()):
         if metadata.get(key) != text:
-            yield Removed(clean(key), len(text), key in metadata)
+            # A known key stays what it is where a secret is called so.
+            shown = key if is_known_key(key) else mask(key, known)
+            yield Removed(clean(shown), len(text), key in metadata)
     for item in header.hidden:
-        yield Removed(clean(item.key), len(item.text), kind=f"(hidden) {item.kind}")
+        yield Removed(clean(mask(item.key, known)), len(item.text), kind=f"(hidden) {item.kind}")
 
 
-def _removed_names(header: Header) -> Iterator[Removed]:
+def _removed_names(header: Header, known: Collection[str]) -> Iterator[Removed]:
     for name in adapter_names(header.tensors):
-        yield Removed(clean(name), len(name), kind="(tensor names) name of an adapter")
+        yield Removed(clean(mask(name, known)), len(name), kind="(tensor names) name of an adapter")
