@@ -35,6 +35,7 @@ def test_a_kohya_file(told) -> None:
         "LA-NAME-001": "high",
         "LA-NAME-002": "medium",
         "LA-CAPTION-001": "medium",
+        "LA-CAPTION-002": "low",
         "LA-PATH-001": "medium",
         "LA-LINK-001": "low",
         "LA-LINK-002": "low",
@@ -42,6 +43,7 @@ def test_a_kohya_file(told) -> None:
     }
     assert found["LA-NAME-001"].quotes == ("jane doe person",)
     assert found["LA-NAME-002"].quotes == ("jane_doe_v3",)
+    assert found["LA-CAPTION-002"].quotes == ("made by Jane",)
     assert set(found["LA-CAPTION-001"].quotes) == {"jane doe", "red hair", "photo of jane in her kitchen"}
     assert found["LA-PATH-001"].quotes == (KOHYA["ss_sd_model_name"],)
     assert found["LA-LINK-002"].quotes == ("UTC+02:00",)

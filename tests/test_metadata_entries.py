@@ -11,7 +11,7 @@ from loraudit.findings.finding import Severity
 from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata.graphs import prompts
 from loraudit.metadata.kinds import is_machine, kind_of
-from loraudit.metadata.nested import parse, texts, unfold
+from loraudit.metadata.nested import read, texts
 from loraudit.metadata.tokens import embedded, token
 from tests.headers import DIFFUSERS, KOHYA, NO_METADATA, audit, write
 
@@ -238,7 +238,7 @@ def test_json_as_text_unfolds_so_deep_and_no_deeper() -> None:
     text = "adab"
     for _ in range(20):
         text = json.dumps({"a": text})
-    left = [text for key, text in texts(unfold(parse(text))) if key]
+    left = [text for key, text in texts(read(text)) if key]
     assert len(left) == 1 and left[0].startswith('{"a"')  # deeper ones are searched for patterns as they are
     shallow = json.dumps([json.dumps({"a": json.dumps(["adab"])}), "[1girl] adab", "{broken"])
-    assert [text for _, text in texts(unfold(parse(shallow)))] == ["a", "adab", "[1girl] adab", "{broken"]
+    assert [text for _, text in texts(read(shallow))] == ["a", "adab", "[1girl] adab", "{broken"]

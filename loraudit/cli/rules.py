@@ -45,7 +45,9 @@ secret is never shown in full.
 A scan of a file reads:
 
 - the header's metadata, values that a second one of the same name replaced included. Keys inside JSON are
-  read as those outside: of a merge, all metadata of its sources in `sshs_cp0` and so on, object or text;
+  read as those outside: of a merge, all metadata of its sources in `sshs_cp0` and so on, object or text.
+  JSON as a text, base64 and the escapes of addresses are undone first, up to six of them. In other texts the
+  lines `key: value` and `key = value` and the arguments of commands count as keys;
 - the tensor names and the file name;
 - `adapter_config.json` and the front matter of `README.md`;
 - side files of the LoRA's name: `.civitai.info`, `.cm-info.json`, `.metadata.json`, `.json`, `.txt`,

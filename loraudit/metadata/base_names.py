@@ -3,7 +3,10 @@
 import re
 from typing import Final
 
-__all__ = ["base_name", "is_base"]
+from loraudit.hiding import is_public
+from loraudit.metadata.names import subject
+
+__all__ = ["base_name", "is_base", "says_more"]
 
 _BASE_WORDS: Final = """
 alpha anima aura auraflow base bf16 black cascade chroma ckpt compvis controlnet cosmos dev diffusers
@@ -18,6 +21,8 @@ _BASE_NUMBER: Final = re.compile(r"v?[0-9]{1,2}|512|768|1024")
 _BASE_NUMBERS: Final = 3
 """Limit on the numbers in the name of a base model: more would spell a telephone number."""
 _BASE_PARTS: Final = 12
+_HOST: Final = re.compile(r"^https?://[^/]{1,100}/")
+_DIALLED: Final = re.compile(r"[+(]?[0-9](?:[ ()-]{0,2}[0-9]){6,14}")
 
 
 def is_base(text: str) -> bool:
@@ -37,3 +42,16 @@ def base_name(text: str) -> str | None:
     """Take a base model's name, of a path the last part; None if it holds a word that is not known."""
     name = text if re.fullmatch(r"[\w.-]+(?:/[\w.-]+)?", text, re.ASCII) else re.split(r"[/\\]", text)[-1]
     return name if is_base(name) else None
+
+
+def says_more(text: str, least: int) -> bool:
+    """Tell whether `text`, where programs name a base or a network, says something else.
+
+    Something else is `least` words that are no base model's, no network's and no trainer's, or a number that
+    could be dialled.
+    """
+    if is_public(text):
+        return False
+    words = subject(_HOST.sub("", text[:500]))
+    strange = [word for word in words if word.lower() not in _BASES and not is_public(word)]
+    return len(strange) >= least or _DIALLED.fullmatch(text) is not None

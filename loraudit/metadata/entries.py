@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from loraudit.metadata import patterns
+from loraudit.metadata.allowed import KEPT_KEYS, allowed_metadata
+from loraudit.metadata.base_names import says_more
 from loraudit.metadata.beside import JSON_SIDES, Said
-from loraudit.metadata.kinds import MERGED, MERGED_KEY, Kind, is_machine, kind_of
+from loraudit.metadata.kinds import MERGED, MERGED_KEY, Kind, is_machine, kind_of, says_something
+from loraudit.metadata.lines import pairs
 from loraudit.metadata.names import subject
-from loraudit.metadata.nested import Members, NotReadError, members, parse, texts, unfold
+from loraudit.metadata.nested import Members, NotReadError, members, read, texts
 from loraudit.metadata.quotes import EMPTY
+from loraudit.metadata.wrapped import unwrapped
 
 __all__ = ["DATASETS", "FOLDERS", "TAGS", "THUMBNAILS", "Entry", "Value", "entries", "merged", "value_of"]
 
@@ -21,7 +25,7 @@ THUMBNAILS: Final = ("modelspec.thumbnail", "ssmd_cover_images")
 _TABLES: Final = frozenset({*FOLDERS, TAGS, *DATASETS})
 """Keys of objects that have rules of their own."""
 _JSON: Final = _TABLES | {"lora_adapter_metadata", "ssmd_cover_images"}
-_PLACES: Final = _JSON | {
+_PLACES: Final = _JSON | KEPT_KEYS | {
     "ss_output_name", "modelspec.title", "modelspec.merged_from", "ssmd_display_name", "name",
     "ss_before_falsification_output_name", "modelspec.trigger_phrase", "modelspec.usage_hint",
     "modelspec.tags", "trained_words", "ssmd_keywords", "ssmd_tags", "instance_prompt", "ss_training_comment",
@@ -39,6 +43,8 @@ class Value:
 
     said: Said
     place: str
+    text: str
+    """Text without what it is wrapped in."""
     parsed: Any
     """JSON in the text, and in the texts in it; None if there is none."""
     texts: tuple[tuple[str, str], ...]
@@ -70,15 +76,16 @@ def value_of(said: Said) -> Value:
     if place == "header":
         own = MERGED if MERGED_KEY.fullmatch(said.key) else _OWN
         place = said.key if said.key in _PLACES else own
-    parsed = None
-    if said.text.lstrip()[:1] in {"{", "["}:
+    bare, parsed = unwrapped(said.text), None
+    if bare[:1] in {"{", "["}:
         try:
-            parsed = unfold(parse(said.text))
+            parsed = read(bare)
         except NotReadError:
             parsed = None
-    whole = ((said.key, said.text),) if parsed is None else tuple(texts(parsed))
+    whole = ((said.key, bare),) if parsed is None else tuple(texts(parsed))
     pictures = frozenset(text for _, text in whole if patterns.picture_type(text) is not None)
-    return Value(said, place, parsed, whole, pictures, parsed is None and _is_json(said))
+    broken = parsed is None and bare.strip() not in EMPTY and _is_json(said)
+    return Value(said, place, bare, parsed, whole, pictures, broken)
 
 
 def _is_json(said: Said) -> bool:
@@ -92,12 +99,20 @@ def entries(value: Value) -> Iterator[Entry]:
     said = value.said
     if said.place == "header":
         kind = kind_of(said.key)
+        if says_something(said.key):
+            yield Entry(value.place, said.key, "note", said.key)
+        if said.key in KEPT_KEYS:
+            yield from _strange(value)
         if said.key in _TABLES:
-            yield Entry(value.place, said.key, "", said.text, value.parsed)
+            yield Entry(value.place, said.key, "", value.text, value.parsed)
         elif value.parsed is None:
-            yield Entry(value.place, said.key, kind or _free(said.key, said.text), said.text)
-        elif not is_machine(said.key):
-            yield from _below(value.parsed, value.place, said.key, kind)
+            yield Entry(value.place, said.key, kind or _free(said.key, value.text), value.text)
+            yield from _settings(value.place, value.text)
+        else:
+            below = _below(value.parsed, value.place, said.key, kind)
+            # A program's own tables have names of programs, and notes of theirs.
+            machine = is_machine(said.key)
+            yield from (entry for entry in below if not machine or entry.kind in {"person", "trigger"})
     elif said.place in JSON_SIDES and value.parsed is not None:
         yield from _below(value.parsed, value.place, "", "")
 
@@ -115,10 +130,35 @@ def _below(value: object, place: str, key: str, kind: Kind) -> Iterator[Entry]:
                 waiting.append((name, inner, own or ("" if is_machine(name) else kind)))
                 if not own and kind in {"person", "trigger"} and subject(name):
                     yield Entry(place, key, kind, name, inner=True)
+                elif says_something(name):
+                    yield Entry(place, key, "note", name, inner=True)
         elif isinstance(item, list):
             waiting += [(key, inner, kind) for inner in reversed(item)]
         elif isinstance(item, str) and item.strip() not in EMPTY:
             yield Entry(place, key, kind or _free(key, item), item, inner=True)
+            yield from _settings(place, item)
+
+
+def _strange(value: Value) -> Iterator[Entry]:
+    """Yield the words that stand where programs have words of their own, as those that `scrub` keeps."""
+    said = value.said
+    if value.parsed is None and said.key in allowed_metadata({said.key: said.text}):
+        return
+    for key, text in value.texts:
+        # A new kind of network has arguments and modules of new names, but none of words in a row.
+        least = 2 if value.parsed is None or " " in text else 3
+        named = value.parsed is not None and not key and " " not in text
+        if not named and not key.endswith("base_model_name_or_path") and says_more(text, least):
+            yield Entry(value.place, said.key, "note", text, inner=value.parsed is not None)
+
+
+def _settings(place: str, text: str) -> Iterator[Entry]:
+    """Yield the entries of a text that is a configuration or a command."""
+    if ("\n" in text or "=" in text or "--" in text) and patterns.picture_type(text) is None:
+        for key, value in pairs(text):
+            kind = kind_of(key)
+            if kind:
+                yield Entry(place, key, kind, value, inner=True)
 
 
 def _free(key: str, text: str) -> Kind:

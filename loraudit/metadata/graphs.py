@@ -5,7 +5,8 @@ from itertools import islice
 from typing import Final
 
 from loraudit.metadata.names import subject
-from loraudit.metadata.nested import NotReadError, parse, texts, unfold
+from loraudit.metadata.nested import NotReadError, read, texts
+from loraudit.metadata.wrapped import unwrapped
 
 __all__ = ["graph_prompts", "prompts"]
 
@@ -25,10 +26,11 @@ _LABELS: Final = frozenset(
 
 def prompts(text: str) -> list[str]:
     """Take the prompts out of `text`; all of a text that is of neither program."""
-    if text.lstrip()[:1] not in {"{", "["}:
-        return [_SETTINGS.split(text, maxsplit=1)[0]]
+    bare = unwrapped(text)
+    if bare[:1] not in {"{", "["}:
+        return [_SETTINGS.split(bare, maxsplit=1)[0]]
     try:
-        return graph_prompts(unfold(parse(text)))
+        return graph_prompts(read(bare))
     except NotReadError:
         return [text]
 

@@ -4,7 +4,9 @@ import re
 from functools import lru_cache
 from typing import Final, Literal
 
-__all__ = ["MERGED", "MERGED_KEY", "Kind", "is_machine", "kind_of", "spelled"]
+from loraudit.metadata.names import subject
+
+__all__ = ["MERGED", "MERGED_KEY", "Kind", "is_machine", "kind_of", "says_something", "spelled"]
 
 Kind = Literal["", "title", "person", "trigger", "note", "author", "graph"]
 MERGED: Final = "sshs_cp"
@@ -36,7 +38,7 @@ _WORDS: Final[dict[Kind, str]] = {
 }  # fmt: skip
 _KINDS: Final = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 _PROGRAMS: Final = """
-architecture base base_model base_model_name base_model_version bucket_info class_type config datasets
+architecture base base_model base_model_name base_model_version bucket_info class_type datasets
 dataset_dirs reg_dataset_dirs dtype format hash hashes implementation licence license lora_adapter_metadata
 lr_scheduler lr_scheduler_args mode network_args network_module optimizer optimizer_args ot_config pipeline
 prediction_type sampler scheduler sd_model_name sd_version software software_version tag_frequency thumbnail
@@ -44,6 +46,17 @@ cover_images training_info type unet url vae_name version
 """
 _MACHINE: Final = frozenset(_PROGRAMS.split())
 """Keys of what programs write about themselves, and of tables that have rules of their own."""
+
+
+_TRAINING_WORDS: Final = """
+accumulation api auth batch block category clip count cfg checkpointing created date decay density dim
+dimension download downloads epoch epochs factor file frequency gradient group hash huggingface id iterations
+key kind learning link loss max min mixed noise number offset optimizer parameters percent precision preferred
+prior published rank rate recommended repeats resolution sampler scale scheduler seed sha256 size skip step
+steps strength time token total training type unit updated url value version warmup weight
+"""
+_TRAINING: Final = frozenset(_TRAINING_WORDS.split())
+"""Words of keys about a training run, a download or a setting."""
 
 
 @lru_cache(maxsize=4096)
@@ -56,6 +69,14 @@ def kind_of(key: str) -> Kind:
 def is_machine(key: str) -> bool:
     """Tell whether what stands under `key` is a program's, and read by rules of its own or by none."""
     return spelled(key) in _MACHINE
+
+
+def says_something(key: str) -> bool:
+    """Tell whether `key` itself is somebody's words: a program writes one word, in letters of ASCII."""
+    if key.isascii() and len(key.split(maxsplit=1)) < 2:
+        return False
+    words = [word for word in subject(key) if word.lower() not in _TRAINING]
+    return not kind_of(key) and not is_machine(key) and len(words) > key.isascii()
 
 
 def spelled(key: str) -> str:

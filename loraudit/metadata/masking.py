@@ -12,10 +12,11 @@ from loraudit.metadata.beside import FOLDER, Said
 from loraudit.metadata.entries import value_of
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.kinds import is_machine, kind_of, spelled
-from loraudit.metadata.nested import Members, NotReadError, parse, texts, unfold
+from loraudit.metadata.nested import Members, NotReadError, read, texts
 from loraudit.metadata.patterns import picture_type
 from loraudit.metadata.quotes import EMPTY
 from loraudit.metadata.tokens import odd_names
+from loraudit.metadata.wrapped import unwrapped
 
 __all__ = ["Texts", "known_secrets", "searched", "secrets_in", "secrets_of", "without_secrets"]
 
@@ -66,7 +67,8 @@ def known_secrets(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple
         (FOLDER, (*beside.pictures, *beside.archives, *beside.pickles)),
     ):
         # Dots join the words of a tensor's name, and a token may be one of the words.
-        for secret in secrets(" ".join(names).replace(".", " ")):
+        words = dict.fromkeys(word for name in names for word in name.split("."))
+        for secret in secrets(" ".join(words)):
             yield place, secret, Confidence.HIGH
     for place, pairs in values:
         for key, text in pairs:
@@ -126,15 +128,17 @@ def _masked_said(said: Said, known: Collection[str]) -> Said:
 
 def _masked_text(text: str, known: Collection[str]) -> str:
     """Mask `text`; JSON, and JSON in it, is masked text by text: escapes spell a secret otherwise."""
-    if text.lstrip()[:1] in {"{", "["}:
+    bare = unwrapped(text)
+    if bare[:1] in {"{", "["}:
         try:
-            value = unfold(parse(text))
+            value = read(bare)
             if all(mask(inner, known) == inner for _, inner in texts(value)):
                 return text
             return "".join(_written(value, known))
         except (NotReadError, RecursionError):
             pass
-    return mask(text, known)
+    hidden = mask(bare, known)
+    return text if hidden == bare else hidden
 
 
 def _written(value: Any, known: Collection[str]) -> Iterator[str]:  # noqa: ANN401

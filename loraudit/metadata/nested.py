@@ -1,12 +1,13 @@
-"""JSON inside a metadata value, as members and texts: any shape, equal keys included."""
+"""JSON inside a metadata value, as members and texts: any shape, however wrapped, equal keys included."""
 
 import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["Members", "NotReadError", "members", "parse", "texts", "unfold"]
+from loraudit.metadata.wrapped import MAX_CHARACTERS, unwrapped
 
-MAX_CHARACTERS: Final = 8_000_000
+__all__ = ["Members", "NotReadError", "members", "parse", "read", "texts"]
+
 _DEPTH: Final = 6
 """Limit on JSON as a text in JSON as a text: merges of merges."""
 
@@ -29,8 +30,16 @@ def parse(text: str) -> Any:  # noqa: ANN401
         raise NotReadError from None
 
 
-def unfold(value: Any) -> Any:  # noqa: ANN401
-    """Put JSON in the place of every text in `value` that holds an object or a list, and return `value`."""
+def read(text: str) -> Any:  # noqa: ANN401
+    """Parse the JSON that `text` holds, however wrapped, and all JSON in it. Raises `NotReadError`."""
+    bare = unwrapped(text)
+    if bare[:1] not in {"{", "["}:
+        raise NotReadError
+    return _unfold(parse(bare))
+
+
+def _unfold(value: Any) -> Any:  # noqa: ANN401
+    """Put what is wrapped in the place of every text in `value`, JSON parsed, and return `value`."""
     waiting = [(value, _DEPTH)]
     while waiting:
         item, left = waiting.pop()
@@ -38,12 +47,16 @@ def unfold(value: Any) -> Any:  # noqa: ANN401
             continue
         for at, pair in enumerate(item):
             inner, below = pair[1] if isinstance(item, Members) else pair, left
-            if isinstance(inner, str) and left and inner[:1] in {"{", "["}:
-                try:
-                    inner, below = parse(inner), left - 1
-                except NotReadError:
-                    continue
-                item[at] = (pair[0], inner) if isinstance(item, Members) else inner
+            if isinstance(inner, str) and left and not inner.isalpha():
+                bare = unwrapped(inner)
+                if bare[:1] in {"{", "["}:
+                    try:
+                        bare, below = parse(bare), left - 1
+                    except NotReadError:
+                        bare = inner
+                if bare is not inner:
+                    inner = bare
+                    item[at] = (pair[0], inner) if isinstance(item, Members) else inner
             if isinstance(inner, list):
                 waiting.append((inner, below))
     return value

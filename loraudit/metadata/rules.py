@@ -84,7 +84,9 @@ def _traces(exposure: Exposure) -> Iterator[Trace]:
 
 
 def _values(exposure: Exposure) -> list[Value]:
-    return [value_of(said) for said in exposure.said if said.text.strip() not in EMPTY]
+    # A key may say something where its value says nothing.
+    told = (said for said in exposure.said if said.place == "header" or said.text.strip() not in EMPTY)
+    return [value_of(said) for said in told]
 
 
 def _texts(values: list[Value]) -> list[Texts]:

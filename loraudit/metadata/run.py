@@ -7,7 +7,7 @@ from typing import Final
 
 from loraudit.findings.finding import Severity
 from loraudit.metadata.judge import Trace
-from loraudit.metadata.nested import NotReadError, members, parse
+from loraudit.metadata.nested import NotReadError, members, read
 from loraudit.metadata.quotes import EMPTY, quote
 
 __all__ = ["run_traces", "utc_offset"]
@@ -76,7 +76,7 @@ def _dataset(metadata: Mapping[str, object]) -> Iterator[Trace]:
     folders = metadata.get("ss_dataset_dirs")
     if isinstance(folders, str):
         try:
-            folders = parse(folders)
+            folders = read(folders)
         except NotReadError:
             folders = None
     for _, folder in members(folders):

@@ -71,7 +71,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     "LA-CAPTION-002": (
         "modelspec.trigger_phrase, usage_hint, tags, description and comment, trained_words, "
         "ss_training_comment, ssmd_keywords, and keys of such names in any spelling: 'Trigger Words', "
-        "'activation text', prompt. Any other key of the file's own with words in a row. The same in side "
+        "'activation text', prompt. Any other key of the file's own with words in a row, or that is words "
+        "itself. Words that no program writes, where scrub keeps what programs write. The same in side "
         "files that Civitai, AUTOMATIC1111 and managers of LoRAs keep. ComfyUI's graph in prompt and "
         "workflow, widgets_values included. In the README, instance_prompt and widget prompts. A folder's "
         "own words where a picture had no caption. In pictures in and beside the file, prompts of "
