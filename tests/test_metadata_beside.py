@@ -239,3 +239,39 @@ def test_a_broken_picture_is_read_or_not(tmp_path: Path, ending: str, data) -> N
     path = tmp_path / "x"
     path.write_bytes(content)
     read_picture(path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "readme.md", "Readme.md", "README.MD"])
+def test_a_model_card_in_any_spelling(folder: Path, name: str) -> None:
+    card = "---\ninstance_prompt: zwx at sea\ntrigger_words: [zwx]\nauthor: Ada Berg\nsubject: Bo Dahl\n"
+    (folder / name).write_text(f"{card}tags: [lora, zwx2]\nlibrary_name: diffusers\n---\nAda Dahl\n")
+    found = audit(folder)
+    assert found["LA-CAPTION-002"].quotes == ("zwx at sea", "zwx")
+    assert (found["LA-CONTACT-001"].quotes, found["LA-NAME-001"].quotes) == (("Ada Berg",), ("Bo Dahl",))
+    assert {finding.places for finding in found.values()} == {("README.md",)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_side_files_in_the_encodings_of_windows(folder: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    for name, text in ((".json", '{"activation text": "zwx at sea"}'), (".txt", "zwx at sea")):
+        path = folder / f"pytorch_lora_weights{name}"
+        path.write_bytes(f"{mark}{text}".encode(encoding))
+        found = audit(folder)
+        assert found["LA-CAPTION-002"].quotes[0].removeprefix("\\ufeff") == "zwx at sea"
+        assert "LA-HIDDEN-002" not in found
+        path.unlink()
+
+
+def test_the_configuration_of_an_adapter_is_read_like_a_side_file(tmp_path: Path) -> None:
+    plain = {"peft_type": "LORA", "r": 1, "task_type": None, "target_modules": ["to_q", "x_embedder.proj"]}
+    own = {"author": "Ada Berg", "trigger": "zwx at sea", "notes": "of my sister", "subject": "Bo Dahl"}
+    folder = tmp_path / "lora"
+    folder.mkdir()
+    write(folder / "adapter_model.safetensors", {})
+    (folder / "adapter_config.json").write_text(json.dumps(plain))
+    assert audit(folder) == {}
+    (folder / "adapter_config.json").write_text(json.dumps(plain | own))
+    found = audit(folder)
+    assert found["LA-NAME-001"].quotes == ("Bo Dahl",) and found["LA-CONTACT-001"].quotes == ("Ada Berg",)
+    assert found["LA-CAPTION-002"].quotes == ("zwx at sea", "of my sister")

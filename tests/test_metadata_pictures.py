@@ -175,3 +175,27 @@ def test_a_preview_in_capital_letters(tmp_path: Path) -> None:
     found = audit(tmp_path / "x.safetensors")
     assert found["LA-CAPTION-002"].quotes == ("zwx in her kitchen",)
     assert found["LA-IMAGE-002"].quotes == ("x.PNG", "x.preview.JPG")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "quotes"),
+    [
+        ("invokeai_metadata", '{"positive_prompt": "zwx at sea", "seed": 4}', ("zwx at sea",)),
+        ("sd-metadata", '{"image": {"prompt": [{"prompt": "zwx at sea"}]}}', ("zwx at sea",)),
+        ("Dream", '"zwx at sea" -s 50', ('"zwx at sea" -s 50',)),
+        ("metadata", '{"prompt": "zwx at sea", "Version": "Fooocus v2"}', ("zwx at sea",)),
+        ("a key of somebody", "zwx at sea", ("zwx at sea",)),
+        ("Disclaimer", "zwx at sea", ("zwx at sea",)),
+        ("Software", "GIMP at sea", ()),
+        ("date:create", "some day at sea", ()),
+        ("Creation Time", "some day at sea", ()),
+        ("exif:Make", "Canon at sea", ()),
+        ("Thumb::URI", "file at sea", ()),
+        ("fooocus_scheme", "fooocus", ()),
+    ],
+)
+def test_texts_under_the_keys_of_other_programs(folder: Path, key: str, text: str, quotes: tuple) -> None:
+    (folder / "a.png").write_bytes(png(chunk(b"tEXt", key.encode() + b"\0" + text.encode())))
+    found = audit(folder)
+    assert set(found) == {"LA-IMAGE-002", *(["LA-CAPTION-002"] if quotes else [])}
+    assert not quotes or found["LA-CAPTION-002"].quotes == quotes

@@ -49,7 +49,7 @@ A scan of a file reads:
   JSON as a text, base64 and the escapes of addresses are undone first, up to six of them. In other texts the
   lines `key: value` and `key = value` and the arguments of commands count as keys;
 - the tensor names and the file name;
-- `adapter_config.json` and the front matter of `README.md`;
+- `adapter_config.json`, read like a side file, and the front matter of `README.md`;
 - side files of the LoRA's name: `.civitai.info`, `.cm-info.json`, `.metadata.json`, `.json`, `.txt`,
   `.description.txt` and `.md`, at most 1 MB each;
 - pictures in the folder and the folders in it, or, of a single file, its previews: their names, and the texts

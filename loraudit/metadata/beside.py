@@ -1,5 +1,6 @@
 """Files beside a LoRA that go out with its folder: model card, side files, pictures and their captions."""
 
+import codecs
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,8 @@ _PLACES: Final = {ending: f"the {ending} beside it" for ending in SIDES}
 JSON_SIDES: Final = frozenset(_PLACES[ending] for ending in SIDES if ending.endswith((".json", ".info")))
 TEXT_SIDES: Final = frozenset(_PLACES.values()) - JSON_SIDES
 """Places of side files."""
+_CARDS: Final = (README, "readme.md", "Readme.md", "README.MD")
+"""Names of a model card; the Hub itself knows the first."""
 CONFIG_BYTES: Final = 1_000_000
 _CAPTION_BYTES: Final = 16_384
 _READ: Final = 1_000
@@ -174,12 +177,17 @@ def card_texts(card: Front) -> list[Said]:
 
 def _cards(source: Source) -> Iterator[Front]:
     for folder in dict.fromkeys([*(part.weights.parent for part in source.parts), source.path]):
-        card = folder / README
-        if card.is_file():
-            yield front_matter(start(card, CARD_BYTES))
+        for name in _CARDS:
+            card = folder / name
+            if card.is_file():
+                yield front_matter(start(card, CARD_BYTES))
+                break
 
 
 def start(path: Path, limit: int) -> str:
-    """Read the first `limit` bytes of the file at `path` as text."""
+    """Read the first `limit` bytes of the file at `path` as text, in UTF-16 if its first bytes say so."""
     with path.open("rb") as file:
-        return file.read(limit).decode("utf-8", "replace")
+        data = file.read(limit)
+    return data.decode(
+        "utf-16" if data[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "utf-8", "replace"
+    )

@@ -8,8 +8,8 @@ from typing import Any, Final
 from loraudit.metadata import patterns
 from loraudit.metadata.allowed import KEPT_KEYS, allowed_metadata
 from loraudit.metadata.base_names import says_more
-from loraudit.metadata.beside import JSON_SIDES, Said
-from loraudit.metadata.kinds import MERGED, MERGED_KEY, Kind, is_machine, kind_of, says_something
+from loraudit.metadata.beside import JSON_SIDES, README, Said
+from loraudit.metadata.kinds import MERGED, MERGED_KEY, Kind, is_machine, kind_of, says_something, spelled
 from loraudit.metadata.lines import pairs
 from loraudit.metadata.names import subject
 from loraudit.metadata.nested import Members, NotReadError, members, read, texts
@@ -34,6 +34,8 @@ _PLACES: Final = _JSON | KEPT_KEYS | {
     "ss_optimizer", "sd.artifact.v1", "prompt", "workflow",
 }  # fmt: skip
 """Keys that may stand in a report; any other is the file's own word."""
+_TAG_KEYS: Final = frozenset({"tag", "tags"})
+"""Keys under which a model card has words of the Hub."""
 _OWN: Final = "a key of its own"
 
 
@@ -113,8 +115,12 @@ def entries(value: Value) -> Iterator[Entry]:
             # A program's own tables have names of programs, and notes of theirs.
             machine = is_machine(said.key)
             yield from (entry for entry in below if not machine or entry.kind in {"person", "trigger"})
-    elif said.place in JSON_SIDES and value.parsed is not None:
+    elif value.parsed is not None and _is_json(said):
         yield from _below(value.parsed, value.place, "", "")
+    elif said.place == README and spelled(said.key) not in _TAG_KEYS:
+        kind = kind_of(said.key)
+        if kind in {"person", "trigger", "author"}:
+            yield Entry(value.place, said.key, kind, said.text)
 
 
 def _below(value: object, place: str, key: str, kind: Kind) -> Iterator[Entry]:

@@ -17,8 +17,8 @@ _TEXTS: Final = 20_000
 """Limit on the texts of one graph, which has hundreds."""
 _LABELS: Final = frozenset(
     {
-        "Node name for S&R", "class_type", "ckpt_name", "color", "label", "localized_name", "name", "title",
-        "tooltip", "type", "version",
+        "Node name for S&R", "Version", "class_type", "ckpt_name", "color", "label", "localized_name", "name",
+        "title", "tooltip", "type", "version",
     }
 )  # fmt: skip
 """Keys of what ComfyUI itself writes at each node."""

@@ -25,6 +25,10 @@ _PROMPTS: Final = frozenset(
     }
 )  # fmt: skip
 """Keys of captions, of notes, and of the prompts of AUTOMATIC1111, ComfyUI and others."""
+_MACHINE_KEYS: Final = re.compile(
+    r"XMP$|Software|[Cc]reation|[Dd]ate|(?:[a-z]{2,6}|Thumb):|Raw profile|iCC|Lora hashes"
+)
+"""Starts of keys of what programs and cameras write of every picture, and of whole packets of XMP."""
 _PROGRAMS: Final = re.compile(
     r"CREATOR: gd-jpeg|Created with |Lavc|File (?:written|source)|LEAD Technologies|Optimized |Software:|"
     r"Screenshot$|[A-Z ]{0,20}(?:DIGITAL CAMERA|DSC)$"
@@ -75,6 +79,13 @@ def _picture(place: str, key: str, text: str) -> Iterator[Trace]:
         yield from quoted("LA-CONTACT-001", Severity.LOW, place, text)
     elif key in _SERIALS:
         yield from quoted("LA-LINK-001", Severity.LOW, place, text)
-    elif key in _PROMPTS and not _PROGRAMS.match(text):
+    elif not _PROGRAMS.match(text) and (key in _PROMPTS or _is_own(key, text)):
         for prompt in prompts(text):
             yield from quoted("LA-CAPTION-002", Severity.LOW, place, prompt)
+
+
+def _is_own(key: str, text: str) -> bool:
+    """Tell whether a picture's text under a key that is no prompt's is a table or words in a row."""
+    bare = text.strip()
+    said = bare[:1] in {"{", "["} or (" " in bare and bool(subject(bare)))
+    return said and not _MACHINE_KEYS.match(key)

@@ -73,11 +73,12 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "ss_training_comment, ssmd_keywords, and keys of such names in any spelling: 'Trigger Words', "
         "'activation text', prompt. Any other key of the file's own with words in a row, or that is words "
         "itself. Words that no program writes, where scrub keeps what programs write. The same in side "
-        "files that Civitai, AUTOMATIC1111 and managers of LoRAs keep. ComfyUI's graph in prompt and "
-        "workflow, widgets_values included. In the README, instance_prompt and widget prompts. A folder's "
-        "own words where a picture had no caption. In pictures in and beside the file, prompts of "
-        "AUTOMATIC1111 and ComfyUI, comments, titles, descriptions, keywords. Texts that programs and "
-        "cameras write into every picture do not count. The attack tries these words too.",
+        "files that Civitai, AUTOMATIC1111 and managers of LoRAs keep, and in adapter_config.json. ComfyUI's "
+        "graph in prompt and workflow, widgets_values included. In the README, instance_prompt, widget "
+        "prompts and keys of such names. A folder's own words where a picture had no caption. In pictures in "
+        "and beside the file, prompts of AUTOMATIC1111, ComfyUI and others, comments, titles, descriptions, "
+        "keywords, and words in a row under any other key. Texts that programs and cameras write into every "
+        "picture do not count. The attack tries these words too.",
         {Severity.LOW: ""},
     ),
     "LA-IMAGE-001": (
