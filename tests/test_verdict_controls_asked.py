@@ -28,7 +28,7 @@ def without_controls(evidence):
 
 
 def drawn(rng, people, references):
-    """Evidence of six pictures by three models, each of which shows the first of `people` more or less often."""
+    """Evidence of six pictures by three models, which show the first of `people` more or less often."""
     groups = []
     for _ in range(3):
         known = rng.choice((0.0, 0.2, 0.5, 0.9))

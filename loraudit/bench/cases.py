@@ -38,7 +38,19 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Area", "Case", "Judged", "Outcome", "auroc", "cases", "judged", "outcome", "share", "strangers"]
+__all__ = [
+    "Area",
+    "Case",
+    "Judged",
+    "Outcome",
+    "auroc",
+    "cases",
+    "first_pictures",
+    "judged",
+    "outcome",
+    "share",
+    "strangers",
+]
 
 RESAMPLES: Final = 2000
 """Bootstrap resamples of an interval."""
@@ -165,10 +177,14 @@ def _evidence(
     )
 
 
-def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
-    """Cut the evidence to its first `pictures`, as if no more had been made."""
-    tuned, base = evidence.tuned.first(pictures), evidence.base.first(pictures)
-    scrambled = None if evidence.scrambled is None else evidence.scrambled.first(pictures)
+def first_pictures(evidence: AttackEvidence, pictures: int, controls: int | None = None) -> AttackEvidence:
+    """Cut the evidence to its first `pictures`, as if no more had been made.
+
+    Of each control the first `controls` are left; None: as many.
+    """
+    others = pictures if controls is None else controls
+    tuned, base = evidence.tuned.first(pictures), evidence.base.first(others)
+    scrambled = evidence.scrambled.first(others) if evidence.scrambled and others else None
 
     def corner(values: tuple[float, ...], wide: int, rows: int, columns: int) -> tuple[float, ...]:
         return tuple(values[i * wide + j] for i in range(rows) for j in range(columns))
@@ -182,6 +198,7 @@ def first_pictures(evidence: AttackEvidence, pictures: int) -> AttackEvidence:
         scrambled_cross=()
         if scrambled is None or evidence.scrambled is None
         else corner(evidence.scrambled_cross, evidence.scrambled.found, tuned.found, scrambled.found),
+        copies=evidence.copies and evidence.copies.first(pictures, others),
     )
 
 

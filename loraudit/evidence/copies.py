@@ -1,7 +1,7 @@
 """Near-copies in numbers: how far each picture is from each reference photo."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loraudit.evidence.intervals import Share, wilson_interval
 
@@ -25,6 +25,12 @@ class Copies:
     def __post_init__(self) -> None:
         if len({len(row) for row in (*self.tuned, *self.base, *self.scrambled)}) > 1:
             raise ValueError("pictures are compared with different numbers of photos")
+
+    def first(self, pictures: int, controls: int) -> "Copies":
+        """Return the distances of the first `pictures`, and of so many of each control."""
+        return replace(
+            self, tuned=self.tuned[:pictures], base=self.base[:controls], scrambled=self.scrambled[:controls]
+        )
 
     @property
     def near(self) -> bool:

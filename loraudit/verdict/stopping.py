@@ -35,7 +35,7 @@ from typing import Final
 from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.evidence.intervals import quantile, t_tail, wilson_interval
 from loraudit.evidence.null import Null, conformal_p
-from loraudit.evidence.statistics import of_pictures
+from loraudit.evidence.statistics import agreement_share, of_pictures
 from loraudit.findings.finding import Severity
 from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim
 from loraudit.verdict.judge import judge_identity
@@ -74,6 +74,9 @@ def asks_for_controls(
     if accepted is not None and accepted.severity > Severity.NONE:
         return True
     if evidence.likeness_only or tuned.found < policy.min_faces:
+        return False
+    if agreement_share(tuned, evidence.threshold).value < policy.low_agreement:
+        # No level takes fewer pairs, and the tests are slow.
         return False
     generous = replace(policy, alpha=_LEEWAY * policy.alpha)
     return agreement_claim(least, generous, planned, null).severity > Severity.NONE
