@@ -28,7 +28,7 @@ RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
 
 
 class FakeBase:
-    name = "fake"
+    name, dtype = "fake", torch.float32
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 2, 2)
@@ -187,6 +187,21 @@ def test_no_face_is_not_clean() -> None:
     report = audit(plan=FakePlan(torch.zeros(8, 3, 8, 8)))
     assert report.verdict.level is Severity.INCONCLUSIVE
     assert exit_code(report) == Exit.INCOMPLETE
+
+
+def test_broken_pictures_are_a_gap_and_no_answer() -> None:
+    """Not a picture without a face: nothing is judged, nothing is kept, and the others go on."""
+    kept: list[Reconstruction] = []
+    broken = RED.expand(8, -1, -1, -1).clone()
+    broken[3, 0, 0, 0] = torch.nan
+    report = audit(plan=FakePlan(broken), keep=kept.append)
+    assert kept == [] and report.scores == ()
+    assert [gap.what for gap in report.incomplete] == ["attack a"]
+    assert "its pictures are no numbers" in report.incomplete[0].why
+    assert exit_code(report) == Exit.INCOMPLETE
+    controls = audit(plan=FakePlan(scrambled=broken))
+    assert [gap.what for gap in controls.incomplete] == ["attack a"]
+    assert controls.verdict.level is Severity.INCONCLUSIVE
 
 
 def test_an_attack_that_cannot_read_the_lora_is_a_gap_and_the_others_go_on() -> None:

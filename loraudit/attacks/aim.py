@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from loraudit.base.model import Base
 from loraudit.evidence.faces import AttackEvidence
 from loraudit.evidence.likelihood import Likelihood
 from loraudit.findings.conditions import EncoderUsed
+from loraudit.findings.report import Gap
 from loraudit.lora import LoRA
 from loraudit.scores.scorers import Pictures, Scorers
 
@@ -69,6 +71,22 @@ class Reconstruction:
     def drawn(self) -> int:
         """Number of pictures that had to be drawn."""
         return len(self.tuned) + len(self.base) + len(self.scrambled) - self.shared
+
+    @property
+    def whole(self) -> bool:
+        """True if every pixel is a number; others say nothing, not even that there is no face."""
+        return all(bool(one.isfinite().all()) for one in (self.tuned, self.base, self.scrambled))
+
+    def gap(self, base: Base) -> Gap | None:
+        """Return the reason why the pictures cannot be judged; None if they can."""
+        if self.whole:
+            return None
+        why = (
+            "its pictures are no numbers, as the update is too large for this base"
+            if base.dtype == torch.float32
+            else "its pictures are no numbers: half precision fails; use --device cpu, which takes float32"
+        )
+        return Gap(f"attack {self.aim.attack}", why)
 
     def weighed(self, scorers: Scorers) -> AttackEvidence:
         """Score the pictures with `scorers`."""

@@ -9,6 +9,7 @@ seeds and budget give the same pictures.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Final
 
@@ -20,6 +21,7 @@ from loraudit.attacks.controls import scrambled
 from loraudit.attacks.guidance import ModelGuidance
 from loraudit.attacks.kept import KeptPictures, key_of
 from loraudit.attacks.table import place_of
+from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
 from loraudit.base.passes import KEEPS_BUSY, PREDICTED, Pass, samples_a_pass
 from loraudit.lora import LoRA
@@ -85,24 +87,27 @@ class Plan:
 
         At every look `asks` is asked whether controls could matter, and then `settled` whether an aim needs
         no more pictures. `enough` is asked after every aim whether the others are not needed. A plan that is
-        not `sequential` asks none of them, and makes all controls.
+        not `sequential` asks none of them, and makes all controls. An aim with a picture that is not whole
+        (`Reconstruction.whole`) makes no more.
 
         `on_step` hears how many pictures are done, how many are expected in all, and which attack makes them.
         Raises `NotScannable` if the LoRA does not fit the base.
         """
         terms = base.with_lora(lora).terms
-        copy = scrambled(terms, self.seeds[0])
+        # Of files of full rank a scrambled copy takes a while, and most files ask for none.
+        copy = cache(lambda: scrambled(terms, self.seeds[0]))
         each = _KINDS * len(self.seeds)
         total = len(aims) * each
         easel = _Easel(self, base, on_step, kept or KeptPictures(), Pass(self.pictures_a_pass(base)), total)
         for aim in aims:
             before = easel.done
-            models = (base.with_lora(terms, aim.strength), base.with_lora(copy, aim.strength))
             found = easel.start(aim)
             for look in looks(len(self.seeds)):
-                found = easel.with_tuned(found, models[0], look)
-                if not self.sequential or asks(found):
-                    found = easel.with_controls(found, models[1])
+                found = easel.with_tuned(found, terms, look)
+                if found.whole and (not self.sequential or asks(found)):
+                    found = easel.with_controls(found, copy)
+                if not found.whole:
+                    break
                 if self.sequential and look < len(self.seeds) and settled(found):
                     break
             easel.total -= each - (easel.done - before)
@@ -145,15 +150,17 @@ class _Easel:
         none = torch.zeros(0, 3, side, side)
         return Reconstruction(aim, (), none, none, none)
 
-    def with_tuned(self, found: Reconstruction, model: Base, look: int) -> Reconstruction:
-        """Draw the first `look` pictures with the LoRA, as far as they are not there yet."""
+    def with_tuned(self, found: Reconstruction, terms: Terms, look: int) -> Reconstruction:
+        """Draw the first `look` pictures with the LoRA `terms`, as far as they are not there yet."""
         seeds = self._plan.seeds[len(found.seeds) : look]
+        model = self._base.with_lora(terms, found.aim.strength)
         made = torch.cat([found.tuned, self._drawn(model, found.aim, seeds)])
         return replace(found, seeds=(*found.seeds, *seeds), tuned=made)
 
-    def with_controls(self, found: Reconstruction, model: Base) -> Reconstruction:
-        """Draw as many pictures by the base and by the scrambled `model` as there are with the LoRA."""
+    def with_controls(self, found: Reconstruction, copy: Callable[[], Terms]) -> Reconstruction:
+        """Draw as many pictures by the base and with the scrambled `copy` as there are with the LoRA."""
         aim, seeds = found.aim, found.seeds[len(found.base) :]
+        model = self._base.with_lora(copy(), aim.strength)
         key = key_of(aim.embedding, self._plan.sampling)
         plain = replace(aim, against_base=False)
         before = self.done
@@ -169,12 +176,12 @@ class _Easel:
             shared=found.shared + shared,
         )
 
-    def _drawn(self, model: Base, aim: Aim, seeds: Sequence[int]) -> Tensor:
+    def _drawn(self, model: Base, aim: Aim, seeds: tuple[int, ...]) -> Tensor:
         """Draw pictures `[K, 3, H, W]` of `model` at the aim, a pass at a time."""
         if not seeds:
             return self.start(aim).tuned
 
-        def one_pass(some: Sequence[int]) -> Tensor:
+        def one_pass(some: tuple[int, ...]) -> Tensor:
             self._on_step(self.done, self.total, f"attack {aim.attack}")
             made = draw(model, self._base, aim.embedding[None], some, self._plan.sampling, aim.against_base)
             self.done += len(some)

@@ -75,8 +75,11 @@ def audit_lora(
         return scorers is not None and enough(pictured, len(aims), policy, null)
 
     for found in plan.reconstruct(lora, base, aims, on_step, asks, is_settled, is_enough, setup.kept):
-        keep(found)
         ran, pictures = ran + 1, pictures + found.drawn
+        if broken := found.gap(base):
+            missed.append(broken)
+            continue
+        keep(found)
         if scorers:
             pictured.append(found.weighed(scorers))
 

@@ -17,18 +17,19 @@ The UNet predicts the noise (`loraudit.base.schedule`). Guidance `w` is diffuser
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from loraudit.base.lowrank import attached, beside, scaled, stack
-from loraudit.base.passes import DECODED, DECODED_PICTURES, samples_a_pass
+from loraudit.base.passes import DECODED, DECODED_PICTURES, Pass, samples_a_pass
 from loraudit.base.schedule import denoised, pure_noise
 from loraudit.cards import BaseCard, card_like
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -190,11 +191,26 @@ class Base:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents `[N, C, h, w]` to pictures float32 `[N, 3, H, W]` in 0..1, on the CPU."""
-        scale = self.vae.config.scaling_factor
-        size = samples_a_pass(self.latent_shape, DECODED, DECODED_PICTURES)
-        images = [self.vae.decode(part / scale).sample for part in latents.split(size)]
-        return (torch.cat(images).float().cpu() / 2 + 0.5).clamp(0, 1)
+        """Decode scaled latents `[N, C, h, w]` to pictures float32 `[N, 3, H, W]` in 0..1, on the CPU.
+
+        A picture that leaves the range of half precision on its way is decoded again in float32. Latents that
+        are no numbers give pictures of NaN alone.
+        """
+        size = Pass(samples_a_pass(self.latent_shape, DECODED, DECODED_PICTURES))
+        images = size.over(range(len(latents)), lambda part: self._decoded(latents[part.start : part.stop]))
+        return (images / 2 + 0.5).clamp(0, 1)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Decode latents in one pass to pictures in -1..1, float32 on the CPU, NaN where they are broken."""
+        scaled = latents / self.vae.config.scaling_factor
+        images: Tensor = self.vae.decode(scaled).sample.float().cpu()
+        again = ~_whole(images) & _whole(scaled).cpu()
+        if again.any() and self.vae.dtype != torch.float32:
+            with _widened(self.vae):
+                for at in again.nonzero()[:, 0].tolist():
+                    images[at] = self.vae.decode(scaled[at : at + 1].float()).sample[0].cpu()
+        images[~_whole(images)] = torch.nan
+        return images
 
     def noised(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Add noise to latents `[N, C, h, w]`: `x_t` at integer times `t [N]` in 0..999."""
@@ -253,3 +269,19 @@ class Base:
         """
         noise = pure_noise(seeds, self.latent_shape).to(self.device, self.dtype)
         return self.decode(denoised(predict, noise.repeat(count, 1, 1, 1), steps))
+
+
+def _whole(samples: Tensor) -> Tensor:
+    """Tell of each sample `[N, ...]` whether all of its numbers are finite, `[N]`."""
+    return samples.isfinite().flatten(1).all(1)
+
+
+@contextmanager
+def _widened(module: AutoencoderKL) -> Iterator[None]:
+    """Hold the weights in float32 while the context is open; the way back loses nothing."""
+    narrow = module.dtype
+    module.to(torch.float32)
+    try:
+        yield
+    finally:
+        module.to(narrow)

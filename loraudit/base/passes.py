@@ -7,8 +7,8 @@ A number is a guess. Where memory runs out all the same, `Pass` halves it and go
 """
 
 import gc
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ def samples_a_pass(latent_shape: tuple[int, int, int], positions: int, most: int
     return fitting if most is None else min(fitting, most)
 
 
+_Numbers = TypeVar("_Numbers", tuple[int, ...], range)
+"""Seeds, or numbers of samples."""
+
+
 class Pass:
     """Number of samples that go through a model at once, halved for good where memory runs out."""
 
@@ -54,7 +58,7 @@ class Pass:
         """Begin with so many `samples`, at least 1."""
         self.samples = samples
 
-    def over(self, samples: Sequence[int], run: Callable[[Sequence[int]], Tensor]) -> Tensor:
+    def over(self, samples: _Numbers, run: Callable[[_Numbers], Tensor]) -> Tensor:
         """Join what `run` makes of all `samples`, at least one, part by part.
 
         The result does not depend on the parts if that of a sample does not. Raises the error of torch or

@@ -152,6 +152,8 @@ def enough(
     evidence: Sequence[AttackEvidence], planned: int, policy: Policy, null: Null | None = None
 ) -> bool:
     """Tell whether the verdict stands at the level that no further attack of `planned` can raise."""
+    if not evidence:
+        return False
     alone = evidence[0].tuned.to_reference is None
     if alone and any(agreement_claim(one, policy, planned, null).doubt is Doubt.MERGED for one in evidence):
         # The face of several LoRAs merged is inconclusive, whatever other attack shows that face.
