@@ -4,7 +4,7 @@ import sys
 
 import psutil
 
-from loraudit.base.memory import available_memory
+from loraudit.base.memory import available_memory, free_memory
 
 
 def test_memory_is_between_nothing_and_all() -> None:
@@ -12,6 +12,17 @@ def test_memory_is_between_nothing_and_all() -> None:
     assert free is not None
     assert 0 < free <= psutil.virtual_memory().total
     assert free > 2**20, "bytes, not kibibytes"
+
+
+def test_on_a_gpu_what_torch_keeps_for_itself_is_free_as_well(monkeypatch) -> None:
+    import torch
+
+    told = {"mem_get_info": (5, 16), "memory_reserved": 4, "memory_allocated": 1}
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _device, value=value: value)
+    assert free_memory(torch.device("cuda")) == 5 + 4 - 1
+    here, free = available_memory(), free_memory(torch.device("cpu"))
+    assert here is not None and free is not None and abs(here - free) < 2**30
 
 
 def test_memory_that_is_taken_is_not_left() -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from loraudit.base.model import Base
-from loraudit.base.passes import PREDICTED, samples_a_pass
+from loraudit.base.passes import PREDICTED, Pass, samples_a_pass
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.likelihood import Likelihood
 from loraudit.scores import fit_square
@@ -104,13 +104,15 @@ class LikelihoodTest:
         people = torch.cat([self.own[None, :count], self.decoys[:, :count].to(self.own)])
         flat = people.flatten(0, 1).to(base.device, base.dtype)
         noise = torch.Generator().manual_seed(self.seed)
-        total, size = torch.zeros(len(flat)), samples_a_pass(base.latent_shape, PREDICTED)
+        total, size = torch.zeros(len(flat)), Pass(samples_a_pass(base.latent_shape, PREDICTED))
         for time in _TIMES:
             # One noise for everybody: people then differ in their photos alone.
             eps = torch.randn(base.latent_shape, generator=noise).to(flat)
-            for start in range(0, len(flat), size):
-                part = flat[start : start + size]
-                total[start : start + len(part)] += _gain(tuned, base, embedding, part, eps, time)
+
+            def gain(part: range, eps: Tensor = eps, time: int = time) -> Tensor:
+                return _gain(tuned, base, embedding, flat[part.start : part.stop], eps, time)
+
+            total += size.over(range(len(flat)), gain)
         gains = (total / len(_TIMES)).view(len(people), count).mean(1).tolist()
         return Likelihood(gains[0], tuple(gains[1:]), count)
 

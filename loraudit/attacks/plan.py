@@ -23,7 +23,7 @@ from loraudit.attacks.kept import KeptPictures, key_of
 from loraudit.attacks.table import place_of
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
-from loraudit.base.passes import KEEPS_BUSY, PREDICTED, Pass, samples_a_pass
+from loraudit.base.passes import Pass, pictures_a_pass
 from loraudit.lora import LoRA
 from loraudit.runs import OnStep
 
@@ -120,8 +120,7 @@ class Plan:
     @staticmethod
     def pictures_a_pass(base: Base) -> int:
         """Count the pictures to make at once: as many as keep a CPU busy, or a GPU's memory allows."""
-        positions = KEEPS_BUSY if base.device.type == "cpu" else PREDICTED
-        return samples_a_pass(base.latent_shape, positions)
+        return pictures_a_pass(base.latent_shape, base.device, base.dtype)
 
     def evaluations(self, pictures: int) -> int:
         """Count evaluations of the UNet for so many `pictures`, whichever model draws them."""

@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from loraudit.errors import Incomplete
 from loraudit.text import clean
 
-__all__ = ["available_memory", "is_out_of_memory", "memory_may_run_out", "require_memory"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["available_memory", "free_memory", "is_out_of_memory", "memory_may_run_out", "require_memory"]
 
 _WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
 """Words of torch's errors; torch has a class of its own for them on a GPU only."""
@@ -39,6 +42,17 @@ def available_memory() -> int | None:
         return int(psutil.virtual_memory().available)
     except (ImportError, OSError):
         return None
+
+
+def free_memory(device: "torch.device") -> int | None:
+    """Return the bytes that a model on `device` can still allocate, None where nobody says."""
+    if device.type != "cuda":
+        return available_memory()
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    # torch keeps what was freed for itself.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from loraudit.base.memory import is_out_of_memory
+from loraudit.base.memory import free_memory, is_out_of_memory
 
 __all__ = [
     "CLASS_PICTURES",
@@ -23,6 +23,7 @@ __all__ = [
     "KEEPS_BUSY",
     "PREDICTED",
     "Pass",
+    "pictures_a_pass",
     "samples_a_pass",
 ]
 
@@ -30,6 +31,16 @@ DIFFERENTIATED: Final = 16 * 64
 """Positions of a pass with gradients; a single sample of 512 pixels."""
 PREDICTED: Final = 4 * 4096
 """Positions of a pass without gradients; four samples of 512 pixels, about 5 GB with SD 1.x's weights."""
+GUIDED: Final = 8 * 4096
+"""Positions of a pass of pictures on a GPU, at most; eight pictures of 512 pixels, those of a first look."""
+_A_POSITION: Final = 2 * 16 * 2**10
+"""Bytes of activations a position of a picture and byte of the type, generously.
+
+Counted at SD 1.x's shapes: 65 MiB a sample of 512 pixels in float16, two samples a picture. Twice that leaves
+room for what kernels take beside.
+"""
+_TAKEN: Final = 0.8
+"""Share of the free memory that a pass may take."""
 KEEPS_BUSY: Final = 16 * 64
 """Positions of a pass that keep a CPU busy; more make no picture faster."""
 DECODED: Final = 4096
@@ -45,6 +56,18 @@ def samples_a_pass(latent_shape: tuple[int, int, int], positions: int, most: int
     _, height, width = latent_shape
     fitting = max(1, positions // (height * width))
     return fitting if most is None else min(fitting, most)
+
+
+def pictures_a_pass(latent_shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype) -> int:
+    """Count the pictures of guided sampling to make at once.
+
+    As many as keep a CPU busy; on a GPU as many as its free memory allows, and at most `GUIDED`.
+    """
+    if device.type == "cpu":
+        return samples_a_pass(latent_shape, KEEPS_BUSY)
+    free = free_memory(device)
+    fitting = GUIDED if free is None else int(_TAKEN * free) // (_A_POSITION * dtype.itemsize)
+    return samples_a_pass(latent_shape, min(GUIDED, fitting))
 
 
 _Numbers = TypeVar("_Numbers", tuple[int, ...], range)
