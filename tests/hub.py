@@ -22,6 +22,8 @@ class Hub:
 
     files: dict[str, bytes] = field(default_factory=dict)
     """Of the one repository, `ns/name`."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """What is said of the size of a file, where that is not the truth."""
     url: str = ""
     storage: str = ""
     ranges: float = math.inf
@@ -97,7 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._empty(302, headers)
 
     def _info(self) -> None:
-        names = [{"rfilename": name} for name in self.hub.files]
+        names = [{"rfilename": name, "size": self.hub.sizes.get(name, len(data))}
+                 for name, data in self.hub.files.items()]  # fmt: skip
         body = json.dumps({"id": "ns/name", "sha": self.hub.commit, "siblings": names}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -79,7 +79,7 @@ def told(out: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("options", "why"), [(("--offline",), "--offline is set"), ((), "it cannot be fetched")]
+    ("options", "why"), [(("--offline",), "--offline is set"), ((), "HF_HUB_OFFLINE is set")]
 )
 def test_without_the_base_the_report_is_all_the_rest(
     options: tuple[str, ...], why: str, scan: Scan, sd: Path, sd1_factors
@@ -95,7 +95,7 @@ def test_without_the_base_the_report_is_all_the_rest(
     (gap,) = report["incomplete"]
     assert gap["what"] == "the attack"
     assert f"the base 'sd14' is not on this machine, and {why}" in gap["why"]
-    assert base_card("sd14").fetch_command in gap["why"] and "--base FOLDER" in gap["why"]
+    assert base_card("sd14").fetch_command in gap["why"] and "checkpoint with --base" in gap["why"]
     words = " ".join(scan(sd, *options)[1].split())
     assert "SD 1.x LoRA, kohya layout, rank 2 to 3, 8 of 8 modules read, made for sd14" in words
     assert "Not looked at the attack: the base 'sd14'" in words

@@ -11,7 +11,6 @@ show nothing; time and memory do not depend on weights.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from loraudit.base.load import load_base
+from loraudit.base.vocabulary import LENGTH, clip_tokenizer
 from loraudit.encoder import save_encoder
 from loraudit.lora import write_diffusers
 from loraudit.training.finetune import PAPER, new_adapters
@@ -34,7 +34,7 @@ from loraudit.training.train_encoder import new_encoder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["TEXT", "UNET", "VAE", "write_clip_tokenizer", "write_lora_and_encoder", "write_pipeline"]
+__all__ = ["TEXT", "UNET", "VAE", "write_lora_and_encoder", "write_pipeline"]
 
 UNET: Final[Mapping[str, Any]] = {
     "sample_size": 64,
@@ -58,8 +58,6 @@ TEXT: Final[Mapping[str, Any]] = {
     "num_attention_heads": 12,
     "hidden_act": "quick_gelu",
 }
-LENGTH: Final = 77
-"""Tokens of a prompt."""
 
 
 def write_pipeline(
@@ -74,25 +72,7 @@ def write_pipeline(
     AutoencoderKL(**vae).save_pretrained(folder / "vae")
     config = CLIPTextConfig(**text, max_position_embeddings=LENGTH, bos_token_id=49406, eos_token_id=49407)
     CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    write_clip_tokenizer(folder / "tokenizer")
-
-
-def write_clip_tokenizer(folder: Path) -> None:
-    """Write CLIP's own `CLIPTokenizer` files, from the vocabulary that open_clip ships."""
-    import open_clip
-
-    tokenizer = open_clip.tokenizer.SimpleTokenizer()
-    folder.mkdir(parents=True, exist_ok=True)
-    source = Path(open_clip.tokenizer.default_bpe())
-    # OpenAI's file starts with a line on its version, and has more merges than CLIP uses (49152 - 256 - 2).
-    merges = gzip.decompress(source.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
-    special = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    ids = {special.get(symbol, symbol): number for symbol, number in tokenizer.encoder.items()}
-    (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "unk_token": "<|endoftext|>"}
-    config |= {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    clip_tokenizer().save_pretrained(folder / "tokenizer")
 
 
 def write_lora_and_encoder(folder: Path) -> None:

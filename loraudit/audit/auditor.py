@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from loraudit.attacks.aim import Reconstruction
 from loraudit.attacks.encoder import check_encoder
@@ -14,7 +13,7 @@ from loraudit.audit.request import Request
 from loraudit.audit.setup import Setup, set_up
 from loraudit.base.load import NoBase, pick_device
 from loraudit.base.memory import memory_may_run_out
-from loraudit.cards import base_card
+from loraudit.base.source import find_base
 from loraudit.errors import Incomplete
 from loraudit.findings.finding import leading_attack
 from loraudit.findings.report import Report
@@ -43,8 +42,8 @@ class Auditor:
         """
         self._request, self._say, self._on_step = request, say, on_step
         pick_device(request.device)
-        if request.base is not None and not Path(request.base).is_dir():
-            base_card(request.base)
+        if request.base is not None:
+            find_base(request.base)
         if request.encoder is not None:
             check_encoder(request.encoder)
         read = Photos() if request.reference is None else read_photos(request.reference)

@@ -23,7 +23,7 @@ class Request:
     depth: str = "attack"
     """Depth of the scan, from `DEPTHS`."""
     base: str | None = None
-    """Name or folder of the base model; None: the base that the LoRA was made for."""
+    """Base model (`loraudit.base.source.find_base`); None: the base that the LoRA was made for."""
     attacks: tuple[str, ...] = field(default_factory=lambda: names_at("standard"))
     """Names from the table of attacks (`loraudit.attacks.table`)."""
     named: bool = False

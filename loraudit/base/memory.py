@@ -1,8 +1,7 @@
 """Memory that is free on this machine, and checks that a base fits into it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from loraudit.errors import Incomplete
@@ -15,21 +14,35 @@ __all__ = ["available_memory", "free_memory", "is_out_of_memory", "memory_may_ru
 
 _WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
 """Words of torch's errors; torch has a class of its own for them on a GPU only."""
+_SPARE: Final = 1.2
+"""Memory that a base needs, as a multiple of its weights."""
 
 
-def require_memory(folder: Path, parts: Sequence[str], widened: bool) -> None:
-    """Raise `Incomplete` where the kernel would kill the load of a pipeline's `parts`.
+def require_memory(weights: int, device: str, on_device: int) -> None:
+    """Raise `Incomplete` where the kernel, or the GPU, would end the load of a base.
 
-    The need is the weights as loaded, plus a fifth for activations. `widened` weights become float32.
+    `weights` bytes pass through this machine's memory, `on_device` bytes stay on `device`. The need is the
+    weights plus a fifth for activations.
     """
-    stored = sum(file.stat().st_size for part in parts for file in (folder / part).glob("*.safetensors"))
-    # A float16 file doubles when widened. The dtype is not known before the file is opened: assume the worst.
-    need = stored * (2 if widened and stored < 3 * 2**30 else 1) * 1.2
-    free = available_memory()
+    _require(weights, available_memory(), "memory", "close other programs, use a smaller base, or run on a "
+             "machine with more memory")  # fmt: skip
+    if device.startswith("cuda"):
+        import torch
+
+        _require(
+            on_device,
+            free_memory(torch.device(device)),
+            "GPU memory",
+            "close other programs that use the GPU, or leave it out with --device cpu",
+        )
+
+
+def _require(weights: int, free: int | None, kind: str, hint: str) -> None:
+    need = weights * _SPARE
     if free is not None and need > free:
         raise Incomplete(
-            f"this base needs about {need / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free",
-            "close other programs, use a smaller base, or run on a machine with more memory",
+            f"this base needs about {need / 2**30:.1f} GiB of {kind} and {free / 2**30:.1f} GiB are free",
+            hint,
         )
 
 
@@ -50,7 +63,10 @@ def free_memory(device: "torch.device") -> int | None:
         return available_memory()
     import torch
 
-    free, _ = torch.cuda.mem_get_info(device)
+    try:
+        free, _ = torch.cuda.mem_get_info(device)
+    except (RuntimeError, AssertionError, ValueError):
+        return None
     # torch keeps what was freed for itself.
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 

@@ -132,7 +132,11 @@ class Layout(StrEnum):
 
 BaseOption = Annotated[
     str,
-    typer.Option("--base", help="Base model: tiny, sd14, sd15 or a diffusers folder.", metavar="<name|dir>"),
+    typer.Option(
+        "--base",
+        help="Base model: tiny, sd14, sd15, a diffusers folder, a .safetensors checkpoint or hf://ns/name.",
+        metavar="<name|path>",
+    ),
 ]
 DeviceOption = Annotated[
     Device | None, typer.Option("--device", help="Device to compute on. [default: cuda if present, else cpu]")
@@ -212,11 +216,10 @@ MinSeverityOption = Annotated[
 
 
 def check_base(name: str) -> None:
-    """Raise `LorauditError` unless `name` is a folder or a base in `models/cards.toml`."""
-    from loraudit.cards import base_card
+    """Raise `LorauditError` unless `name` can stand for a base; the Hub is not asked."""
+    from loraudit.base.source import find_base
 
-    if not Path(name).is_dir():
-        base_card(name)
+    find_base(name)
 
 
 def check_encoder(name: str) -> None:

@@ -82,8 +82,9 @@ def scan(
         str | None,
         typer.Option(
             "--base",
-            help="Base model: tiny, sd14, sd15 or a diffusers folder. [default: the LoRA's own]",
-            metavar="<name|dir>",
+            help="Base model: tiny, sd14, sd15, a diffusers folder, a .safetensors checkpoint or "
+            "hf://ns/name. [default: the LoRA's own]",
+            metavar="<name|path>",
             rich_help_panel=ATTACK,
         ),
     ] = None,
