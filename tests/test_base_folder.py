@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from loraudit.attacks.plan import plan_for
@@ -14,7 +15,7 @@ from loraudit.base.model import Sampling
 from loraudit.cards import base_card, card_like
 from loraudit.training import finetune
 from loraudit.training.defaults import base_recipe
-from tests.tiny import tiny_pipeline
+from tests.tiny import save_pipeline, tiny_pipeline
 
 
 def folder_of(size: int, where: Path) -> Path:
@@ -63,6 +64,26 @@ def test_one_card_decides_for_training_and_for_judging(size, like, recipe, tmp_p
         # Without a network, what looks at photographs is missing, and nothing takes its place.
         assert setup.scorers is None
         assert [gap.what for gap in setup.gaps] == ["face model"]
+
+
+def test_a_base_computes_in_the_type_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(save_pipeline(tmp_path / "base"))
+    bases = {dtype: load_base(folder, dtype=dtype) for dtype in ("auto", "float32", "float16", "bfloat16")}
+    assert [str(base.dtype) for base in bases.values()] == [
+        f"torch.{dtype}" for dtype in ("float32", "float32", "float16", "bfloat16")
+    ]
+    assert len({base.fingerprint for base in bases.values()}) == 1, "it is of the weights in the file"
+    for dtype, base in bases.items():
+        pictures = base.sample(base.encode_text(["a face"]), [0], Sampling(2))
+        assert pictures.dtype is torch.float32 and pictures.isfinite().all(), dtype
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "loraudit.audit.setup.load_base", lambda *given: asked.append(given[3]) or bases["auto"]
+    )
+    for dtype in ("auto", "bfloat16"):
+        request = Request(base=folder, attacks=("prompts",), device="cpu", dtype=dtype, offline=True)
+        set_up(request, folder, "other", (), lambda _words: None)
+    assert asked == ["auto", "bfloat16"]
 
 
 @pytest.mark.parametrize(

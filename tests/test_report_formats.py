@@ -112,6 +112,7 @@ REPORT = Report(
         evaluations=Evaluations(3840, 7680),
         calibration=CalibrationUsed("calibration-tiny", 240),
         device="cpu",
+        dtype="float32",
     ),
     incomplete=(Gap("attack prompts:class", "out of memory at 16 samples; try --samples 8"),),
     update=(

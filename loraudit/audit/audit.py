@@ -119,6 +119,7 @@ def audit_lora(
             ),
             calibration=calibration,
             device=plan.device(base),
+            dtype=str(base.dtype).removeprefix("torch."),
         ),
         incomplete=(*setup.gaps, *unread_gaps(lora), *missed),
         update=update_of(lora),

@@ -42,6 +42,8 @@ class Request:
     """Seed of the first picture; the seeds of the others follow."""
     device: str | None = None
     """Device `cpu` or `cuda`; None: `cuda` where there is a GPU."""
+    dtype: str = "auto"
+    """Type of the base's numbers, `float32`, `float16` or `bfloat16`; `auto`: by the device."""
     offline: bool = False
     """True if nothing may be downloaded."""
     exclude: tuple[str, ...] = ()

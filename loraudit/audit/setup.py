@@ -118,7 +118,7 @@ def set_up(
     `LorauditError` if there is no such base, encoder or device, or no face in the photos. Raises `Incomplete`
     if memory does not suffice.
     """
-    base = load_base(name, pick_device(request.device), request.offline)
+    base = load_base(name, pick_device(request.device), request.offline, request.dtype)
     encoders = Encoders(base, family, request.encoder)
     decoys = None if base.card.decoys is None else read_decoys(models_dir() / base.card.decoys)
     asked = encoders.asked_attack()
@@ -180,7 +180,7 @@ def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:
 
     Raises `LorauditError` if an attack that was asked for, or the face model, is not at hand.
     """
-    base = load_base(name, pick_device(request.device), request.offline)
+    base = load_base(name, pick_device(request.device), request.offline, request.dtype)
     kit = Kit(base, Encoders(base, name, request.encoder), likeness=True)
     attacks: list[Attack] = []
     for row in (row for row in ATTACKS if row.name in request.attacks and not row.needs_photos):

@@ -26,6 +26,7 @@ __all__ = [
     "Depth",
     "Device",
     "DeviceOption",
+    "Dtype",
     "ExcludeOption",
     "FailOn",
     "IgnoreOption",
@@ -94,6 +95,15 @@ class Device(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Dtype(StrEnum):
+    """The values of `--dtype`."""
+
+    auto = "auto"
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
 
 
 class FailOn(StrEnum):

@@ -14,6 +14,7 @@ from loraudit.cli.choices import (
     CalibrationOption,
     Depth,
     DeviceOption,
+    Dtype,
     ExcludeOption,
     FailOn,
     IgnoreOption,
@@ -145,6 +146,14 @@ def scan(
         ),
     ] = 0,
     device: DeviceOption = None,
+    dtype: Annotated[
+        Dtype,
+        typer.Option(
+            "--dtype",
+            help="Numbers to compute in; auto is float16 on CUDA and float32 elsewhere.",
+            rich_help_panel=ATTACK,
+        ),
+    ] = Dtype.auto,
     save_images: Annotated[
         Path | None,
         typer.Option(
@@ -258,6 +267,7 @@ def scan(
         steps=steps,
         seed=seed,
         device=None if device is None else device.value,
+        dtype=dtype.value,
         offline=offline,
         exclude=tuple(exclude or ()),
         save_images=save_images,

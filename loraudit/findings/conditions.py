@@ -49,6 +49,8 @@ class Settings:
     calibration: CalibrationUsed | None = None
     """Calibration data of this base; None if there are none."""
     device: str | None = None
+    dtype: str | None = None
+    """Type of the base's numbers, `float16`."""
     base_fingerprint: str | None = None
     """SHA-256 of the base's weights, equal for the same weights as a folder or a single file."""
     depth: str = "attack"

@@ -189,6 +189,7 @@ _SETTINGS: Final = Object(
             "Calibration data at hand; unused: why they do not fit this scan, null if they do.",
         ),
         "device": Member(_TEXT_OR_NULL),
+        "dtype": Member(_TEXT, "Type of the base's numbers.", late=True, left_out=True),
         "rules": Member(_TEXT, "The rules that count, if not all do.", late=True, left_out=True),
     },
     name="settings",

@@ -109,7 +109,7 @@ def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]
         ("Evaluations", spent and f"{spent.spent:,} of at most {spent.most:,}"),
         ("Calibration", calibration and _calibration(calibration)),
         ("Seeds", ranges(settings.seeds)),
-        ("Device", settings.device),
+        ("Device", ", ".join(filter(None, (settings.device, settings.dtype)))),
         ("Rules", settings.rules),
     ]
     return [(label, value) for label, value in rows if value]
