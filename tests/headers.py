@@ -103,3 +103,19 @@ def tensor_bytes(path: Path) -> bytes:
     """The bytes of all tensors of a file, without its header."""
     data = path.read_bytes()
     return data[8 + int.from_bytes(data[:8], "little") :]
+
+
+def named_adapter(path: Path, *names: str) -> Path:
+    """A file of peft's with the names of adapters in the names of its tensors."""
+    down, up = TENSORS.values()
+    path.write_bytes(
+        serialize(
+            {
+                f"base_model.model.{place}.lora_{side}.{name}.weight": value
+                for place, name in zip(("a", "b"), names, strict=False)
+                for side, value in (("A", down), ("B", up))
+            },
+            {},
+        )
+    )
+    return path

@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from loraudit.cli import main
 from loraudit.lora.file.header import read_header
 from loraudit.lora.write import serialize
 from loraudit.metadata.scrub import KEPT_KEYS, allowed_metadata, scrub
-from tests.headers import DIFFUSERS, KOHYA, TENSORS, audit, tensor_bytes, write
+from tests.headers import DIFFUSERS, KOHYA, TENSORS, audit, named_adapter, tensor_bytes, write
 from tests.test_lora_file_header import GOOD, frame
 from tests.test_metadata import JPEG
 
@@ -180,35 +179,6 @@ def test_a_scale_that_is_a_root_stays_and_a_lost_one_is_said(run, tmp_path) -> N
         assert kept == ({"unet.r": 4} if lost else json.loads(text))
 
 
-def named_adapter(path: Path, *names: str) -> Path:
-    down, up = TENSORS.values()
-    path.write_bytes(
-        serialize(
-            {
-                f"base_model.model.{place}.lora_{side}.{name}.weight": value
-                for place, name in zip(("a", "b"), names, strict=False)
-                for side, value in (("A", down), ("B", up))
-            },
-            {},
-        )
-    )
-    return path
-
-
-@pytest.mark.parametrize("names", [("jane_doe_berlin", "jane_doe_berlin"), ("jane_doe_berlin", "mara_lind")])
-def test_the_name_of_an_adapter_is_reported_and_removed(run, tmp_path, names) -> None:
-    source = named_adapter(tmp_path / "a.safetensors", *names)
-    found = audit(source)["LA-NAME-001"]
-    assert (set(found.quotes), found.places) == (set(names), ("the tensor names",))
-    code, out, _ = run(source, "-o", tmp_path / "b.safetensors")
-    assert code == 0 and "jane" not in out and "name of an adapter" in out
-    assert audit(tmp_path / "b.safetensors") == {}
-    new = read_header(tmp_path / "b.safetensors").tensors
-    assert len(new) == 4 and not any("jane" in key or "mara" in key for key in new)
-    assert tensor_bytes(tmp_path / "b.safetensors") == tensor_bytes(source)
-    assert audit(named_adapter(tmp_path / "c.safetensors", "default", "default")) == {}
-
-
 def test_other_words_in_tensor_names_are_still_there(run, tmp_path) -> None:
     source = write(tmp_path / "a.safetensors", {}, mara=np.ones(3, np.float32))
     _, out, _ = run(source, "-o", tmp_path / "b.safetensors")
@@ -263,32 +233,6 @@ def test_provenance_stays_on_demand(run, tmp_path) -> None:
     assert "LA-LINK-001" in out and audit(tmp_path / "c.safetensors").keys() == {"LA-LINK-001"}
     for name in ("jane/lora-of-me", "/home/jane/jane.safetensors", "4-9-1-7"):
         assert not allowed_metadata({"base_model": name, "sshs_model_hash": "jane"}, provenance=True)
-
-
-def test_a_folder(run, tmp_path) -> None:
-    folder, copy = tmp_path / "loras", tmp_path / "copies"
-    (folder / "inner").mkdir(parents=True)
-    write(folder / "a.safetensors", KOHYA)
-    named_adapter(folder / "inner" / "adapter_model.safetensors", "jane_doe", "jane_doe")
-    (folder / "inner" / "adapter_config.json").write_text(
-        json.dumps(
-            {"peft_type": "LORA", "r": 1, "base_model_name_or_path": "/home/jane", "target_modules": ["jane"]}
-        )
-    )
-    (folder / "inner" / "README.md").write_text("Jane Doe")
-    (folder / "z.safetensors").write_bytes(b"<html></html>")
-    code, out, err = run(folder, "-o", copy)
-    assert code == 3 and "z.safetensors is a web page" in err and "jane" not in (out + err).lower()
-    assert "Not copied: 1 other file" in out and "Not copied: z.safetensors" in out
-    written = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
-    assert written == {"a.safetensors", "inner/adapter_model.safetensors", "inner/adapter_config.json"}
-    assert json.loads((copy / "inner" / "adapter_config.json").read_text()) == {"peft_type": "LORA", "r": 1}
-    assert audit(copy / "a.safetensors") == audit(copy / "inner") == {}
-    before = sorted(tmp_path.rglob("*"))
-    for output in (copy, folder / "new", folder, folder / "a.safetensors"):
-        assert run(folder, "-o", output)[0] == 2
-    assert run(folder, "--dry-run")[0] == 3
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_no_secret_is_in_the_list_of_what_was_removed(run, tmp_path) -> None:

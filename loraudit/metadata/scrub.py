@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -156,6 +156,9 @@ def _left(
     else:
         beside = None if config is None else output.with_name(config.name)
         told = read_exposure(Source(clean(output.name), output, (Part(output, beside),)))
+    if config is not None:
+        # A scan knows a folder with an adapter by the folder's name.
+        told = replace(told, names=(*told.names, (output or header.path).absolute().parent.name))
     return judge_metadata(traces(told))
 
 
