@@ -23,7 +23,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.
 
 def kohya_shapes() -> list[tuple[int, int]]:
     """List `(out, in)` of the modules that sd-scripts adapts by default: transformers and the text tower."""
-    sd1 = next(topology for topology in topologies() if topology.base == "sd14")
+    sd1 = next(topology for topology in topologies() if topology.base == "sd15")
     return [
         (shape[0], int(np.prod(shape[1:])))
         for site, shape in sd1.shapes.items()

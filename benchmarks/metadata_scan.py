@@ -48,7 +48,7 @@ METADATA = {
 def lora(path: Path, names: Sequence[str], rank: int) -> int:
     """Write a kohya file with the modules of SD 1.x whose path holds one of `names`; return their number."""
     rng = np.random.default_rng(0)
-    shapes = next(base.shapes for base in topologies() if base.base == "sd14")
+    shapes = next(base.shapes for base in topologies() if base.base == "sd15")
     factors = {}
     for site, shape in shapes.items():
         if any(name in site for name in names):

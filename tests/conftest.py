@@ -85,7 +85,7 @@ def make_factors(rng: np.random.Generator) -> Callable[..., dict[Site, Factors]]
 @pytest.fixture
 def sd1_factors(make_factors) -> dict[Site, Factors]:
     """A LoRA for SD 1.x with one module of every kind."""
-    return make_factors("sd14", SD1_SITES)
+    return make_factors("sd15", SD1_SITES)
 
 
 @pytest.fixture

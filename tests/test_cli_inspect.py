@@ -35,7 +35,7 @@ SCHEMA = {
             },
         },
         "family": {"type": "string"},
-        "base": {"enum": ["tiny", "sd14", None]},
+        "base": {"enum": ["tiny", "sd15", None]},
         "dialect": {"enum": [*(dialect.name for dialect in DIALECTS), "cloneofsimo"]},
         "modules": {
             "type": "array",
@@ -86,7 +86,7 @@ def test_json(tmp_path: Path, sd1_factors, loraudit) -> None:
     assert (code, err) == (0, "")
     document = json.loads(out)
     jsonschema.validate(document, SCHEMA)
-    assert (document["file"]["name"], document["base"]) == ("ada.safetensors", "sd14")
+    assert (document["file"]["name"], document["base"]) == ("ada.safetensors", "sd15")
     assert [module["site"] for module in document["modules"]] == sorted(sd1_factors)
     for module in document["modules"]:
         factors = sd1_factors[module["site"]]
@@ -110,7 +110,7 @@ def test_text(tmp_path: Path, sd1_factors, loraudit) -> None:
     code, out, err = loraudit("inspect", tmp_path / "[red]ada.safetensors")
     assert (code, err) == (0, "")
     assert "[red]ada.safetensors" in out
-    assert "SD 1.x LoRA, base sd14, kohya layout, rank 2 to 3" in out
+    assert "SD 1.x LoRA, base sd15, kohya layout, rank 2 to 3" in out
     assert max(map(len, out.splitlines())) <= 100
     assert "\x1b" not in out
 

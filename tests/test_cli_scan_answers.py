@@ -90,16 +90,16 @@ def test_without_the_base_the_report_is_all_the_rest(
     assert (code, "error" in err) == (1, False)
     assert "LA-NAME-001" in {finding["id"] for finding in report["findings"]}
     target = report["target"]
-    assert (target["family"], target["base"], target["rank"]) == ("SD 1.x", "sd14", [2, 3])
+    assert (target["family"], target["base"], target["rank"]) == ("SD 1.x", "sd15", [2, 3])
     assert (target["modules"]["read"], target["modules"]["unread"]) == (len(sd1_factors), 0)
     (gap,) = report["incomplete"]
     assert gap["what"] == "the attack"
-    assert f"the base 'sd14' is not on this machine, and {why}" in gap["why"]
-    assert base_card("sd14").fetch_command in gap["why"] and "checkpoint with --base" in gap["why"]
+    assert f"the base 'sd15' is not on this machine, and {why}" in gap["why"]
+    assert base_card("sd15").fetch_command in gap["why"] and "checkpoint with --base" in gap["why"]
     words = " ".join(scan(sd, *options)[1].split())
-    assert "SD 1.x LoRA, kohya layout, rank 2 to 3, 8 of 8 modules read, made for sd14" in words
-    assert "Not looked at the attack: the base 'sd14'" in words
-    assert "hf download CompVis/stable-diffusion-v1-4 --revision " in words
+    assert "SD 1.x LoRA, kohya layout, rank 2 to 3, 8 of 8 modules read, fits sd15" in words
+    assert "Not looked at the attack: the base 'sd15'" in words
+    assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --revision " in words
     assert "attacked nothing" in words
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_says_nothing_is_incomplete_without_its_base(
     write_kohya(sd1_factors, tmp_path / "x.safetensors")
     code, out, _ = scan(tmp_path / "x.safetensors", "--offline")
     assert code == 4
-    assert "VERDICT: INCONCLUSIVE" in out and "sd14" in out
+    assert "VERDICT: INCONCLUSIVE" in out and "sd15" in out
 
 
 def test_the_command_fetches_what_a_scan_reads_and_nothing_large_beside_it() -> None:
@@ -137,7 +137,7 @@ def test_the_network_is_asked_once_for_a_base(
     monkeypatch.setattr(auditor, "set_up", counted)
     os.link(sd, tmp_path / "again.safetensors")
     code, out, _ = scan(tmp_path, "-f", "json")
-    assert (code, asked) == (1, ["sd14"])
+    assert (code, asked) == (1, ["sd15"])
     assert [len(report["incomplete"]) for report in told(out)["reports"]] == [1, 1]
 
 

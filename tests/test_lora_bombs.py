@@ -17,7 +17,7 @@ from loraudit.lora.layouts.topology import topologies
 from tests.test_lora_file_fuzz import memory_below
 
 SITE = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v"
-SHAPES = next(base.shapes for base in topologies() if base.base == "sd14")
+SHAPES = next(base.shapes for base in topologies() if base.base == "sd15")
 F8 = ml_dtypes.float8_e4m3fn
 
 

@@ -32,7 +32,7 @@ ATTENTION_SITES = (
 
 @pytest.fixture
 def factors(make_factors) -> dict[Site, Factors]:
-    return make_factors("sd14", (*SD1_SITES, *ATTENTION_SITES))
+    return make_factors("sd15", (*SD1_SITES, *ATTENTION_SITES))
 
 
 def load(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> LoRA:
@@ -52,7 +52,7 @@ def test_a_layout_without_alpha(layout: str, factors, tmp_path: Path) -> None:
     _, dialect, sites = LAYOUTS[layout]
     expected = {site: own for site, own in factors.items() if holds(sites, site)}
     lora = load(tmp_path / "x.safetensors", layouts.write(layout, expected))
-    assert (lora.dialect, lora.family, lora.base) == (dialect, "SD 1.x", "sd14")
+    assert (lora.dialect, lora.family, lora.base) == (dialect, "SD 1.x", "sd15")
     assert [item.key for item in lora.unread] == (["adapter_config.json"] if dialect == "peft" else [])
     assert_equal(lora, expected)
 
@@ -238,18 +238,18 @@ def test_cloneofsimo(extended: bool, old: bool, make_factors, tmp_path: Path) ->
         for layer in range(12)
         for leaf in ("k_proj", "v_proj", "q_proj", "out_proj")
     ]
-    expected = make_factors("sd14", [*order, *text], (1,))
+    expected = make_factors("sd15", [*order, *text], (1,))
     tensors = cloneofsimo(expected, order, "unet") | cloneofsimo(expected, text, "text_encoder")
     metadata = {"unet": json.dumps(kinds), "unet:0:rank": "1", "<s1>": "<embed>"}
     lora = load(tmp_path / "x.safetensors", tensors | {"<s1>": np.ones((1, 768), np.float32)}, metadata)
-    assert (lora.dialect, lora.base) == ("cloneofsimo", "sd14")
+    assert (lora.dialect, lora.base) == ("cloneofsimo", "sd15")
     assert [(item.key, "rides along" in item.why) for item in lora.unread] == [("<s1>", True)]
     assert_equal(lora, expected)
 
 
 def test_cloneofsimo_in_no_known_order(make_factors, tmp_path: Path) -> None:
     order = walk(("Attention", "GEGLU"))
-    factors = make_factors("sd14", order, (1,))
+    factors = make_factors("sd15", order, (1,))
     for shuffled in (order[::-1], order[:-1]):
         with pytest.raises(NotScannable, match="order of the modules cannot be told"):
             load(tmp_path / "x.safetensors", cloneofsimo(factors, shuffled, "unet"))
@@ -260,7 +260,7 @@ def test_cloneofsimo_in_no_known_order(make_factors, tmp_path: Path) -> None:
 
 def test_a_number_of_cloneofsimo_has_one_spelling(make_factors, tmp_path: Path) -> None:
     order = walk(("Attention", "GEGLU"))
-    factors = make_factors("sd14", order, (1,))
+    factors = make_factors("sd15", order, (1,))
     tensors = cloneofsimo(factors, order, "unet")
     twins = {"unet:07:up": tensors["unet:7:up"] + 1, "unet:\u0667:up": tensors["unet:7:up"] + 2}
     lora = load(tmp_path / "x.safetensors", tensors | twins)
@@ -276,5 +276,5 @@ def test_the_documentation_lists_every_layout() -> None:
 
 
 def test_every_underscored_name_is_free_of_collisions() -> None:
-    sd1 = next(base for base in topologies() if base.base == "sd14")
+    sd1 = next(base for base in topologies() if base.base == "sd15")
     assert len({site.replace(".", "_") for site in sd1.shapes}) == len(sd1.shapes) == 282 + 72

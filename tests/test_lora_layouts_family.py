@@ -115,7 +115,7 @@ def test_files_that_are_no_lora(tmp_path: Path, tensors: dict, words: str) -> No
 def test_sd1(tmp_path: Path, sd1_factors) -> None:
     write_diffusers(sd1_factors, tmp_path / "x.safetensors")
     lora = load_lora(tmp_path / "x.safetensors")
-    assert (lora.family, lora.base, lora.rank) == ("SD 1.x", "sd14", (2, 3))
+    assert (lora.family, lora.base, lora.rank) == ("SD 1.x", "sd15", (2, 3))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_header_decides_where_the_widths_do_not(
     path = tmp_path / "x.safetensors"
     save_file({f"{name}.{key}": np.ones(shape, np.float32) for key, shape in tensors.items()}, path, metadata)
     if words is None or leaf == "attn2_to_k":
-        assert load_lora(path).base == "sd14"
+        assert load_lora(path).base == "sd15"
     else:
         with pytest.raises(NotScannable, match=f"a LoRA for {words}"):
             load_lora(path)

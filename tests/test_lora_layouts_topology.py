@@ -53,7 +53,7 @@ def test_text_modules(config: dict) -> None:
 def test_the_defaults_are_sd1() -> None:
     sd1 = topologies()[0]
     unet = [shape for site, shape in sd1.shapes.items() if site.startswith("unet.")]
-    assert sd1.base == "sd14"
+    assert sd1.base == "sd15"
     assert (len(unet), len(sd1.shapes) - len(unet)) == (282, 72)
     assert [sum(shape[2:] == kernel for shape in unet) for kernel in ((), (1, 1), (3, 3))] == [184, 46, 52]
     assert not sd1.fits("unet.nowhere", 1, 1)

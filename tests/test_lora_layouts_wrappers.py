@@ -59,7 +59,7 @@ def same(lora: LoRA, expected: dict[Site, Factors]) -> None:
 def test_a_wrapper_changes_no_update(kind: str, make_factors, tmp_path: Path) -> None:
     layout, wrap = WRAPPERS[kind]
     sites = layouts.LAYOUTS[layout][2]
-    own = {site: one for site, one in make_factors("sd14", UNET).items() if layouts.holds(sites, site)}
+    own = {site: one for site, one in make_factors("sd15", UNET).items() if layouts.holds(sites, site)}
     plain = layouts.write(layout, own)
     wrapped = {wrap(key): value for key, value in plain.items()}
     assert wrapped.keys() != plain.keys()
@@ -87,7 +87,7 @@ def test_onetrainers_omi_layout(alpha: float | None, sd1_factors, tmp_path: Path
 
 
 def test_another_word_is_no_wrapper(make_factors, tmp_path: Path) -> None:
-    tensors = layouts.write("D1", make_factors("sd14", UNET))
+    tensors = layouts.write("D1", make_factors("sd15", UNET))
     for word in ("modules.", "_orig_model.", "unet2.", "model.model."):
         save_file({f"{word}{key}": value for key, value in tensors.items()}, tmp_path / "x.safetensors")
         with pytest.raises(NotScannable):
@@ -97,7 +97,7 @@ def test_another_word_is_no_wrapper(make_factors, tmp_path: Path) -> None:
 
 
 def test_the_same_module_wrapped_and_bare_is_given_twice(make_factors, tmp_path: Path) -> None:
-    tensors = layouts.write("D1", make_factors("sd14", UNET))
+    tensors = layouts.write("D1", make_factors("sd15", UNET))
     twice = {f"module.{key}": value for key, value in tensors.items() if "attn1" in key}
     save_file(tensors | twice, tmp_path / "x.safetensors")
     lora = load_lora(tmp_path / "x.safetensors")
@@ -156,7 +156,7 @@ def test_trained_replacements_are_called_what_they_are(make_factors, tmp_path: P
 
 def test_the_configuration_counts_without_pefts_prefix_too(make_factors, tmp_path: Path) -> None:
     site = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
-    own = make_factors("sd14", [site])
+    own = make_factors("sd15", [site])
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     save_file(layouts.write("D2 bare", own), tmp_path / "adapter_model.safetensors")

@@ -15,7 +15,7 @@ from tests.conftest import SD1_SITES
 
 @pytest.fixture
 def factors(make_factors) -> dict[str, Factors]:
-    return make_factors("sd14", SD1_SITES)
+    return make_factors("sd15", SD1_SITES)
 
 
 def cut(whole: Path, count: int) -> list[Path]:

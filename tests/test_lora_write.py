@@ -18,7 +18,7 @@ WRITERS = {"diffusers": write_diffusers, "kohya": write_kohya, "peft": write_pef
 def test_the_three_layouts_of_one_lora_read_equal(dialect: str, tmp_path: Path, sd1_factors) -> None:
     WRITERS[dialect](sd1_factors, tmp_path / "x")
     lora = load_lora(tmp_path / "x")
-    assert (lora.dialect, lora.base, lora.unread) == (dialect, "sd14", ())
+    assert (lora.dialect, lora.base, lora.unread) == (dialect, "sd15", ())
     assert list(lora.factors) == sorted(sd1_factors)
     for site, factors in lora.factors.items():
         np.testing.assert_array_equal(factors.up, sd1_factors[site].up)
@@ -28,7 +28,7 @@ def test_the_three_layouts_of_one_lora_read_equal(dialect: str, tmp_path: Path, 
 @pytest.mark.parametrize("dialect", WRITERS)
 def test_every_module_survives(dialect: str, tmp_path: Path, make_factors) -> None:
     sd1 = topologies()[0]
-    WRITERS[dialect](make_factors("sd14", list(sd1.shapes)), tmp_path / "x")
+    WRITERS[dialect](make_factors("sd15", list(sd1.shapes)), tmp_path / "x")
     assert set(load_lora(tmp_path / "x").factors) == set(sd1.shapes)
 
 

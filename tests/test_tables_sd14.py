@@ -62,7 +62,7 @@ def test_a_narrow_pipeline_is_scanned_by_the_code_for_the_full_one(tmp_path, mon
     sd14_shape.write_pipeline(tmp_path / "pipeline", NARROW_UNET, NARROW_VAE, NARROW_TEXT)
     sd14_shape.write_lora_and_encoder(tmp_path)
     unet, text = (json.loads((tmp_path / f"pipeline/{part}/config.json").read_text()) for part in PARTS)
-    narrow = Topology.of("sd14", "SD 1.x", UNetShape.from_config(unet), TextShape.from_config(text))
+    narrow = Topology.of("sd15", "SD 1.x", UNetShape.from_config(unet), TextShape.from_config(text))
     monkeypatch.setattr("loraudit.lora.layouts.family.topologies", lambda: (narrow,))
     arguments = ["scan", tmp_path / "lora.safetensors", "--base", tmp_path / "pipeline", "--encoder"]
     arguments += [tmp_path / "encoder", "--samples", 1, "--steps", 2, "--offline", "--format", "json"]

@@ -147,7 +147,7 @@ def _dora(rng: np.random.Generator, directions: Mapping[Site, Factors]) -> Case:
 
 
 def _factors(rng: np.random.Generator, sites: Sequence[Site], rank: int = RANK) -> dict[Site, Factors]:
-    shapes = next(topology.shapes for topology in topologies() if topology.base == "sd14")
+    shapes = next(topology.shapes for topology in topologies() if topology.base == "sd15")
     return {
         site: Factors(
             _draw(rng, (shapes[site][0], rank)), _draw(rng, (rank, math.prod(shapes[site][1:]))), 1.0

@@ -138,7 +138,7 @@ class LoRA:
     family: str
     """Base model family in words: `SD 1.x` or `tiny`."""
     base: str | None
-    """Base that the names and widths fit (`tiny`, `sd14`), or None if more than one fits."""
+    """Base that the names and widths fit (`tiny`, `sd15`), or None if more than one fits."""
     dialect: str
     """Layout of the file: the name of one of `dialects.DIALECTS`, or `cloneofsimo`."""
     factors: Mapping[Site, Factors]

@@ -185,7 +185,7 @@ def _about(report: Report) -> Iterator[tuple[str, Text]]:
         clean(target.name, _NAME_LIMIT),
         words.size(target.size_bytes),
         words.contents(target) if target.family is not None else "",
-        f"made for {target.base}" if target.base is not None and report.settings.base is None else "",
+        f"fits {target.base}" if target.base is not None and report.settings.base is None else "",
         f"sha256 {target.sha256[:16]}…" if target.sha256 is not None else "",
     ]
     yield "File", _text(", ".join(filter(None, told)))

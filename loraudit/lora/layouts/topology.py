@@ -170,12 +170,14 @@ class Topology:
 
 
 SD1_FAMILY: Final = "SD 1.x"
+SD1_BASE: Final = "sd15"
+"""Base of a LoRA for SD 1.x unless another is asked for: nearly all were made on 1.5 or on a mix of it."""
 
 
 @cache
 def topologies() -> tuple[Topology, ...]:
-    """List the bases that a LoRA is recognised for: SD 1.x (as `sd14`) and those that ship in `models/`."""
-    found = [Topology.of("sd14", SD1_FAMILY, UNetShape(), TextShape())]
+    """List the bases that a LoRA is recognised for: SD 1.x (as `sd15`) and those that ship in `models/`."""
+    found = [Topology.of(SD1_BASE, SD1_FAMILY, UNetShape(), TextShape())]
     for name in base_names():
         folder = base_card(name).folder
         if folder is not None and (folder / "unet" / "config.json").is_file():
