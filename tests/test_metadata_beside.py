@@ -1,6 +1,6 @@
 """What lies beside a LoRA: the words of pictures, where they were taken, captions; and nothing in plain ones.
 
-Each format and each place of a text in it: test_picture_words.py.
+Each format and each place of a text in it: test_metadata_pictures.py.
 """
 
 import io

@@ -72,8 +72,15 @@ A scan names what it does not read:
   is interlaced or too large;
 - archives and caches (LA-BESIDE-001) and pickles (LA-PICKLE-001) are never opened.
 
-A scan says nothing of other files beside the LoRA: notes, scripts, configurations of trainers. Nor does it
-read the body of `README.md`, or what a picture shows.
+A scan says nothing of these, and reads none of them:
+
+- other files beside the LoRA: notes, scripts, configurations of trainers, tables such as `metadata.jsonl`,
+  captions without a picture;
+- the body of `README.md`, and in its front matter the tags of the Hub;
+- what a picture shows, what follows its end, and chunks that its format does not have for words;
+- the pixels of pictures other than PNG, unless they have an alpha channel, which is named;
+- names of base models and licences, apart from paths, addresses and secrets in them;
+- a single word under a key that says nothing about it.
 
 Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with
 `--offline`, those that the cache has. No decoder of pictures runs, and nothing is unpickled.

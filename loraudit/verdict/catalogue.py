@@ -153,8 +153,9 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
     ),
     "LA-HIDDEN-002": (
         "JSON that is broken, nested without end or too long. Texts of a picture that break off or are "
-        "longer than a megabyte. More than 20,000 keys in the file, or beside it 1,000 pictures or 10,000 "
-        "files. Files beside it that cannot be opened.",
+        "longer than a megabyte, a prompt in its pixels that is broken or longer than 64 kB. More than "
+        "20,000 keys in the file, or beside it 1,000 pictures or 10,000 files. Files beside it that cannot "
+        "be opened.",
         {Severity.INCONCLUSIVE: ""},
     ),
 }
