@@ -145,6 +145,24 @@ def test_controls_are_drawn_where_the_pictures_ask_for_them(aims) -> None:
     assert [done for done, *_ in steps] == sorted(done for done, *_ in steps)
 
 
+def test_controls_may_be_few_and_for_one_aim(aims) -> None:
+    """A quick scan: controls for the first aim that asks, and then no further aim."""
+    base, lora = tiny_base(), random_lora()
+    three = [*aims, dataclasses.replace(aims[0], attack="c")]
+    quick = dataclasses.replace(PLAN, controls=2)
+    steps: list[tuple[int, int, str]] = []
+    first = list(quick.reconstruct(lora, base, three, lambda *s: steps.append(s)))
+    assert [(one.aim.attack, one.drawn, len(one.base)) for one in first] == [("a", 7, 2)]
+    assert steps[-1][:2] == (7, 7)
+    second = quick.reconstruct(lora, base, three, lambda *_: None, lambda found: found.aim.attack == "b")
+    assert [(one.aim.attack, one.drawn) for one in second] == [("a", 3), ("b", 7)]
+    assert quick.most(three) == (3 * 3 + 2 * 2) * 3 * 2
+    assert dataclasses.replace(quick, controls=9).most(three[:1]) == PLAN.most(three[:1])
+    assert quick.most([]) == PLAN.most([]) == 0
+    whole = pictures(PLAN, lora, base, aims)
+    assert torch.allclose(first[0].base, whole[0].base[:2], atol=1e-4)
+
+
 def test_the_next_file_takes_the_pictures_of_the_base_that_are_kept(aims) -> None:
     base, kept = tiny_base(), KeptPictures()
     loras = [random_lora(seed=seed) for seed in (0, 1)]
@@ -191,8 +209,8 @@ def test_progress_goes_from_nothing_to_all(aims, monkeypatch) -> None:
 
 
 def test_the_budget_in_words() -> None:
-    assert plan_for(tiny_base(), 4, 20, 7) == Plan((7, 8, 9, 10), Sampling(20, 3.0))
-    assert plan_for(tiny_base(), 4, 20, 7).budget == "at most 4 samples, 20 steps, guidance 3"
+    assert plan_for(tiny_base().card, 4, 20, 7) == Plan((7, 8, 9, 10), Sampling(20, 3.0))
+    assert plan_for(tiny_base().card, 4, 20, 7).budget == "at most 4 samples, 20 steps, guidance 3"
 
 
 def test_three_layouts_of_one_lora_give_the_same_pictures(tmp_path) -> None:

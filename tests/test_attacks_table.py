@@ -3,6 +3,7 @@
 The rows are added as a file of the table would have them, before anything else of loraudit is imported.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from loraudit.attacks.table import ATTACKS
+from loraudit.attacks.encoder import Encoders
+from loraudit.attacks.kit import Kit
+from loraudit.attacks.plan import plan_for
+from loraudit.attacks.table import ATTACKS, names_at
+from loraudit.audit.request import BUDGETS, QUICK_CONTROLS
 from loraudit.base.load import load_base
 from loraudit.base.model import Base
-from loraudit.cards import models_dir
+from loraudit.cards import base_card, models_dir
 from loraudit.lora import write_kohya
-from tests.audits import random_factors
+from tests.audits import random_factors, random_lora
 
 ROOT = Path(__file__).parent.parent
 ROWS = """
@@ -51,9 +57,9 @@ def nothing(kit):
     raise Incomplete("the toy is broken")
 
 NEW = (
-    table.Row("toy", ("quick",), lambda kit: Toy()),
-    table.Row("toyphotos", ("quick",), photos, needs_photos=True),
-    table.Row("toybroken", ("quick",), nothing),
+    table.Row("toy", ("standard",), lambda kit: Toy()),
+    table.Row("toyphotos", ("standard",), photos, needs_photos=True),
+    table.Row("toybroken", ("standard",), nothing),
 )
 table.ATTACKS = (NEW[0], *(row for row in table.ATTACKS if row.name == "prompts"), *NEW[1:])
 
@@ -87,7 +93,7 @@ def scans(lora, tmp_path_factory) -> dict[str, Any]:
     asked = {
         "named": ["--attack", "toybroken", "--attack", "toyphotos", "--attack", "toy"],
         "photos": ["--attack", "toyphotos", "--attack", "toy", *photos],
-        "budget": ["--budget", "quick"],
+        "budget": ["--budget", "standard"],
         "not in it": ["--attack", "search"],
     }
     common = ["--offline", "--device", "cpu", "--samples", "2", "--steps", "2", "--fail-on", "never"]
@@ -146,3 +152,28 @@ def test_what_is_not_in_the_table_is_no_attack(scans, scan, lora) -> None:
     code, out, err = scan(lora, "--attack", "toy", "--offline", "--device", "cpu")
     assert (code, out) == (2, "")
     assert "Invalid value for '--attack': 'toy' is not one of 'search'" in err
+
+
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("photos", [True, False])
+def test_a_quick_scan_costs_at_most_1500_evaluations_on_sd(rows, photos) -> None:
+    """Counted with its own code at SD's settings: 25 steps with guidance and no encoder.
+
+    LoRAs whose rows say nothing of the prompt are climbed, at more evaluations.
+    """
+    base = load_base("tiny")
+    kit = Kit(base, Encoders(base, "sd15"), [torch.zeros(3, 64, 64)] * photos, quick=True)
+    ends = ("attn2.to_v",) if rows else ("attn1.to_q",)
+    factors = random_factors(base, ends=ends)
+    lora = dataclasses.replace(random_lora(), factors=factors)
+    drawing = [row.open(kit) for row in ATTACKS if row.name in names_at("quick")]
+    aims = [aim for attack in drawing for aim in attack.aims(lora, base)]
+    card = base_card("sd15")
+    assert (card.steps, card.guidance) == (25, 7.5)
+    plan = plan_for(card, BUDGETS["quick"], None, 0, QUICK_CONTROLS)
+    searched = sum(aim.evaluations for aim in aims)
+    assert 0 < searched <= 200
+    assert searched + plan.most(aims) <= 1500
+    # The negative control: a whole search, and controls for every aim.
+    whole = plan_for(card, BUDGETS["standard"], None, 0)
+    assert whole.most(aims) > 1500

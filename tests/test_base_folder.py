@@ -56,7 +56,7 @@ def test_one_card_decides_for_training_and_for_judging(size, like, recipe, tmp_p
     request = Request(base=str(folder), attacks=("prompts",), device="cpu", offline=True)
     setup = set_up(request, str(folder), "other", (), lambda _words: None)
     assert setup.calibration is None
-    assert plan_for(setup.base, 2, None, 0).sampling == Sampling(listed.steps, listed.guidance)
+    assert plan_for(setup.base.card, 2, None, 0).sampling == Sampling(listed.steps, listed.guidance)
     if like == "tiny":
         assert setup.scorers is not None
         assert (setup.scorers.face.name, setup.gaps) == ("tiny-face", ())

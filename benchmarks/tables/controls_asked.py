@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     attacks: list[Any] = [row.open(kit) for row in ATTACKS if row.name in options.attack]
     scorers, _ = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, offline=True)
     setup = Setup(base, tuple(attacks), scorers)
-    plan = replace(plan_for(base, options.samples, options.steps, 0), sequential=False)
+    plan = replace(plan_for(base.card, options.samples, options.steps, 0), sequential=False)
     run = Run(options.out)
     settings = json.dumps({"attacks": options.attack, "seeds": plan.seeds, **asdict(plan.sampling)}) + "\n"
     run.begin("settings.json", settings, lambda old: "" if old == settings else "a run with other settings")

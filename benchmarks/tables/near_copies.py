@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _measure(base: Base, zoo: Zoo, member: Member, samples: int) -> list[tuple[Copies, Copies]]:
     """Compare the pictures of either guidance with the LoRA's photos and with others of the person."""
     terms = zoo.rows([(member.index, zoo.plan.snapshots[-1])])
-    plan = plan_for(base, samples, None, 0)
+    plan = plan_for(base.card, samples, None, 0)
     models = [base.with_lora(group) for group in (terms, {}, scrambled(terms, plan.seeds[0]))]
     with torch.no_grad():
         embedding = models[0].encode_text([member.prompt])

@@ -23,4 +23,6 @@ class Kit:
     decoys: Decoys | None = None
     """Photos of other people; None where there are none for this base."""
     likeness: bool = False
-    """True if the pictures will be compared with photos."""
+    """True if aims for the photos alone are wanted, too."""
+    quick: bool = False
+    """True if a search has 200 evaluations of the UNet at most."""

@@ -7,7 +7,7 @@ no attack can raise the verdict, the rest are skipped (`loraudit.verdict.stoppin
 seeds and budget give the same pictures.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from loraudit.attacks.table import place_of
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
 from loraudit.base.passes import Pass, pictures_a_pass
+from loraudit.cards import BaseCard
 from loraudit.lora import LoRA
 from loraudit.runs import OnStep
 
@@ -33,8 +34,6 @@ FIRST_LOOK: Final = 8
 """Pictures before the first look; four would hold fewer faces than a verdict needs."""
 LOOKS_APART: Final = 4
 """Pictures between two looks."""
-_KINDS: Final = 3
-"""Kinds of pictures of an aim: with the LoRA, and by the two controls."""
 
 
 def looks(most: int) -> tuple[int, ...]:
@@ -51,6 +50,11 @@ class Plan:
     sampling: Sampling
     sequential: bool = True
     """True if the audit may stop early; a measurement of the pictures themselves must not."""
+    controls: int | None = None
+    """Pictures of each control that the whole audit has, for the first aim that asks; None: no limit.
+
+    Once they are drawn, no further aim is tried.
+    """
 
     @property
     def budget(self) -> str:
@@ -96,7 +100,7 @@ class Plan:
         terms = base.with_lora(lora).terms
         # Of files of full rank a scrambled copy takes a while, and most files ask for none.
         copy = cache(lambda: scrambled(terms, self.seeds[0]))
-        each = _KINDS * len(self.seeds)
+        each = len(self.seeds) + 2 * self._controls
         total = len(aims) * each
         easel = _Easel(self, base, on_step, kept or KeptPictures(), Pass(self.pictures_a_pass(base)), total)
         for aim in aims:
@@ -113,7 +117,8 @@ class Plan:
             easel.total -= each - (easel.done - before)
             on_step(easel.done, easel.total, f"attack {aim.attack}")
             yield found
-            if self.sequential and enough():
+            spent = self.controls is not None and len(found.base) > 0
+            if self.sequential and (spent or enough()):
                 on_step(easel.done, easel.done, f"attack {aim.attack}")
                 return
 
@@ -122,14 +127,24 @@ class Plan:
         """Count the pictures to make at once: as many as keep a CPU busy, or a GPU's memory allows."""
         return pictures_a_pass(base.latent_shape, base.device, base.dtype)
 
+    @property
+    def _controls(self) -> int:
+        """Pictures of each control beside one aim, at most."""
+        return len(self.seeds) if self.controls is None else min(self.controls, len(self.seeds))
+
     def evaluations(self, pictures: int) -> int:
         """Count evaluations of the UNet for so many `pictures`, whichever model draws them."""
         return pictures * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
 
     def most(self, aims: Sequence[Aim]) -> int:
         """Count the evaluations of the UNet for `aims` if nothing stops early and all ask for controls."""
-        embeddings = {key_of(aim.embedding, self.sampling) for aim in aims}
-        return self.evaluations(((_KINDS - 1) * len(aims) + len(embeddings)) * len(self.seeds))
+        return self.most_at([key_of(aim.embedding, self.sampling) for aim in aims])
+
+    def most_at(self, embeddings: Sequence[Hashable]) -> int:
+        """Count as `most` does, for an aim at each of `embeddings`, of which some may be equal."""
+        plain = len(set(embeddings)) if self.controls is None else min(1, len(embeddings))
+        copies = len(embeddings) if self.controls is None else plain
+        return self.evaluations(len(embeddings) * len(self.seeds) + (plain + copies) * self._controls)
 
 
 class _Easel:
@@ -157,8 +172,8 @@ class _Easel:
         return replace(found, seeds=(*found.seeds, *seeds), tuned=made)
 
     def with_controls(self, found: Reconstruction, copy: Callable[[], Terms]) -> Reconstruction:
-        """Draw as many pictures by the base and with the scrambled `copy` as there are with the LoRA."""
-        aim, seeds = found.aim, found.seeds[len(found.base) :]
+        """Draw pictures by the base and with the scrambled `copy`, as many as with the LoRA or as planned."""
+        aim, seeds = found.aim, found.seeds[len(found.base) : self._plan.controls]
         model = self._base.with_lora(copy(), aim.strength)
         key = key_of(aim.embedding, self._plan.sampling)
         plain = replace(aim, against_base=False)
@@ -197,10 +212,10 @@ def draw(
     return way.sample(embedding, seeds, settings)
 
 
-def plan_for(base: Base, samples: int, steps: int | None, seed: int) -> Plan:
+def plan_for(card: BaseCard, samples: int, steps: int | None, seed: int, controls: int | None = None) -> Plan:
     """Plan pictures of `samples` seeds from `seed` on, with the guidance of the base's card.
 
-    `steps` None means the steps of the card.
+    `steps` None means the steps of the card. `controls` is that of `Plan`.
     """
     seeds = tuple(range(seed, seed + samples))
-    return Plan(seeds, Sampling(steps or base.card.steps, base.card.guidance))
+    return Plan(seeds, Sampling(steps or card.steps, card.guidance), controls=controls)

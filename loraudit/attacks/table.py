@@ -33,6 +33,7 @@ class Row(NamedTuple):
 
 
 def _search(kit: Kit) -> Attack:
+    from loraudit.attacks.search.gap import Climb
     from loraudit.attacks.search.search import SearchAttack
     from loraudit.errors import Incomplete
 
@@ -41,7 +42,9 @@ def _search(kit: Kit) -> Attack:
     except Incomplete:
         # An encoder's answer is only one more candidate.
         start = None
-    return SearchAttack(start, photos=kit.likeness)
+    # A climb of a few steps, for LoRAs whose rows say nothing.
+    climb = Climb(restarts=1, steps=16) if kit.quick else Climb()
+    return SearchAttack(start, climb=climb, photos=kit.likeness)
 
 
 def _encoder(kit: Kit) -> Attack:
@@ -76,9 +79,9 @@ _LONGER: Final = ("standard", "deep")
 ATTACKS: tuple[Row, ...] = (
     Row("search", _EACH, _search),
     Row("encoder", _LONGER, _encoder, needs_encoder=True),
-    Row("guidance", _EACH, _guidance),
+    Row("guidance", _LONGER, _guidance),
     Row("paper", (), _paper, needs_encoder=True),
-    Row("prompts", _EACH, _prompts),
+    Row("prompts", _LONGER, _prompts),
     Row("likelihood", _LONGER, _likelihood, needs_photos=True),
 )
 """Attacks of a scan, in its order."""

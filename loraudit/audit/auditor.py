@@ -9,7 +9,7 @@ from loraudit.attacks.plan import plan_for
 from loraudit.audit.album import Album, Gallery
 from loraudit.audit.audit import audit_lora
 from loraudit.audit.photos import Photos, read_photos
-from loraudit.audit.request import Request
+from loraudit.audit.request import QUICK_CONTROLS, Request
 from loraudit.audit.setup import Setup, set_up
 from loraudit.base.load import NoBase, pick_device
 from loraudit.base.memory import memory_may_run_out
@@ -81,7 +81,8 @@ class Auditor:
             setup = self._setup(name, lora.base)
             # DoRA is an update only together with the base's weights.
             lora = resolve(lora, setup.base.weights(lora.dora))
-            plan = plan_for(setup.base, request.samples, request.steps, request.seed)
+            controls = QUICK_CONTROLS if request.quick else None
+            plan = plan_for(setup.base.card, request.samples, request.steps, request.seed, controls)
             report = audit_lora(lora, setup, plan, keep, self._on_step)
             report = replace(report, incomplete=(*self._missed, *report.incomplete))
         if album is not None:

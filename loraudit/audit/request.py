@@ -7,10 +7,13 @@ from typing import Final, Literal
 
 from loraudit.attacks.table import names_at
 
-__all__ = ["BUDGETS", "DEPTHS", "Request"]
+__all__ = ["BUDGETS", "DEPTHS", "QUICK_CONTROLS", "Request"]
 
 BUDGETS: Final[Mapping[str, int]] = {"quick": 8, "standard": 16, "deep": 32}
 """Name of a `--budget` => number of pictures that an attack makes at most."""
+
+QUICK_CONTROLS: Final = 5
+"""Pictures of each control in a quick scan, for the first aim that asks; fewer would tell little apart."""
 
 DEPTHS: Final = ("metadata", "weights", "attack")
 """Names of `--depth`, each a step further than the name before."""
@@ -36,6 +39,8 @@ class Request:
     """Folder with photos of the person; None: no photos."""
     samples: int = BUDGETS["standard"]
     """Pictures per attack at most, by the tuned model and by each control."""
+    quick: bool = False
+    """True for the least that can be a finding: a short search, and controls for one aim."""
     steps: int | None = None
     """Sampling steps per picture; None: as many as the base needs."""
     seed: int = 0

@@ -124,7 +124,9 @@ def set_up(
     asked = encoders.asked_attack()
     # Naming an encoder asks for the attack that needs an encoder.
     names = {*request.attacks, *([] if request.named or asked is None else [asked.name])}
-    kit = Kit(base, encoders, photos, decoys, likeness=bool(photos))
+    # A quick scan has no pictures to spare for the photos alone.
+    likeness = bool(photos) and not request.quick
+    kit = Kit(base, encoders, photos, decoys, likeness, request.quick)
     found: list[Attack | PhotoTest] = []
     gaps: list[Gap] = []
     for row in (row for row in ATTACKS if row.name in names):
@@ -194,7 +196,7 @@ def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:
     scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
     if scorers is None:
         raise _uncalibrated(absent[0])
-    return Setup(base, tuple(attacks), scorers), plan_for(base, request.samples, request.steps, 0)
+    return Setup(base, tuple(attacks), scorers), plan_for(base.card, request.samples, request.steps, 0)
 
 
 def _uncalibrated(missing: Gap) -> Incomplete:

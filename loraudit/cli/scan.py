@@ -264,6 +264,7 @@ def scan(
         calibration=calibration,
         reference=reference,
         samples=samples or BUDGETS[budget.value],
+        quick=budget is Budget.quick,
         steps=steps,
         seed=seed,
         device=None if device is None else device.value,
