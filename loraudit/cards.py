@@ -77,6 +77,10 @@ class BaseCard:
     """Folder in `models/` of its decoys, other people's photos; None if there is none."""
     encoders: Mapping[str, str] = field(default_factory=dict)
     """Attack -> folder in `models/` of the encoder that ships for it."""
+    known_as: tuple[str, ...] = ()
+    """Other names that LoRAs give its checkpoints."""
+    known_hashes: tuple[str, ...] = ()
+    """Hashes in hex of its checkpoints in single files, SHA-256 or the older one of 8 digits."""
 
     @property
     def fetch_command(self) -> str:
@@ -129,6 +133,8 @@ def base_card(name: str) -> BaseCard:
         calibration=row.get("calibration"),
         decoys=row.get("decoys"),
         encoders=row.get("encoders", {}),
+        known_as=tuple(row.get("known_as", ())),
+        known_hashes=tuple(row.get("known_hashes", ())),
     )
 
 

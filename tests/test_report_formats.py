@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import loraudit.report
-from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
+from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings, StatedBase
 from loraudit.findings.exhibits import Distribution, ModuleNorm
 from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
 from loraudit.findings.report import Gap, Modules, Report, Target, unscannable
@@ -104,6 +104,7 @@ REPORT = Report(
     settings=Settings(
         base="tiny",
         base_fingerprint="5e1d" * 16,
+        stated_base=StatedBase(False, "(hidden)", ("janes_mix.safetensors",)),
         encoder=EncoderUsed("paper-tiny", "ab" * 32),
         attacks=("paper", "prompts:trigger"),
         skipped=("prompts:no-trigger",),
@@ -201,6 +202,8 @@ def hostile() -> Report:
             Evaluations(1, 2),
             CalibrationUsed(HOSTILE, 1, HOSTILE),
             HOSTILE,
+            HOSTILE,
+            stated_base=StatedBase(False, HOSTILE, (HOSTILE,)),
         ),
         (Gap(HOSTILE, HOSTILE),),
         (ModuleNorm(HOSTILE, 1.0),),

@@ -125,7 +125,7 @@ class _Scanner:
             why = Gap("the attack", f"{lacking[0]} is not installed; {INSTALL}")
             return _unattacked(lora, words, depth, [why, *unread_gaps(lora)])
         try:
-            report = self._attack(lora, number)
+            report = self._attack(lora, number, words)
         except (RequestError, NotScannable):
             raise
         except Exception as error:
@@ -133,8 +133,10 @@ class _Scanner:
             return _unattacked(lora, words, depth, [gap("the attack", told), *unread_gaps(lora)], told)
         return Scanned(replace(report, findings=(*report.findings, *words.findings)), files=words.files)
 
-    def _attack(self, lora: LoRA, number: int) -> Report:
+    def _attack(self, lora: LoRA, number: int, words: Words) -> Report:
         from loraudit.audit.auditor import Auditor
+        from loraudit.audit.made_on import compare
+        from loraudit.base.source import find_base
 
         if self._auditor is None:
             try:
@@ -142,7 +144,10 @@ class _Scanner:
             except LorauditError as error:
                 raise RequestError(str(error), error.hint) from None
         digits = max(2, len(str(self._total)))
-        return self._auditor.audit(lora, f"{number:0{digits}d}" if self._total > 1 else None)
+        report = self._auditor.audit(lora, f"{number:0{digits}d}" if self._total > 1 else None)
+        used = self._request.base or lora.base
+        made_on = None if used is None else compare(words.stated, find_base(used), words.secrets)
+        return replace(report, settings=replace(report.settings, stated_base=made_on))
 
 
 def _items(

@@ -18,6 +18,7 @@ from loraudit.lora.source.source import Source, find_source
 from loraudit.metadata import Exposure, header_exposure, read_exposure, traces
 from loraudit.metadata.judge import judge_metadata
 from loraudit.metadata.masking import secrets_in
+from loraudit.metadata.stated import Stated, stated_base
 from loraudit.metadata.unread import gaps
 from loraudit.text import clean
 
@@ -37,6 +38,8 @@ class Words:
     """Parts of what lies beside the file that were not looked at."""
     secrets: tuple[str, ...] = ()
     """Secrets in and beside the file, which no report may quote."""
+    stated: Stated | None = None
+    """Base that the files name."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -98,4 +101,5 @@ def _judged(source: Source, target: Target, exposure: Exposure) -> Words:
     findings = judge_metadata(traces(exposure))
     has_secrets = any(finding.id == "LA-SECRET-001" for finding in findings)
     secrets = secrets_in(exposure) if has_secrets else ()
-    return Words(source, target, findings, exposure.triggers, gaps(exposure), secrets)
+    stated = stated_base(exposure)
+    return Words(source, target, findings, exposure.triggers, gaps(exposure), secrets, stated)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["CalibrationUsed", "EncoderUsed", "Evaluations", "Settings"]
+__all__ = ["CalibrationUsed", "EncoderUsed", "Evaluations", "Settings", "StatedBase"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,22 @@ class Evaluations:
 
 
 @dataclass(frozen=True)
+class StatedBase:
+    """Base that the file says it was made on, compared with the base of the scan."""
+
+    agrees: bool
+    """True if it is the base of the scan, by name or by hash."""
+    shown: str
+    """Name in words that are known, the start of a hash, or a stand-in for private words."""
+    quotes: tuple[str, ...] = ()
+    """Words of the file: private, shown on demand."""
+
+    def told(self, reveal: bool) -> str:
+        """Return the name for display, in the file's own words with `reveal`."""
+        return self.quotes[0] if reveal and self.quotes else self.shown
+
+
+@dataclass(frozen=True)
 class Settings:
     """Settings that, with the file, decide the result of a scan."""
 
@@ -53,6 +69,8 @@ class Settings:
     """Type of the base's numbers, `float16`."""
     base_fingerprint: str | None = None
     """SHA-256 of the base's weights, equal for the same weights as a folder or a single file."""
+    stated_base: StatedBase | None = None
+    """Base that the file names; None if it names none, or none was used."""
     depth: str = "attack"
     """Depth of the scan: `metadata` (words only), `weights` (every matrix is read too), `attack`."""
     rules: str | None = None

@@ -8,7 +8,7 @@ of other names, and earlier reports without the members that are `late`.
 import math
 from typing import Any, Final
 
-from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings
+from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings, StatedBase
 from loraudit.findings.exhibits import Distribution, ModuleNorm
 from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
 from loraudit.findings.report import Gap, Made, Modules, Report, Target, Verdict, Withheld
@@ -167,6 +167,16 @@ _CALIBRATION: Final = Object(
     null=True,
 )
 
+_STATED_BASE: Final = Object(
+    StatedBase,
+    {
+        "agrees": Member(Flag(), "Whether it is the base of the scan, by name or by hash."),
+        "shown": Member(_TEXT, "Its name where the words are known, or the start of its hash."),
+        "quotes": Member(_TEXTS, "Private words of the file, with --reveal alone.", late=True),
+    },
+    null=True,
+)
+
 _SETTINGS: Final = Object(
     Settings,
     {
@@ -177,6 +187,9 @@ _SETTINGS: Final = Object(
             "SHA-256 of the base's weights: equal for a folder, a single file, float32 and float16.",
             late=True,
             left_out=True,
+        ),
+        "stated_base": Member(
+            _STATED_BASE, "Base that the file says it was made on.", late=True, left_out=True
         ),
         "encoder": Member(_ENCODER),
         "attacks": Member(_TEXTS),

@@ -29,13 +29,21 @@ def render(reports: Sequence[Report], *, reveal: bool = False) -> str:
 
 
 def _document(report: Report, reveal: bool) -> dict[str, Any]:
-    told = report if reveal else replace(report, findings=tuple(map(_hidden, report.findings)))
+    told = report if reveal else _without_words(report)
     document: dict[str, Any] = ReportV1.write(told) or {}
     document["schema"] = ONE
     for written, finding in zip(document["findings"], report.findings, strict=True):
         written["fingerprint"] = fingerprint(report.target, finding)
         written["standards"] = [entry.id for entry in standards_of(finding.id)]
     return document
+
+
+def _without_words(report: Report) -> Report:
+    """Return the report without private words of the file."""
+    settings, stated = report.settings, report.settings.stated_base
+    if stated is not None:
+        settings = replace(settings, stated_base=replace(stated, quotes=()))
+    return replace(report, findings=tuple(map(_hidden, report.findings)), settings=settings)
 
 
 def _hidden(finding: Finding) -> Finding:

@@ -45,7 +45,7 @@ def _suite(report: Report, reveal: bool) -> Element:
         ("loraudit", report.version),
         ("sha256", report.target.sha256),
         ("origin", report.target.origin),
-        *((label.lower(), value) for label, value in words.settings_rows(report.settings)),
+        *((label.lower(), value) for label, value in words.settings_rows(report.settings, reveal=reveal)),
     ]
     for name, value in facts:
         if value:

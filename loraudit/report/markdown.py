@@ -74,7 +74,9 @@ def _section(report: Report, reveal: bool) -> str:
     if report.scores:
         parts += ["### Scores", _scores(report.scores)]
     parts += ["### Not looked at", _gaps(report)]
-    settings = [f"{label}: {_prose(value)}" for label, value in words.settings_rows(report.settings)]
+    settings = [
+        f"{label}: {_prose(value)}" for label, value in words.settings_rows(report.settings, reveal=reveal)
+    ]
     parts.append("<details><summary>Settings</summary>\n\n" + _list(settings) + "\n\n</details>")
     version = _prose(f"loraudit {report.version}")
     parts.append(f"*{_prose(words.caveat(report))}* {version}")

@@ -89,7 +89,7 @@ def _report(report: Report, reveal: bool, width: int) -> Group:
     ]
     if _in_table(report):
         parts.append(_below(_scores(report.scores, width)))
-    parts.append(_below(_grid(_about(report), indent=0)))
+    parts.append(_below(_grid(_about(report, reveal), indent=0)))
     if report.scanned or report.findings:
         parts.append(Text(words.caveat(report), style="dim"))
     if made := words.made(report):
@@ -178,7 +178,7 @@ def _cell(score: Score, controls: Sequence[Score | None]) -> str:
     return words.share(score.value) + (f" ({words.share(max(values))})" if values else "")
 
 
-def _about(report: Report) -> Iterator[tuple[str, Text]]:
+def _about(report: Report, reveal: bool) -> Iterator[tuple[str, Text]]:
     """Yield labels and texts: the file, the settings, the parts that were not looked at."""
     target = report.target
     told = [
@@ -193,6 +193,9 @@ def _about(report: Report) -> Iterator[tuple[str, Text]]:
         yield "Origin", _text(target.origin, _QUOTED_LIMIT)
     if report.scanned:
         yield "Settings", _text("; ".join(_settings(report.settings, _in_table(report))))
+    for label, value in words.settings_rows(report.settings, reveal=reveal):
+        if label == words.MADE_ON:
+            yield label, _text(value, _QUOTED_LIMIT)
     for gap in report.incomplete:
         yield "Not looked at", _text(f"{gap.what}: {gap.why}", _QUOTED_LIMIT)
     if not report.incomplete:
@@ -208,7 +211,7 @@ def _settings(settings: Settings, scored: bool) -> Iterator[str]:
             yield f"{len(settings.skipped)} more not needed"
         elif label in {"Budget", "Calibration", "Device"}:
             yield value
-        elif label != "Evaluations":
+        elif label not in {"Evaluations", words.MADE_ON}:
             yield f"{label.lower().removesuffix(' model')} {value}"
 
 

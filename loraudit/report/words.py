@@ -12,6 +12,7 @@ from loraudit.text import clean
 
 __all__ = [
     "LOWER_BOUND",
+    "MADE_ON",
     "WORDS_ONLY",
     "caveat",
     "contents",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 LOWER_BOUND = "A lower bound: a stronger attack may get back more. No audit proves a file safe."
+MADE_ON = "Made on"
+"""Label of the base that the file names."""
 WORDS_ONLY = (
     "This scan read what the file says and attacked nothing. It says nothing about the person in the weights."
 )
@@ -96,12 +99,16 @@ def paired(scores: Sequence[Score]) -> list[tuple[Score, Score | None, Score | N
     ]
 
 
-def settings_rows(settings: Settings, digits: int = 64) -> list[tuple[str, str]]:
-    """Return labels and values of all settings that are known, hashes cut to `digits` digits."""
+def settings_rows(settings: Settings, digits: int = 64, reveal: bool = False) -> list[tuple[str, str]]:
+    """Return labels and values of all settings that are known, hashes cut to `digits` digits.
+
+    `reveal` shows private words of the file.
+    """
     encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
     rows = [
         ("Depth", settings.depth),
         ("Base model", settings.base and _base(settings.base, settings.base_fingerprint, digits)),
+        (MADE_ON, _made_on(settings, reveal)),
         ("Encoder", encoder and f"{encoder.name} (sha256 {_cut(encoder.sha256, digits)})"),
         ("Attacks", ", ".join(settings.attacks)),
         ("Not needed", ", ".join(settings.skipped)),
@@ -202,6 +209,17 @@ def _duration(seconds: float) -> str:
 def _calibration(used: CalibrationUsed) -> str:
     told = f"{used.name}, {used.controls} control LoRAs"
     return f"{told}; not used: {used.unused}" if used.unused else told
+
+
+def _made_on(settings: Settings, reveal: bool) -> str:
+    """Return what the file says of its base where that is not the base of the scan; empty otherwise."""
+    stated = settings.stated_base
+    if stated is None or stated.agrees:
+        return ""
+    return (
+        f"{stated.told(reveal)}, the file says; scanned on {settings.base}. An attack sees most on "
+        "the file's own base (--base)."
+    )
 
 
 def _base(name: str, fingerprint: str | None, digits: int) -> str:
