@@ -17,6 +17,8 @@ from loraudit.files import file_sha256
 __all__ = [
     "CLIP_FILE",
     "CLIP_REPO",
+    "CLIP_REVISION",
+    "CLIP_SHA256",
     "FACE_FILE",
     "FACE_RECORD",
     "PIPELINE_FILES",
@@ -37,6 +39,14 @@ PIPELINE_FILES: Final = (
 CLIP_REPO: Final = "timm/vit_large_patch14_clip_224.openai"
 CLIP_FILE: Final = "open_clip_model.safetensors"
 """File of the CLIP model for photographs, in `CLIP_REPO` on the Hub."""
+CLIP_REVISION: Final = "18d0535469bb561bf468d76c1d73aa35156c922b"
+"""Pinned commit of `CLIP_REPO`."""
+CLIP_SHA256: Final = "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e"
+"""SHA-256 of `CLIP_FILE` at that commit, in hex.
+
+Commit and hash stand together in several public repositories, for one in the reward registry of a GenEval
+verifier ("openclip_checkpoint") and in listings of Hub caches, where the hash is the name of the blob.
+"""
 FACE_FILE: Final = "facenet-vggface2.safetensors"
 """File of the face model for photographs, in `cache_folder()`."""
 FACE_RECORD: Final = "facenet-vggface2.sha256"

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, scan_cache_dir
 
-from loraudit.cards import CLIP_FILE, CLIP_REPO, FACE_FILE, FACE_RECORD, base_card
+from loraudit.cards import CLIP_FILE, CLIP_REPO, CLIP_REVISION, FACE_FILE, FACE_RECORD, base_card
 from loraudit.cli import main
 from loraudit.cli.cache import Contents, Kept, cache_text, clear, contents
 
 SD14 = base_card("sd14")
 OTHER = "f" * 40
-CLIP_COMMIT = "c" * 40
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def fill(hub: Path) -> Path:
     """What scans would have fetched; SD-1.4 in two revisions that share the VAE."""
     folder = put(hub, SD14.where, SD14.revision or "", {"unet/x": b"u" * 1000, "vae/x": b"v" * 10}, "main")
     put(hub, SD14.where, OTHER, {"vae/x": b"v" * 10, "unet/y": b"y" * 5})
-    put(hub, CLIP_REPO, CLIP_COMMIT, {CLIP_FILE: b"c" * 100}, "main")
+    put(hub, CLIP_REPO, CLIP_REVISION, {CLIP_FILE: b"c" * 100}, "main")
     put(hub, "ns/ada", OTHER, {"ada.safetensors": b"a"}, "main")
     own = hub.parent / "own" / "loraudit"
     own.mkdir(parents=True)
@@ -179,8 +178,7 @@ def test_the_same_commit_in_another_repository_is_left(hub) -> None:
 
 def test_a_branch_named_like_the_pinned_commit_is_no_reason(hub) -> None:
     folder = put(hub, SD14.where, OTHER, {"unet/x": b"u"}, SD14.revision or "")
-    put(hub, CLIP_REPO, "main", {CLIP_FILE: b"c" * 100})
-    put(hub, CLIP_REPO, CLIP_COMMIT, {CLIP_FILE: b"d" * 10}, "other")
+    put(hub, CLIP_REPO, OTHER, {CLIP_FILE: b"d" * 10}, CLIP_REVISION)
     assert {one.name: one.size_bytes for one in contents().models} == {}
     assert (folder / "snapshots" / OTHER / "unet/x").exists()
 

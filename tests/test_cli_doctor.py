@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 import loraudit.cards
-from loraudit.cards import CLIP_REPO, FACE_FILE, FACE_RECORD, base_card, models_dir
+from loraudit.cards import CLIP_REPO, CLIP_REVISION, FACE_FILE, FACE_RECORD, base_card, models_dir
 from loraudit.cli.doctor import Mark, diagnose, diagnosis_text
 from loraudit.cli.stored import State, examine, fetched, shipped
 from tests.test_cli_cache import put, share
@@ -143,7 +143,10 @@ def test_what_is_fetched(monkeypatch) -> None:
     rest = {name: whole() if "safetensors" in name else b"{}" for name in stored.files[1:]}
     put(hub, card.where, card.revision or "", rest)
     assert examine(stored).state is State.WHOLE
-    put(hub, CLIP_REPO, "c" * 40, {"open_clip_model.safetensors": whole()}, "main")
+    put(hub, CLIP_REPO, CLIP_REVISION, {"open_clip_model.safetensors": whole()}, "main")
+    clip = next(one for one in fetched() if one.name == "CLIP ViT-L/14")
+    assert examine(clip).state is State.DAMAGED, "it is not the published file"
+    monkeypatch.setattr("loraudit.cli.stored.CLIP_SHA256", hashlib.sha256(whole()).hexdigest())
     own = hub.parent / "own" / "loraudit"
     own.mkdir(parents=True)
     (own / FACE_FILE).write_bytes(whole())
@@ -164,11 +167,12 @@ def test_what_is_fetched(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("models")
-def test_what_repositories_share_is_not_damaged() -> None:
+def test_what_repositories_share_is_not_damaged(monkeypatch) -> None:
     """A file from Xet is kept under another hash than its SHA-256, which its link alone tells."""
     hub = Path(constants.HF_HUB_CACHE)
-    folder = put(hub, CLIP_REPO, "c" * 40, {"open_clip_model.safetensors": whole()}, "main")
+    folder = put(hub, CLIP_REPO, CLIP_REVISION, {"open_clip_model.safetensors": whole()}, "main")
     share(hub, folder, whole(), "ab" * 32)
+    monkeypatch.setattr("loraudit.cli.stored.CLIP_SHA256", hashlib.sha256(whole()).hexdigest())
     clip = next(one for one in fetched() if one.name == "CLIP ViT-L/14")
     assert examine(clip).state is State.WHOLE
     (hub / "blobs" / "ab" / ("ab" * 32)).write_bytes(whole(b" "))
@@ -178,8 +182,8 @@ def test_what_repositories_share_is_not_damaged() -> None:
 @pytest.mark.usefixtures("models")
 def test_a_note_of_a_branch_that_is_no_text() -> None:
     hub = Path(constants.HF_HUB_CACHE)
-    folder = put(hub, CLIP_REPO, "c" * 40, {"open_clip_model.safetensors": whole()}, "main")
-    (folder / "refs" / "main").write_bytes(b"\xff")
+    folder = put(hub, CLIP_REPO, CLIP_REVISION, {"open_clip_model.safetensors": whole()}, "main")
+    (folder / "refs" / CLIP_REVISION).write_bytes(b"\xff")
     assert marks()["CLIP ViT-L/14"] is Mark.NOTE
 
 

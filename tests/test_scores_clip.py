@@ -1,5 +1,6 @@
 """CLIP scorers: a small random open_clip model, ViT-L/14's shapes, preprocessing against open_clip's own."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from skimage import data
 from torch import Tensor
 
+from loraudit.cards import CLIP_FILE, CLIP_REPO, CLIP_REVISION
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.scores.clip import (
     OpenClip,
@@ -20,6 +22,7 @@ from loraudit.scores.clip import (
     openai_clip_config,
     openai_clip_weights,
 )
+from tests.test_cli_cache import put
 
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 SMALL: dict[str, Any] = {
@@ -140,7 +143,24 @@ def test_offline_without_weights_is_one_clear_line(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(Incomplete, match="--offline") as caught:
         openai_clip_weights(offline=True)
-    assert "\n" not in str(caught.value) and "timm/" in caught.value.hint
+    assert "\n" not in str(caught.value) and f"hf download {CLIP_REPO}" in caught.value.hint
+
+
+def test_only_the_published_weights_at_the_pinned_commit_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    data = b"anything"
+    for commit, ref in (("c" * 40, "main"), (CLIP_REVISION, "")):
+        put(tmp_path, CLIP_REPO, commit, {CLIP_FILE: data}, ref)
+        if ref:  # another commit, whatever the branch says
+            with pytest.raises(Incomplete):
+                openai_clip_weights(offline=True)
+    with pytest.raises(LorauditError, match="is not the published file") as caught:
+        openai_clip_weights(offline=True)
+    assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+    monkeypatch.setattr("loraudit.scores.clip.CLIP_SHA256", hashlib.sha256(data).hexdigest())
+    assert openai_clip_weights(offline=True).read_bytes() == data
 
 
 def test_damaged_openai_weights_are_one_clear_line(tmp_path: Path) -> None:

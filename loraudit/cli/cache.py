@@ -164,9 +164,8 @@ def _cached(stored: Stored, hub: "HFCacheInfo | None") -> Kept | None:
     """Find the revision of a model that loraudit uses in the Hub cache."""
     if hub is None or (repository := _repository(stored, hub)) is None:
         return None
-    # A branch may have the name of a commit, so branches and commits are looked up apart.
-    commits = {one.commit_hash: one for one in repository.revisions}
-    used = repository.refs.get("main") if stored.revision is None else commits.get(stored.revision)
+    # A branch may have the name of a commit and is not looked up.
+    used = next((one for one in repository.revisions if one.commit_hash == stored.revision), None)
     if used is None or used.snapshot_path.is_symlink():
         return None
     root = repository.repo_path

@@ -14,6 +14,8 @@ from typing import Final
 from loraudit.cards import (
     CLIP_FILE,
     CLIP_REPO,
+    CLIP_REVISION,
+    CLIP_SHA256,
     FACE_FILE,
     FACE_RECORD,
     base_card,
@@ -69,7 +71,9 @@ class Stored:
     repository: str | None = None
     """Hub repository `namespace/name` of a model that is kept in the Hub cache."""
     revision: str | None = None
-    """Pinned commit of the repository, 40 hex digits; None: its branch `main`."""
+    """Pinned commit of the repository, 40 hex digits; None without a repository."""
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 in hex of files, by their name in `files`, as far as they are pinned."""
 
     def paths(self) -> Mapping[str, Path]:
         """Map each of `files` that is on this machine to its path."""
@@ -135,12 +139,22 @@ def fetched() -> tuple[Stored, ...]:
             _SD_BYTES,
             card.where,
             card.revision,
+            card.hashes,
         )
         for card in cards
         if card.revision is not None
     ]
     found.append(
-        Stored("CLIP ViT-L/14", f"Hub cache, {CLIP_REPO}", hub, (CLIP_FILE,), _CLIP_BYTES, CLIP_REPO)
+        Stored(
+            "CLIP ViT-L/14",
+            f"Hub cache, {CLIP_REPO}",
+            hub,
+            (CLIP_FILE,),
+            _CLIP_BYTES,
+            CLIP_REPO,
+            CLIP_REVISION,
+            {CLIP_FILE: CLIP_SHA256},
+        )
     )
     own = cache_folder()
     found.append(Stored("face model FaceNet", "loraudit's cache", own, (FACE_FILE,), _FACE_BYTES))
@@ -160,7 +174,9 @@ def examine(stored: Stored) -> Health:
     try:
         hashes = {file: file_sha256(path) for file, path in weights.items()}
         wrong = [
-            file for file, path in weights.items() if _expected(stored, path) not in {None, hashes[file]}
+            file
+            for file, path in weights.items()
+            if _expected(stored, file, path) not in {None, hashes[file]}
         ]
         for path in weights.values():
             _check_framing(path)
@@ -180,8 +196,10 @@ def _check_framing(path: Path) -> None:
     read_header(path)
 
 
-def _expected(stored: Stored, path: Path) -> str | None:
+def _expected(stored: Stored, file: str, path: Path) -> str | None:
     """Return the SHA-256 in hex that a file ought to have; None if no record says."""
+    if file in stored.pinned:
+        return stored.pinned[file]
     if stored.repository is not None:
         from loraudit.lora.source.hub import cached_sha256
 

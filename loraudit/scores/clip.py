@@ -10,8 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from loraudit.cards import CLIP_FILE, CLIP_REPO
+from loraudit.cards import CLIP_FILE, CLIP_REPO, CLIP_REVISION, CLIP_SHA256
 from loraudit.errors import Incomplete, LorauditError
+from loraudit.files import file_sha256
 from loraudit.scores import fit_square
 
 __all__ = ["OpenClip", "load_openai_clip", "load_tiny_clip", "openai_clip_config", "openai_clip_weights"]
@@ -119,18 +120,25 @@ def openai_clip_weights(*, offline: bool) -> Path:
     """Find the safetensors file of OpenAI's CLIP ViT-L/14 (428 M parameters, 1.7 GB), or fetch it.
 
     `offline` looks in the Hub's cache alone. Raises `Incomplete` if the file is not on this machine and
-    cannot be fetched.
+    cannot be fetched, `LorauditError` if it is not the published one.
     """
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(CLIP_REPO, CLIP_FILE, local_files_only=offline))
+        found = hf_hub_download(CLIP_REPO, CLIP_FILE, revision=CLIP_REVISION, local_files_only=offline)
     except (OSError, ValueError) as error:
         reason = "--offline is set" if offline else f"it cannot be fetched ({type(error).__name__})"
         raise Incomplete(
             f"CLIP ViT-L/14 is not on this machine, and {reason}",
-            f"run once with a network, or put {CLIP_REPO} into the Hugging Face cache",
+            f"fetch it with: hf download {CLIP_REPO} {CLIP_FILE} --revision {CLIP_REVISION}",
         ) from error
+    weights = Path(found)
+    if file_sha256(weights) != CLIP_SHA256:
+        raise LorauditError(
+            "CLIP ViT-L/14 in the Hub cache is not the published file",
+            "delete it with 'loraudit cache clear', and check HF_ENDPOINT before it is fetched again",
+        )
+    return weights
 
 
 def load_openai_clip(weights: Path, device: str | torch.device = "cpu") -> OpenClip:
