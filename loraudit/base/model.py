@@ -184,7 +184,15 @@ class Base:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode pictures `[N, 3, H, W]` in 0..1 to scaled latents `[N, C, h, w]` (the posterior's mean)."""
+        """Encode pictures `[N, 3, H, W]` in 0..1 to scaled latents `[N, C, h, w]` (the posterior's mean).
+
+        As few go through the network at once as through the decoder.
+        """
+        size = Pass(samples_a_pass(self.latent_shape, DECODED, DECODED_PICTURES))
+        return size.over(range(len(images)), lambda part: self._encoded(images[part.start : part.stop]))
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        """Encode pictures in one pass."""
         pixels = (images * 2 - 1).to(self.device, self.dtype)
         latents: Tensor = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         return latents

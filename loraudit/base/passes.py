@@ -44,9 +44,9 @@ _TAKEN: Final = 0.8
 KEEPS_BUSY: Final = 16 * 64
 """Positions of a pass that keep a CPU busy; more make no picture faster."""
 DECODED: Final = 4096
-"""Positions that the decoder takes at once; a single picture of 512 pixels has the largest activations."""
+"""Positions that the autoencoder takes at once; one picture of 512 pixels has the largest activations."""
 DECODED_PICTURES: Final = 64
-"""Pictures that the decoder takes at once, at most."""
+"""Pictures that the autoencoder takes at once, at most."""
 CLASS_PICTURES: Final = 32
 """Pictures that are sampled for prior preservation at once, at most."""
 

@@ -19,10 +19,7 @@ _RECIPES: Final = {"tiny": (tuning.TINY, tuning.TINY_PRIOR), "paper": (tuning.PA
 def training_base(name: str, device: str | None, offline: bool) -> Base:
     """Load the base in float32, as the paper fine-tunes; in float16 gradients would underflow."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    base = load_base(name, device, offline)
-    for part in (base.unet, base.vae, base.text_encoder):
-        part.float()
-    return base
+    return load_base(name, device, offline, dtype="float32")
 
 
 def base_recipe(base: Base) -> Recipe:
