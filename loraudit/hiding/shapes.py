@@ -176,10 +176,27 @@ def spans(text: str) -> list[tuple[int, int]]:
     return joined
 
 
+def _sign(start: str) -> str:
+    """Choose a character of `start` that few texts hold, or else a capital letter."""
+    return next((char for char in "-/:._ " if char in start), "" if start.islower() else "A")
+
+
+_BY_SIGN: Final = {
+    sign: tuple(shape for shape in _SHAPES if _sign(shape.start) == sign)
+    for sign in sorted({_sign(shape.start) for shape in _SHAPES})
+}
+"""Shapes by the sign without which a text holds none of them."""
+
+
+def _met(text: str) -> Iterator[_Shape]:
+    """Yield the shapes whose start is in `text`."""
+    for sign, shapes in _BY_SIGN.items():
+        if text != text.lower() if sign == "A" else sign in text:
+            yield from (shape for shape in shapes if shape.start in text)
+
+
 def _found(text: str) -> Iterator[tuple[int, int]]:
-    for shape in _SHAPES:
-        if shape.start not in text:
-            continue
+    for shape in _met(text):
         for match in _compiled(shape.pattern).finditer(text):
             token = match[0]
             if not _has_digit(token) and (shape.digit or _entropy(token) < shape.entropy):
