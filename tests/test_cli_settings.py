@@ -89,6 +89,7 @@ def test_every_kind_of_value(scan: Scan, project: Path) -> None:
         ("fail_on = 'high'", "unknown key 'fail_on'"),
         ("reveal = true", "unknown key 'reveal'"),
         ("example = true", "unknown key 'example'"),
+        ("dry-run = true", "unknown key 'dry-run'"),
         ('output = ["x"]', "unknown key 'output'"),
         ('save-images = "x"', "unknown key 'save-images'"),
         ("isolated = true", "unknown key 'isolated'"),
@@ -176,7 +177,7 @@ def test_every_option_has_a_twin_but_those_said_each_time(
         "select": "LA-GONE-001", "ignore": "LA-GONE-001", "min-severity": "none", "exclude": "*",
         "targets-from": "gone", "quiet": "maybe", "no-progress": "maybe", "dtype": "int4",
     }  # fmt: skip
-    assert set(values) | {"reveal", "example"} == set(options()), "an option without a row here"
+    assert set(values) | {"reveal", "example", "dry-run"} == set(options()), "an option without a row here"
     for name, wrong in values.items():
         if name not in {"reference", "save-images"}:
             monkeypatch.setenv(f"LORAUDIT_{name.upper().replace('-', '_')}", wrong)
@@ -184,6 +185,7 @@ def test_every_option_has_a_twin_but_those_said_each_time(
             assert (code, out) == (3 if name == "exclude" else 2, ""), name
             assert name in err or "gone" in err or wrong in err
             monkeypatch.delenv(f"LORAUDIT_{name.upper().replace('-', '_')}")
+    monkeypatch.setenv("LORAUDIT_DRY_RUN", "1")
     monkeypatch.setenv("LORAUDIT_REVEAL", "1")
     assert "jane doe" not in scan("loras", "--depth", "metadata")[1]
     assert "jane doe" in scan("loras", "--depth", "metadata", "--reveal")[1]

@@ -31,7 +31,7 @@ from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.likelihood import Likelihood
 from loraudit.scores import fit_square
 
-__all__ = ["Decoys", "LikelihoodTest", "open_likelihood", "read_decoys"]
+__all__ = ["Decoys", "LikelihoodTest", "evaluations_for", "open_likelihood", "read_decoys"]
 
 _TIMES: Final = (150, 300, 450, 600, 750)
 """Diffusion times; later ones hold no picture any more, earlier ones only its grain."""
@@ -75,6 +75,11 @@ def open_likelihood(base: Base, photos: Sequence[Tensor], decoys: Decoys | None)
     return LikelihoodTest(base.encode_images(own), decoys.latents)
 
 
+def evaluations_for(photos: int, decoys: Tensor) -> int:
+    """Count the evaluations of the UNet in a test of so many `photos` against `decoys [D, Q, C, h, w]`."""
+    return 2 * len(_TIMES) * min(photos, decoys.shape[1]) * (1 + len(decoys))
+
+
 @dataclass(frozen=True, eq=False)
 class LikelihoodTest:
     """Test of photos of one person against photos of others."""
@@ -95,7 +100,7 @@ class LikelihoodTest:
     @property
     def evaluations(self) -> int:
         """Evaluations of the UNet in one run, base and tuned together."""
-        return 2 * len(_TIMES) * self.photos * (1 + len(self.decoys))
+        return evaluations_for(len(self.own), self.decoys)
 
     @torch.no_grad()
     def run(self, tuned: Base, base: Base, embedding: Tensor) -> Likelihood:

@@ -13,8 +13,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from loraudit.attacks.aim import Attack, PhotoTest
     from loraudit.attacks.kit import Kit
+    from loraudit.attacks.search.gap import Climb
+    from loraudit.lora import LoRA
 
-__all__ = ["ATTACKS", "Row", "names_at", "place_of"]
+__all__ = ["ATTACKS", "Row", "Sketch", "names_at", "place_of"]
+
+
+class Sketch(NamedTuple):
+    """Aim of an attack, as far as it is known before a base is loaded."""
+
+    name: str
+    """Name of the aim."""
+    embedding: str
+    """Name that aims with one embedding share."""
+    needs_photos: bool = False
+    """True if there is such an aim only with reference photos."""
+    needs_words: int = 0
+    """Texts that the file must give away (`loraudit.attacks.prompts.given_away`), at least."""
 
 
 class Row(NamedTuple):
@@ -30,10 +45,13 @@ class Row(NamedTuple):
     """True if the attack runs only with an encoder; a base for which none ships is scanned without it."""
     needs_photos: bool = False
     """True if the attack runs only with reference photos."""
+    sketches: tuple[Sketch, ...] = ()
+    """Aims of the attack, at most."""
+    searched: Callable[[LoRA, bool], int] = lambda _lora, _quick: 0
+    """Function `(lora, quick)` that counts the evaluations of the UNet to find embeddings, at most."""
 
 
 def _search(kit: Kit) -> Attack:
-    from loraudit.attacks.search.gap import Climb
     from loraudit.attacks.search.search import SearchAttack
     from loraudit.errors import Incomplete
 
@@ -42,9 +60,20 @@ def _search(kit: Kit) -> Attack:
     except Incomplete:
         # An encoder's answer is only one more candidate.
         start = None
-    # A climb of a few steps, for LoRAs whose rows say nothing.
-    climb = Climb(restarts=1, steps=16) if kit.quick else Climb()
-    return SearchAttack(start, climb=climb, photos=kit.likeness)
+    return SearchAttack(start, climb=_climb(kit.quick), photos=kit.likeness)
+
+
+def _searched(lora: LoRA, quick: bool) -> int:
+    from loraudit.attacks.search.search import SearchAttack
+
+    return SearchAttack(climb=_climb(quick)).most(lora)
+
+
+def _climb(quick: bool) -> Climb:
+    """Return the budget for LoRAs whose rows say nothing of the prompt; a quick scan has 200 evaluations."""
+    from loraudit.attacks.search.gap import Climb
+
+    return Climb(restarts=1, steps=16) if quick else Climb()
 
 
 def _encoder(kit: Kit) -> Attack:
@@ -76,12 +105,26 @@ def _likelihood(kit: Kit) -> PhotoTest:
 _EACH: Final = ("quick", "standard", "deep")
 _LONGER: Final = ("standard", "deep")
 
+_SEARCH: Final = (
+    Sketch("search", "search"),
+    Sketch("search:usual", "search"),
+    Sketch("search:half", "search", needs_photos=True),
+)
+_GUIDANCE: Final = (Sketch("guidance:class", "class"), Sketch("guidance:any-name", "any name"))
+_PROMPTS: Final = (
+    Sketch("prompts:no-trigger", "nothing"),
+    Sketch("prompts:class", "class"),
+    Sketch("prompts:any-name", "any name"),
+    Sketch("prompts:trigger", "trigger", needs_words=1),
+    Sketch("prompts:trigger-2", "trigger 2", needs_words=2),
+)
+
 ATTACKS: tuple[Row, ...] = (
-    Row("search", _EACH, _search),
-    Row("encoder", _LONGER, _encoder, needs_encoder=True),
-    Row("guidance", _LONGER, _guidance),
-    Row("paper", (), _paper, needs_encoder=True),
-    Row("prompts", _LONGER, _prompts),
+    Row("search", _EACH, _search, sketches=_SEARCH, searched=_searched),
+    Row("encoder", _LONGER, _encoder, needs_encoder=True, sketches=(Sketch("encoder", "encoder"),)),
+    Row("guidance", _LONGER, _guidance, sketches=_GUIDANCE),
+    Row("paper", (), _paper, needs_encoder=True, sketches=(Sketch("paper", "paper"),)),
+    Row("prompts", _LONGER, _prompts, sketches=_PROMPTS),
     Row("likelihood", _LONGER, _likelihood, needs_photos=True),
 )
 """Attacks of a scan, in its order."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from loraudit.audit.auditor import Auditor
     from loraudit.lora import LoRA
 
-__all__ = ["Scanned", "read_weights", "scan"]
+__all__ = ["Scanned", "items_of", "read_weights", "scan"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def scan(
     """
     given_time()
     several = len(targets) > 1
-    items = [item for target in targets for item in _items(target, several, request.exclude, say)]
+    items = [item for target in targets for item in items_of(target, several, request.exclude, say)]
     if request.exclude and not items:
         raise NotScannable("--exclude leaves nothing to scan", "exclude less, or name other targets")
     scanner = _Scanner(request, len(items), say, on_step)
@@ -150,7 +150,7 @@ class _Scanner:
         return replace(report, settings=replace(report.settings, stated_base=made_on))
 
 
-def _items(
+def items_of(
     target: str, qualified: bool, exclude: Sequence[str], say: Callable[[str], None]
 ) -> list[tuple[str, str | Source | LorauditError]]:
     """Return names and targets that `target` stands for: itself, or the LoRAs in a folder.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from loraudit.lora import LoRA
     from loraudit.scores.scorers import Scorers
 
-__all__ = ["Setup", "set_up", "set_up_to_calibrate"]
+__all__ = ["Setup", "open_base", "set_up", "set_up_to_calibrate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +109,11 @@ class Setup:
         return self.calibration.fit(here, attacks, len(plan.seeds), directions(lora), likeness_only)
 
 
+def open_base(request: Request, name: str) -> Base:
+    """Open the base `name` as `request` asks for. Raises as `load_base` and `pick_device` do."""
+    return load_base(name, pick_device(request.device), request.offline, request.dtype)
+
+
 def set_up(
     request: Request, name: str, family: str, photos: Sequence[Tensor], say: Callable[[str], None]
 ) -> Setup:
@@ -118,7 +123,7 @@ def set_up(
     `LorauditError` if there is no such base, encoder or device, or no face in the photos. Raises `Incomplete`
     if memory does not suffice.
     """
-    base = load_base(name, pick_device(request.device), request.offline, request.dtype)
+    base = open_base(request, name)
     encoders = Encoders(base, family, request.encoder)
     decoys = None if base.card.decoys is None else read_decoys(models_dir() / base.card.decoys)
     asked = encoders.asked_attack()
@@ -182,7 +187,7 @@ def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:
 
     Raises `LorauditError` if an attack that was asked for, or the face model, is not at hand.
     """
-    base = load_base(name, pick_device(request.device), request.offline, request.dtype)
+    base = open_base(request, name)
     kit = Kit(base, Encoders(base, name, request.encoder), likeness=True)
     attacks: list[Attack] = []
     for row in (row for row in ATTACKS if row.name in request.attacks and not row.needs_photos):

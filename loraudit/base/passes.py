@@ -23,6 +23,7 @@ __all__ = [
     "KEEPS_BUSY",
     "PREDICTED",
     "Pass",
+    "pass_bytes",
     "pictures_a_pass",
     "samples_a_pass",
 ]
@@ -68,6 +69,12 @@ def pictures_a_pass(latent_shape: tuple[int, int, int], device: torch.device, dt
     free = free_memory(device)
     fitting = GUIDED if free is None else int(_TAKEN * free) // (_A_POSITION * dtype.itemsize)
     return samples_a_pass(latent_shape, min(GUIDED, fitting))
+
+
+def pass_bytes(latent_shape: tuple[int, int, int], pictures: int, dtype: torch.dtype) -> int:
+    """Estimate the bytes of activations of a pass of `pictures`, with guidance."""
+    _, height, width = latent_shape
+    return pictures * height * width * _A_POSITION * dtype.itemsize
 
 
 _Numbers = TypeVar("_Numbers", tuple[int, ...], range)

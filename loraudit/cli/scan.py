@@ -154,6 +154,12 @@ def scan(
             rich_help_panel=ATTACK,
         ),
     ] = Dtype.auto,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Tell what the scan would cost, and draw nothing.", rich_help_panel=ATTACK
+        ),
+    ] = False,
     save_images: Annotated[
         Path | None,
         typer.Option(
@@ -213,7 +219,8 @@ def scan(
 ) -> None:
     """Audit LoRA files: what their metadata and weights give away.
 
-    The environment can set every option but --reveal and --example: LORAUDIT_FAIL_ON sets --fail-on.
+    The environment can set all options but --reveal, --example and --dry-run: LORAUDIT_FAIL_ON sets
+    --fail-on.
     [tool.loraudit] in a pyproject.toml can set most options. See docs/gate.md.
     """
     from loraudit.attacks.table import names_at
@@ -247,8 +254,8 @@ def scan(
             say(line)
     read = [str(word) for word in (reference, base, encoder) if word is not None]
     outputs = find_outputs(output or (), format.value, [*targets, *listed, *read])
-    if depth is not Depth.attack and (reference or save_images):
-        raise LorauditError("--reference and --save-images need pictures", "leave --depth out")
+    if depth is not Depth.attack and (reference or save_images or dry_run):
+        raise LorauditError("--reference, --save-images and --dry-run need pictures", "leave --depth out")
     if base is not None:
         check_base(base)
     if encoder is not None:
@@ -274,6 +281,10 @@ def scan(
         save_images=save_images,
         sheet=("clear" if reveal else "pixelated") if any(one.format == "html" for one in outputs) else None,
     )
+    if dry_run:
+        from loraudit.cli.dry_run import tell_cost
+
+        raise typer.Exit(tell_cost(targets, request))
     with progress("loading the base model" if depth is Depth.attack else "reading") as on_step:
         scanned = scan_targets(targets, request, say, on_step)
     if choice is not None:

@@ -19,8 +19,8 @@ from loraudit.text import clean
 __all__ = ["PROJECT", "SettingsCommand", "project_settings", "refuse", "use_project_settings"]
 
 PROJECT: Final = "pyproject.toml"
-SAID_EACH_TIME: Final = frozenset({"help", "reveal", "example"})
-"""Options that neither the environment nor a project can set."""
+SAID_EACH_TIME: Final = frozenset({"help", "reveal", "example", "dry-run"})
+"""Options that neither the environment nor a project can set; a dry run, for one, fails no gate."""
 NOT_FOR_A_PROJECT: Final = frozenset({"isolated", "output", "save-images"})
 """Options that the environment can set and a project cannot: a stranger must not say where to write."""
 _MOST: Final = 1_000_000

@@ -25,7 +25,7 @@ from loraudit.scores.face import load_tiny_face
 from loraudit.scores.facenet import facenet_weights, load_facenet
 from loraudit.scores.remembered import RememberedClip, RememberedFaces
 
-__all__ = ["Pictures", "References", "Scorers", "look_at", "open_face", "open_scorers"]
+__all__ = ["WEIGHTS", "Pictures", "References", "Scorers", "look_at", "open_face", "open_scorers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +189,8 @@ def _openai_clip(device: torch.device, offline: bool) -> ClipScorer:
 
 _FACES: Final = {"tiny-face": _tiny_face, "facenet": _facenet}
 _CLIPS: Final = {"tiny-clip": _tiny_clip, "clip-vit-l-14": _openai_clip}
+WEIGHTS: Final = {"facenet": 110 * 2**20, "clip-vit-l-14": 1631 * 2**20}
+"""Bytes in memory of the models for photographs, float32; those of the synthetic people have next to none."""
 
 
 def look_at(

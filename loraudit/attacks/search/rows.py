@@ -25,11 +25,11 @@ from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.attacks.search.mixtures import Frame, mixed, name_frame, spelt
 from loraudit.base.model import Base
 
-__all__ = ["LEVELS", "Ascent", "Candidates", "ascend", "candidates", "pull", "pull_matrix"]
+__all__ = ["LEVELS", "SIDES", "Ascent", "Candidates", "ascend", "candidates", "pull", "pull_matrix"]
 
 LEVELS: Final = (2.0, 3.0)
 """Pulls at which the ascent is read, relative to that of a made-up name; secret prompts have 1.0 to 2.4."""
-_SIDES: Final = (".attn2.to_v", ".attn2.to_k")
+SIDES: Final = (".attn2.to_v", ".attn2.to_k")
 """Modules that take the text embedding, in diffusers' names; values say more than keys."""
 _RATE: Final = 0.3
 """Learning rate of Adam."""
@@ -62,7 +62,7 @@ def pull_matrix(tuned: Base) -> Tensor | None:
     Zero for a LoRA without keys and values of cross-attention, None if no LoRA has them.
     """
     width = tuned.embedding_shape[1]
-    for side in _SIDES:
+    for side in SIDES:
         found = [pair for site, pair in sorted(tuned.terms.items()) if site.endswith(side)]
         grams = [
             down.transpose(1, 2) @ (up.transpose(1, 2) @ up) @ down

@@ -24,7 +24,7 @@ from loraudit.attacks.aim import Aim
 from loraudit.attacks.encoder import EncoderAttack
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.attacks.search.gap import Climb, climb, gaps, noised
-from loraudit.attacks.search.rows import Ascent, candidates, pull_matrix
+from loraudit.attacks.search.rows import LEVELS, SIDES, Ascent, candidates, pull_matrix
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.encoder.checkpoint import DoesNotFit
@@ -76,6 +76,12 @@ class SearchAttack:
         aims = [replace(way, quotes=quotes, encoder=used) for way in self.ways(best.embeddings[0])]
         # The first aim carries the cost of the search, so that it counts once.
         return [replace(aims[0], evaluations=best.evaluations), *aims[1:]]
+
+    def most(self, lora: LoRA) -> int:
+        """Count the evaluations of the UNet that a search of `lora` takes, at most."""
+        rows = any(site.endswith(SIDES) for site in (*lora.factors, *lora.dora))
+        candidates = 2 + (len(LEVELS) if rows else 1)
+        return 2 * _JUDGES * candidates + (0 if rows else self.climb.evaluations)
 
     def ways(self, embedding: Tensor) -> list[Aim]:
         """Return the aims by which the embedding `[L, d]` is sampled: two, and a third with photos."""
