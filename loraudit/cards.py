@@ -5,7 +5,7 @@ The folder sits beside the package in a checkout and inside it in a wheel.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ __all__ = [
     "CLIP_SHA256",
     "FACE_FILE",
     "FACE_RECORD",
+    "PIPELINE",
     "PIPELINE_FILES",
     "BaseCard",
     "artefact",
@@ -28,6 +29,7 @@ __all__ = [
     "base_names",
     "cache_folder",
     "card_like",
+    "is_fetchable",
     "models_dir",
     "verify",
 ]
@@ -36,6 +38,17 @@ PIPELINE_FILES: Final = (
     "*/config.json", "*/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "tokenizer/*",
 )  # fmt: skip
 """Patterns of the files of a Stable Diffusion 1.x repository that a scan reads."""
+PIPELINE: Final = (
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+)
+"""Files of a Stable Diffusion 1.x repository without which a scan cannot run."""
 CLIP_REPO: Final = "timm/vit_large_patch14_clip_224.openai"
 CLIP_FILE: Final = "open_clip_model.safetensors"
 """File of the CLIP model for photographs, in `CLIP_REPO` on the Hub."""
@@ -157,6 +170,27 @@ def card_like(image_size: int) -> BaseCard:
     cards = [base_card(name) for name in base_names()]
     nearest = min(cards, key=lambda card: max(card.image_size / image_size, image_size / card.image_size))
     return replace(nearest, calibration=None, decoys=None, encoders={})
+
+
+def is_fetchable(repository: str, files: Sequence[str], revision: str | None = None) -> bool:
+    """Tell whether one of `files` of a Hub repository is missing from the cache and can be asked for.
+
+    The Hub is asked once. Its client would ask six times, which takes 23 s on a machine without a network.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    try:
+        for file in files:
+            if not isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
+                url = hf_hub_url(repository, file, revision=revision)
+                get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+                return True
+    except httpx.TransportError:
+        return False
+    except (OSError, ValueError, httpx.HTTPError):
+        return True  # there is an answer, and the client will say what is wrong with it
+    return False
 
 
 def artefact(name: str) -> Path:

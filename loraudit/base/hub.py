@@ -28,6 +28,8 @@ _CONFIGS: Final = (*(f"{part}/config.json" for part in PARTS), "scheduler/schedu
 _MARK: Final = "unet/config.json"
 """File by which the cache's folder of a pipeline is found."""
 _WORDS: Final = re.compile(r"tokenizer/[\w.-]{1,100}\.(?:json|txt)", re.ASCII)
+_TOKENIZERS: Final = (("tokenizer/tokenizer.json",), ("tokenizer/vocab.json", "tokenizer/merges.txt"))
+"""Files without which a tokenizer is none; either set does."""
 _SHARD: Final = re.compile(r"[\w.-]{1,100}-of-\d{5}\.safetensors", re.ASCII)
 _LARGEST: Final = 16_000_000_000
 _LARGEST_SMALL: Final = 64_000_000
@@ -200,7 +202,8 @@ def _lacks(spec: HubSpec, names: Collection[str], half: bool) -> bool:
         return spec.path not in names
     configs = all(f"{part}/config.json" in names for part in PARTS)
     weights = all(weight_file(_in(part, names), part, half) for part in PARTS)
-    return not (configs and weights and any(map(_WORDS.fullmatch, names)))
+    words = any(all(name in names for name in files) for files in _TOKENIZERS)
+    return not (configs and weights and words)
 
 
 def _check_kind(shown: str, names: Collection[str]) -> None:

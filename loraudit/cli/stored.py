@@ -18,6 +18,7 @@ from loraudit.cards import (
     CLIP_SHA256,
     FACE_FILE,
     FACE_RECORD,
+    PIPELINE,
     base_card,
     base_names,
     cache_folder,
@@ -28,16 +29,6 @@ from loraudit.files import file_sha256
 
 __all__ = ["Health", "State", "Stored", "examine", "fetched", "shipped"]
 
-_PIPELINE: Final = (
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-)
 _ENCODER: Final = ("model.safetensors", "config.json")
 _SD_BYTES: Final = 4_270_000_000
 """Bytes of SD 1.x's three networks in float32, as they are published."""
@@ -109,9 +100,7 @@ def shipped() -> tuple[Stored, ...]:
     root, ships = models_dir(), "ships with loraudit"
     bases = [base_card(name) for name in base_names()]
     found = [
-        Stored(f"base {card.name}", ships, card.folder, _PIPELINE)
-        for card in bases
-        if card.folder is not None
+        Stored(f"base {card.name}", ships, card.folder, PIPELINE) for card in bases if card.folder is not None
     ]
     found += [
         Stored(f"encoder {folder}", ships, root / folder, _ENCODER)
@@ -135,7 +124,7 @@ def fetched() -> tuple[Stored, ...]:
             f"base {card.name}",
             f"Hub cache, {card.where}",
             hub,
-            _PIPELINE,
+            PIPELINE,
             _SD_BYTES,
             card.where,
             card.revision,

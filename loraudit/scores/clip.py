@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from loraudit.cards import CLIP_FILE, CLIP_REPO, CLIP_REVISION, CLIP_SHA256
+from loraudit.cards import CLIP_FILE, CLIP_REPO, CLIP_REVISION, CLIP_SHA256, is_fetchable
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.files import file_sha256
 from loraudit.scores import fit_square
@@ -125,7 +125,8 @@ def openai_clip_weights(*, offline: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        found = hf_hub_download(CLIP_REPO, CLIP_FILE, revision=CLIP_REVISION, local_files_only=offline)
+        local = offline or not is_fetchable(CLIP_REPO, (CLIP_FILE,), CLIP_REVISION)
+        found = hf_hub_download(CLIP_REPO, CLIP_FILE, revision=CLIP_REVISION, local_files_only=local)
     except (OSError, ValueError) as error:
         reason = "--offline is set" if offline else f"it cannot be fetched ({type(error).__name__})"
         raise Incomplete(
