@@ -103,6 +103,23 @@ def test_without_the_base_the_report_is_all_the_rest(
     assert "attacked nothing" in words
 
 
+def test_a_base_that_does_not_fit_costs_the_attack_alone(
+    scan: Scan, sd: Path, tiny: Path, sd1_factors
+) -> None:
+    """What the file says and what its weights are is told as where the base is missing."""
+    code, out, err = scan(sd, tiny, *QUICK, "--base", "tiny", "-f", "json")
+    misfit, fitting = told(out)["reports"]
+    assert (code, "error" in err) == (1, False)
+    assert (misfit["target"]["base"], misfit["target"]["rank"]) == ("sd15", [2, 3])
+    assert misfit["target"]["modules"]["read"] == len(misfit["update"]) == len(sd1_factors)
+    assert "LA-NAME-001" in {finding["id"] for finding in misfit["findings"]}
+    (gap,) = misfit["incomplete"]
+    assert gap["what"] == "the attack" and "does not fit this base; name the right base" in gap["why"]
+    assert (fitting["incomplete"], fitting["target"]["base"]) == ([], "tiny"), "the control"
+    # Nothing to find and nothing attacked is incomplete.
+    assert scan(sd, *QUICK, "--base", "tiny", "--ignore", "LA-NAME", "--fail-on", "critical")[0] == 4
+
+
 def test_a_file_that_says_nothing_is_incomplete_without_its_base(
     scan: Scan, tmp_path: Path, sd1_factors
 ) -> None:

@@ -3,10 +3,6 @@
 import torch
 from safetensors.torch import save_file
 
-from loraudit.lora import write_kohya
-
-QUICK = ("--samples", 2, "--steps", 2, "--device", "cpu", "--offline")
-
 
 def test_a_target_that_is_no_lora(scan, tmp_path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
@@ -26,10 +22,3 @@ def test_a_target_of_another_family(scan, tmp_path) -> None:
         "loraudit: error: x.safetensors is a LoRA for FLUX or HunyuanVideo",
         "  loraudit audits LoRAs for SD 1.x",
     ]
-
-
-def test_the_wrong_base(scan, tmp_path, sd1_factors) -> None:
-    write_kohya(sd1_factors, tmp_path / "sd.safetensors")
-    code, _, err = scan(tmp_path / "sd.safetensors", *QUICK, "--base", "tiny", "--attack", "prompts")
-    assert code == 3
-    assert "does not fit this base" in err

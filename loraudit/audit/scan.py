@@ -126,7 +126,7 @@ class _Scanner:
             return _unattacked(lora, words, depth, [why, *unread_gaps(lora)])
         try:
             report = self._attack(lora, number, words)
-        except (RequestError, NotScannable):
+        except RequestError:
             raise
         except Exception as error:
             told = reported(error)
