@@ -1,8 +1,10 @@
 """A header is read whole and right, or refused in words that say what the file is."""
 
+import io
 import json
 import os
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,40 @@ def test_reads_what_the_reference_writer_wrote(tmp_path: Path) -> None:
         info = header.tensors[key]
         assert info.shape == array.shape
         assert data[info.offset : info.offset + info.size] == array.tobytes()
+
+
+def packed(*names: str, compression: int = zipfile.ZIP_STORED) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", compression) as archive:
+        for name in names:
+            archive.writestr(name, b"" if name.endswith("/") else frame(GOOD) * 20)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    ("names", "inside"),
+    [
+        (["x.safetensors"], True),
+        (["lora/", "lora/zqx.SAFETENSORS"], True),
+        (["preview.png", "readme.txt", "zqx.safetensors", "__MACOSX/._zqx.safetensors"], True),
+        ([f"{number}.png" for number in range(300)] + ["x.safetensors"], True),
+        (["archive/data.pkl", "archive/data/0"], False),
+        (["preview.png"], False),
+        (["__MACOSX/._x.safetensors", "__MACOSX/x.safetensors", "lora/._x.safetensors"], False),
+    ],
+)
+def test_a_safetensors_file_in_a_zip_archive_is_told_and_not_unpacked(
+    names: list[str], inside: bool, compression: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(packed(*names, compression=compression))
+    with pytest.raises(NotScannable, match="is a zip archive") as caught:
+        read_header(path)
+    said = f"{caught.value}; {caught.value.hint}"
+    assert ("with a .safetensors file inside; unpack it" in said) is inside
+    assert ("never unpickles" in said) is not inside
+    assert "zqx" not in said
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NoReturn
+from typing import Any, BinaryIO, Final, Literal
 
 from loraudit.errors import LorauditError, NotScannable
 from loraudit.hiding import named
+from loraudit.lora.file.lookalikes import lookalike, truncated
 from loraudit.lora.file.ordinary import (
     FIELDS,
     ITEM_BITS,
@@ -52,42 +53,9 @@ MAX_HEADER_BYTES: Final = 25_000_000
 # A tensor has 5 strings, 4 colons, 3 opening brackets and commas between fields, offsets and dimensions; a
 # metadata key 4 tokens.
 MAX_TOKENS: Final = (15 + MAX_DIMENSIONS) * MAX_TENSORS + 4 * MAX_METADATA + 8
+_LISTED: Final = 1 << 16
+"""Bytes at the end of a file that may be an archive's list."""
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[:,\[{]', re.DOTALL)
-
-# First bytes of files that are no safetensors files, with the name and the hint of each kind.
-_LOOKALIKES: Final[tuple[tuple[bytes, str, str], ...]] = (
-    (
-        b"version https://git-lfs",
-        "a Git LFS pointer, not the file itself",
-        "run `git lfs pull`, or download the file itself",
-    ),
-    (
-        b"PK\x03\x04",
-        "a zip archive (such as a .ckpt, .pt or .bin checkpoint with a pickle inside)",
-        "loraudit never unpickles; ask for the .safetensors file",
-    ),
-    (
-        b"\x80",
-        "a Python pickle",
-        "loraudit never unpickles; ask for the .safetensors file",
-    ),
-    (b"GGUF", "a GGUF file", "loraudit reads LoRA files in safetensors format"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
-    (b"# xet version", "a Xet pointer, not the file itself", "download the file itself"),
-    (b"\x89PNG", "a PNG picture", "give the .safetensors file"),
-    (b"\xff\xd8\xff", "a JPEG picture", "give the .safetensors file"),
-    (b"{", "a JSON file", "give the .safetensors file, or the folder that holds it"),
-)
-
-_FAILED: Final = "the download failed (log in, or follow the real link)"
-_ERROR: Final = re.compile(
-    rb'\{\s*"(?:errors?|error_?code|message|detail|details|code|status|statusCode|success|reason|title)"\s*:',
-    re.IGNORECASE,
-)
-"""Start of what a server answers in place of a file; a configuration begins with other words."""
-_WORDS: Final = re.compile(rb"[\t\r\n\x20-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -151,13 +119,13 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     start = file.read(512)
     length = int.from_bytes(start[:8], "little")
     if size < 8 or length > MAX_HEADER_BYTES or not start[8:].lstrip(b" \t\r\n").startswith(b"{"):
-        _refuse(start, name, size)
+        raise lookalike(start, _end(file), name, size)
     if 8 + length > size:
-        raise _truncated(name, size, 8 + length)
+        raise truncated(name, size, 8 + length)
     file.seek(8)
     text = file.read(length)
     if len(text) != length:
-        raise _truncated(name, 8 + len(text), 8 + length)
+        raise truncated(name, 8 + len(text), 8 + length)
     if _has_too_many_tokens(text):
         raise _unsound(name, f"it holds more than {MAX_TENSORS} tensors and {MAX_METADATA} metadata keys")
     ordinary = read_ordinary(text, 8 + length, size)
@@ -166,6 +134,12 @@ def _read(file: BinaryIO, path: Path, name: str, size: int) -> Header:
     if text.rstrip(b" ") != stripped:
         hidden.append(Hidden("padding", "", f"{len(text) - len(stripped)} bytes"))
     return Header(path, tensors, metadata, size, tuple(hidden))
+
+
+def _end(file: BinaryIO) -> bytes:
+    """Read the last bytes of `file`, where an archive lists what it holds."""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - _LISTED))
+    return file.read(_LISTED)
 
 
 def _read_json(
@@ -222,7 +196,7 @@ def _tensors(table: Mapping[str, Any], start: int, size: int, name: str) -> dict
             raise _unsound(name, f"tensor '{named(key)}' leaves a hole or overlaps another")
         end += info.size
     if end > size:
-        raise _truncated(name, size, end)
+        raise truncated(name, size, end)
     if end < size:
         raise _unsound(name, f"{size - end} bytes follow the last tensor")
     return tensors
@@ -262,34 +236,6 @@ def _metadata(value: object, name: str) -> tuple[dict[str, str], list[Hidden]]:
 def _is_sizes(value: object) -> bool:
     # bool is an int to Python.
     return isinstance(value, list) and all(type(item) is int and 0 <= item <= MAX_SIZE for item in value)
-
-
-def _refuse(start: bytes, name: str, size: int) -> NoReturn:
-    head = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
-        raise NotScannable(f"{name} is a web page, not a LoRA file", _FAILED)
-    if _ERROR.match(head):
-        raise NotScannable(f"{name} is a server's error message in JSON, not a LoRA file", _FAILED)
-    for magic, what, hint in _LOOKALIKES:
-        if start.startswith(magic) or (magic == b"{" and head.startswith(magic)):
-            raise NotScannable(f"{name} is {what}", hint)
-    if start[257:262] == b"ustar":
-        raise NotScannable(f"{name} is a tar archive", "unpack it first")
-    if len(start) > 8 and _WORDS.fullmatch(start):
-        raise NotScannable(f"{name} is not a safetensors file but a text", _FAILED)
-    if size < 8:
-        raise _truncated(name, size, 8)
-    if not any(start):
-        raise NotScannable(
-            f"{name} begins with nothing but zeros", "the download was not finished; repeat it"
-        )
-    raise NotScannable(f"{name} is not a safetensors file", "loraudit reads LoRA files in safetensors format")
-
-
-def _truncated(name: str, size: int, needed: int) -> NotScannable:
-    return NotScannable(
-        f"{name} is truncated: {size} bytes of at least {needed}", "download or export it again"
-    )
 
 
 def _unsound(name: str, why: str) -> NotScannable:
