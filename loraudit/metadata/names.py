@@ -30,6 +30,7 @@ _GENERIC: Final = _PERSON | frozenset(_GENERIC_WORDS.split())
 """Words of trainers, file names and base models, which say nothing about the subject."""
 _PLACEHOLDERS: Final = frozenset({"bnha", "ohwx", "olis", "shs", "sks", "skw", "tok", "ukj", "zwx"})
 """Meaningless words that guides tell people to use as a trigger."""
+_NO_SUBJECT: Final = _GENERIC | _PLACEHOLDERS
 
 
 def instance(folder: str) -> str:
@@ -49,8 +50,7 @@ def is_generic(text: str) -> bool:
 
 def subject(text: str) -> tuple[str, ...]:
     """Take the words of `text` that may name a subject."""
-    left = [word for word in _words(text) if len(word) > 1]
-    return tuple(word for word in left if word.lower() not in _GENERIC | _PLACEHOLDERS)
+    return tuple(word for word in _words(text) if len(word) > 1 and word.lower() not in _NO_SUBJECT)
 
 
 def _words(text: str) -> list[str]:
@@ -58,10 +58,12 @@ def _words(text: str) -> list[str]:
     tokens = [
         token
         for token in re.findall(r"[^\W_]+", text[:500])
-        if not re.fullmatch(r"(?=\D*\d)[\da-fA-F]{6,}|\d+", token)
+        # Most are letters alone, and a file may hold millions.
+        if token.isalpha() or not re.fullmatch(r"(?=\D*\d)[\da-fA-F]{6,}|\d+", token)
     ]
     words: list[str] = []
     for run in re.findall(r"[^\W\d_]+", " ".join(tokens)):
         # LoRA and DreamBooth are one word each, JaneDoe is two.
-        words += [run] if run.lower() in _GENERIC else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", run).split()
+        whole = run[1:].islower() or run.lower() in _GENERIC
+        words += [run] if whole else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", run).split()
     return words
