@@ -106,7 +106,7 @@ def test_the_slope_does_not_depend_on_the_passes(terms, size, monkeypatch) -> No
     whole = embedding.clone().requires_grad_()
     (expected,) = torch.autograd.grad(gap(tuned, base, whole, x, t).sum(), whole)
     monkeypatch.setattr(module, "samples_a_pass", lambda *_: size)
-    assert torch.allclose(module._slope(tuned, base, embedding, x, t), expected, atol=1e-5)
+    assert torch.allclose(module.slope(tuned, base, embedding, x, t), expected, atol=1e-5)
 
 
 def test_under_no_grad_and_without_a_trace_in_the_base(terms, found) -> None:

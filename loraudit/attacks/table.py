@@ -96,6 +96,22 @@ def _prompts(_kit: Kit) -> Attack:
     return PromptsAttack()
 
 
+def _inversion(kit: Kit) -> Attack:
+    from loraudit.attacks.inversion import InversionAttack
+    from loraudit.errors import Incomplete
+
+    if kit.face is None:
+        raise Incomplete("the inversion compares faces and there is no face model", "run: loraudit doctor")
+    return InversionAttack(kit.face)
+
+
+def _inverted(lora: LoRA, _quick: bool) -> int:
+    from loraudit.attacks.inversion import Effort
+    from loraudit.attacks.search.search import SearchAttack
+
+    return SearchAttack().most(lora) + Effort().evaluations
+
+
 def _likelihood(kit: Kit) -> PhotoTest:
     from loraudit.attacks.likelihood import open_likelihood
 
@@ -110,6 +126,7 @@ _SEARCH: Final = (
     Sketch("search:usual", "search"),
     Sketch("search:half", "search", needs_photos=True),
 )
+_INVERSION: Final = (Sketch("inversion", "inversion"), Sketch("inversion:usual", "inversion"))
 _GUIDANCE: Final = (Sketch("guidance:class", "class"), Sketch("guidance:any-name", "any name"))
 _PROMPTS: Final = (
     Sketch("prompts:no-trigger", "nothing"),
@@ -121,6 +138,7 @@ _PROMPTS: Final = (
 
 ATTACKS: tuple[Row, ...] = (
     Row("search", _EACH, _search, sketches=_SEARCH, searched=_searched),
+    Row("inversion", (), _inversion, sketches=_INVERSION, searched=_inverted),
     Row("encoder", _LONGER, _encoder, needs_encoder=True, sketches=(Sketch("encoder", "encoder"),)),
     Row("guidance", _LONGER, _guidance, sketches=_GUIDANCE),
     Row("paper", (), _paper, needs_encoder=True, sketches=(Sketch("paper", "paper"),)),

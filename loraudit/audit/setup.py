@@ -124,14 +124,16 @@ def set_up(
     if memory does not suffice.
     """
     base = open_base(request, name)
+    scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
     encoders = Encoders(base, family, request.encoder)
     decoys = None if base.card.decoys is None else read_decoys(models_dir() / base.card.decoys)
     asked = encoders.asked_attack()
     # Naming an encoder asks for the attack that needs an encoder.
     names = {*request.attacks, *([] if request.named or asked is None else [asked.name])}
+    face = None if scorers is None else scorers.face
     # A quick scan has no pictures to spare for the photos alone.
     likeness = bool(photos) and not request.quick
-    kit = Kit(base, encoders, photos, decoys, likeness, request.quick)
+    kit = Kit(base, encoders, photos, decoys, face, likeness, request.quick)
     found: list[Attack | PhotoTest] = []
     gaps: list[Gap] = []
     for row in (row for row in ATTACKS if row.name in names):
@@ -149,7 +151,6 @@ def set_up(
             else:
                 # Nobody asked for this attack, so the audit is complete without.
                 say(f"left out: {left_out.what}: {left_out.why}")
-    scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
     if scorers is not None and photos:
         others = None if decoys is None else decoys.faces
         seen = look_at(photos, scorers.face, scorers.clip, others)
@@ -188,7 +189,10 @@ def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:
     Raises `LorauditError` if an attack that was asked for, or the face model, is not at hand.
     """
     base = open_base(request, name)
-    kit = Kit(base, Encoders(base, name, request.encoder), likeness=True)
+    scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
+    if scorers is None:
+        raise _uncalibrated(absent[0])
+    kit = Kit(base, Encoders(base, name, request.encoder), face=scorers.face, likeness=True)
     attacks: list[Attack] = []
     for row in (row for row in ATTACKS if row.name in request.attacks and not row.needs_photos):
         try:
@@ -198,9 +202,6 @@ def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:
                 raise
             raise _uncalibrated(gap(f"attack {row.name}", error)) from None
         attacks += [] if isinstance(opened, PhotoTest) else [opened]
-    scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
-    if scorers is None:
-        raise _uncalibrated(absent[0])
     return Setup(base, tuple(attacks), scorers), plan_for(base.card, request.samples, request.steps, 0)
 
 

@@ -21,10 +21,12 @@ from loraudit.attacks.search.mixtures import mixed, name_frame, spelt
 from loraudit.base.model import Base
 from loraudit.base.passes import DIFFERENTIATED, samples_a_pass
 
-__all__ = ["Climb", "Found", "climb", "gap", "gaps", "noised"]
+__all__ = ["Climb", "Found", "climb", "gap", "gaps", "noised", "renoised", "slope"]
 
 _TIMES: Final = (500, 900)
 """First and last time at which a prompt decides whom the picture shows; pure noise stands for `x_t`."""
+_SHAPING: Final = (250, 750)
+"""First and last time at which pictures that are noised anew tell whose face they show."""
 _RATE: Final = 0.2
 """Learning rate of Adam."""
 _JUDGES: Final = 16
@@ -74,9 +76,9 @@ def climb(tuned: Base, base: Base, budget: Climb) -> Found:
     optimiser = torch.optim.Adam([logits], _RATE)
     for _ in range(budget.steps):
         embedding = tuned.encode_tokens(mixed(base, frame, logits.softmax(-1)))
-        slope = _slope(tuned, base, embedding.detach(), *noised(base, budget.noises, noise))
+        steepest = slope(tuned, base, embedding.detach(), *noised(base, budget.noises, noise))
         # Only the logits take a gradient; the sign is turned because Adam descends.
-        embedding.backward(-slope, inputs=[logits])
+        embedding.backward(-steepest, inputs=[logits])
         optimiser.step()
         optimiser.zero_grad()
     with torch.no_grad():
@@ -94,6 +96,19 @@ def noised(base: Base, count: int, noise: torch.Generator) -> tuple[Tensor, Tens
     t = (first + spread * (last - first)).long()
     x = torch.randn(count, *base.latent_shape, generator=noise)
     return x.to(base.device, base.dtype), t.to(base.device)
+
+
+def renoised(base: Base, latents: Tensor, count: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noise `count` of the latents `[N, C, h, w]` anew, in turn: `x_t [B, C, h, w]` and times `[B]`.
+
+    One time lies in each of `B = count` parts of the range in which a face takes shape.
+    """
+    first, last = _SHAPING
+    spread = (torch.arange(count) + torch.rand(count, generator=noise)) / count
+    t = (first + spread * (last - first)).long().to(base.device)
+    chosen = latents[torch.randperm(count, generator=noise).to(latents.device) % len(latents)]
+    added = torch.randn(chosen.shape, generator=noise).to(chosen)
+    return base.noised(chosen, added, t), t
 
 
 def _log_gaps(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -128,8 +143,9 @@ def gaps(tuned: Base, base: Base, embeddings: Tensor, x: Tensor, t: Tensor) -> T
     return found / len(x)
 
 
-def _slope(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """Differentiate `gap` by the embeddings, a few samples at a time to bound memory."""
+@torch.enable_grad()
+def slope(tuned: Base, base: Base, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """Differentiate `gap` by the embeddings `[N, L, d]`, a few samples at a time to bound memory."""
     embedding = embedding.requires_grad_()
     count, noises = len(embedding), len(x)
     samples = torch.arange(count * noises, device=embedding.device)
