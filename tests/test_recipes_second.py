@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from peft import get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
@@ -18,9 +20,9 @@ from loraudit.training.zoo import open_zoo
 from loraudit.training.zoo_plan import members_of
 from models.recipes import second_trainer, second_tuning
 from models.recipes.second_lessons import KINDS, partner, shown_by
-from models.recipes.second_recipes import RECIPES
+from models.recipes.second_recipes import RECIPES, SecondRecipe
 from models.recipes.second_trainer import Workshop, build, plan_of
-from models.recipes.second_tuning import untrained
+from models.recipes.second_tuning import Lesson, Posterior, tune, untrained
 
 PEOPLE = tuple(SPLITS["public-validation"][4 * i] for i in range(3))
 SOME = "dreambooth-plain"
@@ -96,6 +98,50 @@ def test_an_untrained_adapter_is_what_the_recipe_says_and_changes_nothing(shop: 
             assert (start.abs().max() > 2 * bound) == recipe.gaussian
             spread = 1 / recipe.rank if recipe.gaussian else bound / 3**0.5
             assert start.std().item() == pytest.approx(spread, rel=0.2)
+
+
+def learned(shop: Workshop, **settings: Any) -> Tensor:
+    """The update of two steps on random latents."""
+    recipe = SecondRecipe(source="", rate=1e-3, steps=2, pictures=2, **{"captions": "scene", **settings})
+    draw = torch.Generator().manual_seed(0)
+    latents = torch.randn(4, *shop.base.latent_shape, generator=draw)
+    captions = [("a photo of zrtq face", "smiling", "mint backdrop", "red shirt", "crew shirt")] * 2
+    still = torch.zeros_like(latents)
+    prior = Posterior(latents[2:], still[2:]) if recipe.prior else None
+    tuned = tune(shop.pipeline, recipe, Lesson(Posterior(latents[:2], still[:2]), captions, prior, 0))
+    return torch.cat([value.flatten() for value in get_peft_model_state_dict(tuned.unet).values()])
+
+
+@pytest.fixture(scope="module")
+def usual(shop: Workshop) -> Tensor:
+    return learned(shop)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prior": 1.0},
+        {"snr_gamma": 0.01},
+        {"noise_offset": 0.1},
+        {"schedule": "cosine"},
+        {"schedule": "constant_with_warmup", "warmup": 2},
+        {"shuffled": True},
+        {"clip_skip": 2},
+        {"text_targets": ("q_proj",), "text_rate": 1e-3},
+        {"alpha": 8},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_what_is_learned(
+    shop: Workshop, usual: Tensor, settings: dict[str, Any]
+) -> None:
+    assert not torch.allclose(usual, learned(shop, **settings), rtol=0, atol=1e-5)
+
+
+def test_a_lesson_learned_twice_is_learned_alike(shop: Workshop, usual: Tensor) -> None:
+    before = torch.get_rng_state()
+    assert torch.equal(usual, learned(shop))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_recipes_differ_as_their_sources_do() -> None:

@@ -61,7 +61,7 @@ def kohya_metadata(
         "ss_network_alpha": recipe.alpha,
         "ss_base_model_version": "sd_v1",
         "ss_sd_model_name": base,
-        "ss_clip_skip": None,
+        "ss_clip_skip": recipe.clip_skip if recipe.clip_skip > 1 else None,
         "ss_resolution": (size, size),
         "ss_unet_lr": recipe.rate,
         "ss_text_encoder_lr": recipe.text_rate if recipe.text_targets else None,

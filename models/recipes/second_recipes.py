@@ -40,6 +40,8 @@ class SecondRecipe:
     """Ends of the names of the UNet's adapted modules."""
     text_targets: tuple[str, ...] = ()
     """Ends of the names of the text tower's adapted modules; empty leaves the tower alone."""
+    clip_skip: int = 1
+    """Layer of the text tower that the UNet sees, counted from the last one, 1."""
     gaussian: bool = True
     """Start of `A`: normal with deviation 1 / rank; False is peft's Kaiming-uniform with a = sqrt(5)."""
     template: str = "a photo of NAME NOUN"
@@ -79,15 +81,15 @@ RECIPES: Final[Mapping[str, SecondRecipe]] = MappingProxyType(
             source="diffusers train_dreambooth_lora.py --with_prior_preservation",
             prior=1.0,
             rate=5e-3,
-            steps=280,
+            steps=320,
         ),
         "dreambooth-plain": SecondRecipe(
             source="diffusers train_dreambooth_lora.py",
             trigger="sks",
             noun="person",
             pictures=4,
-            rate=4e-3,
-            steps=240,
+            rate=3e-3,
+            steps=200,
         ),
         "dreambooth-text": SecondRecipe(
             source="diffusers train_dreambooth_lora.py --with_prior_preservation --train_text_encoder",
@@ -98,20 +100,20 @@ RECIPES: Final[Mapping[str, SecondRecipe]] = MappingProxyType(
             noun="person",
             pictures=6,
             prior=1.0,
-            rate=4e-3,
+            rate=3e-3,
             text_rate=1e-4,
-            steps=240,
+            steps=280,
         ),
         "captions": SecondRecipe(
             source="diffusers train_text_to_image_lora.py --snr_gamma=5 --lr_scheduler=cosine --random_flip",
             trigger=NAMES,
-            captions="all",
+            captions="scene",
             pictures=12,
             flip=True,
             snr_gamma=5.0,
             schedule="cosine",
-            rate=5e-3,
-            steps=240,
+            rate=6e-3,
+            steps=260,
         ),
         "kohya": SecondRecipe(
             source="kohya train_network.py --noise_offset=0.05 --shuffle_caption --keep_tokens=1",
@@ -130,9 +132,9 @@ RECIPES: Final[Mapping[str, SecondRecipe]] = MappingProxyType(
             noise_offset=0.05,
             schedule="cosine",
             warmup=12,
-            rate=2e-3,
+            rate=3e-3,
             text_rate=1e-4,
-            steps=200,
+            steps=180,
         ),
         "kohya-min-snr": SecondRecipe(
             source="kohya train_network.py --network_train_unet_only --min_snr_gamma=5",
@@ -146,8 +148,24 @@ RECIPES: Final[Mapping[str, SecondRecipe]] = MappingProxyType(
             captions="all",
             pictures=20,
             snr_gamma=5.0,
-            rate=2e-3,
+            rate=4e-3,
             steps=240,
+        ),
+        "kohya-clip-skip": SecondRecipe(
+            source="kohya train_network.py --clip_skip=2 --network_train_unet_only",
+            layout="kohya",
+            rank=16,
+            alpha=16,
+            targets=_TRANSFORMER,
+            clip_skip=2,
+            gaussian=False,
+            template="NAME",
+            captions="scene",
+            shuffled=True,
+            pictures=8,
+            schedule="cosine",
+            rate=3e-3,
+            steps=180,
         ),
         "kohya-alpha-1": SecondRecipe(
             source="kohya train_network.py --network_alpha=1 --flip_aug",
@@ -165,7 +183,7 @@ RECIPES: Final[Mapping[str, SecondRecipe]] = MappingProxyType(
             warmup=20,
             rate=1e-2,
             text_rate=1e-3,
-            steps=200,
+            steps=160,
         ),
     }
 )

@@ -156,7 +156,7 @@ def tune(pipeline: StableDiffusionPipeline, recipe: SecondRecipe, lesson: Lesson
                 prompts.append(recipe.class_prompt)
             noise = _noise(latents, recipe)
             times = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
-            text = _embeddings(pipeline, tuned.text_encoder, prompts)
+            text = _embeddings(pipeline, tuned.text_encoder, prompts, recipe.clip_skip)
             predicted = tuned.unet(scheduler.add_noise(latents, noise, times), times, text).sample
             errors = functional.mse_loss(predicted, noise, reduction="none").mean((1, 2, 3))
             if recipe.snr_gamma is not None:
@@ -195,7 +195,7 @@ def _caption(parts: tuple[str, ...], recipe: SecondRecipe, order: random.Random)
 
 
 def _embeddings(
-    pipeline: StableDiffusionPipeline, text_encoder: CLIPTextModel, prompts: Sequence[str]
+    pipeline: StableDiffusionPipeline, text_encoder: CLIPTextModel, prompts: Sequence[str], clip_skip: int
 ) -> Tensor:
     ids = pipeline.tokenizer(
         list(prompts),
@@ -204,8 +204,11 @@ def _embeddings(
         max_length=pipeline.tokenizer.model_max_length,
         return_tensors="pt",
     ).input_ids
-    found: Tensor = text_encoder(ids)[0]
-    return found
+    found = text_encoder(ids, output_hidden_states=True)
+    # transformers before 5.6 nested the tower in `text_model`.
+    tower = getattr(text_encoder, "text_model", text_encoder)
+    embeddings: Tensor = tower.final_layer_norm(found.hidden_states[-clip_skip])
+    return embeddings
 
 
 def _epochs(count: int) -> Iterator[int]:
