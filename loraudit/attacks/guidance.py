@@ -36,7 +36,9 @@ class GuidanceAttack:
     @torch.no_grad()
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
         """Return two aims. Raises `NotScannable` if the LoRA does not fit the base."""
-        embeddings = base.with_lora(lora).encode_text([CLASS_PROMPT, name_prompt(ANY_NAME)])
+        tuned = base.with_lora(lora)
+        # One by one, as the prompts attack does, which shares its pictures of the base.
+        embeddings = [tuned.encode_text([prompt])[0] for prompt in (CLASS_PROMPT, name_prompt(ANY_NAME))]
         names = (f"{self.name}:class", f"{self.name}:any-name")
         return [Aim(name, e, against_base=True) for name, e in zip(names, embeddings, strict=True)]
 

@@ -48,7 +48,9 @@ class PromptsAttack:
         texts = given_away(lora.file.metadata, lora.file.triggers)
         secrets = (*lora.file.secrets, *(secrets_of(lora.file.metadata) if texts else ()))
         prompts = ["", CLASS_PROMPT, *(name_prompt(text) for text in (ANY_NAME, *texts))]
-        embeddings = base.with_lora(lora).encode_text(prompts)
+        tuned = base.with_lora(lora)
+        # One by one: on a GPU the last bits depend on the batch, and equal embeddings share pictures.
+        embeddings = [tuned.encode_text([prompt])[0] for prompt in prompts]
         any_name = Aim("prompts:any-name", embeddings[2])
         aims = [
             Aim("prompts:no-trigger", embeddings[0], aims_at_face=False),
