@@ -23,6 +23,7 @@ __all__ = [
     "FACE_RECORD",
     "PIPELINE",
     "PIPELINE_FILES",
+    "PRIOR_FOLDER",
     "BaseCard",
     "artefact",
     "base_card",
@@ -64,6 +65,8 @@ FACE_FILE: Final = "facenet-vggface2.safetensors"
 """File of the face model for photographs, in `cache_folder()`."""
 FACE_RECORD: Final = "facenet-vggface2.sha256"
 """File beside `FACE_FILE` with its SHA-256 in hex, written when the weights were converted."""
+PRIOR_FOLDER: Final = "class-pictures"
+"""Folder of the latents of class pictures (`loraudit.training.prior`), in `cache_folder()`."""
 
 
 @dataclass(frozen=True)
@@ -225,5 +228,9 @@ def _cards() -> dict[str, Any]:
 
 
 def cache_folder() -> Path:
-    """Name the folder of converted weights, which never holds a picture or anything of a LoRA."""
+    """Name the folder of converted weights and class pictures.
+
+    Class pictures are what a base draws of a prompt that names nobody. The folder never holds a photo, or
+    anything of a LoRA.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "loraudit"

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,12 @@ from loraudit.lora.layouts.topology import topologies
 for _twin in [name for name in os.environ if name.startswith("LORAUDIT_")]:
     del os.environ[_twin]
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+# What trainings keep must not be found by the next run; matplotlib's list of fonts may.
+_KEPT = tempfile.TemporaryDirectory(prefix="loraudit-tests-")
+os.environ.setdefault(
+    "MPLCONFIGDIR", str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "matplotlib")
+)
+os.environ["XDG_CACHE_HOME"] = _KEPT.name
 # Scans of the same file at another time end in the same bytes.
 os.environ["SOURCE_DATE_EPOCH"] = "1800000000"
 

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, scan_cache_dir
 
-from loraudit.cards import CLIP_FILE, CLIP_REPO, CLIP_REVISION, FACE_FILE, FACE_RECORD, base_card
+from loraudit.cards import (
+    CLIP_FILE,
+    CLIP_REPO,
+    CLIP_REVISION,
+    FACE_FILE,
+    FACE_RECORD,
+    PRIOR_FOLDER,
+    base_card,
+)
 from loraudit.cli import main
 from loraudit.cli.cache import Contents, Kept, cache_text, clear, contents
 
@@ -233,6 +241,22 @@ def test_a_corrupted_repository_is_told_and_left(run, hub) -> None:
     assert files(folder) == before
     assert {one.name for one in contents().models} == set()
     assert (foreign / "snapshots" / OTHER / "ada.safetensors").exists()
+
+
+def test_class_pictures_are_told_and_cleared(run, hub) -> None:
+    fill(hub)
+    folder = hub.parent / "own" / "loraudit" / PRIOR_FOLDER
+    folder.mkdir()
+    for name, size in ((f"{'0' * 64}.safetensors", 300), (f"{'0' * 64}.sha256", 65), ("notes.txt", 9)):
+        (folder / name).write_bytes(b"x" * size)
+    sizes = {one.name: one.size_bytes for one in contents().models}
+    assert sizes["class pictures of trainings"] == 365
+    assert "class pictures of trainings" in run()[1]
+    assert run("clear", "--yes")[0] == 0
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"], "what is not ours is left"
+    (folder / f"{'a' * 64}.safetensors").touch()
+    (folder / "notes.txt").unlink()
+    assert run("clear", "--yes")[0] == 0 and not folder.parent.exists()
 
 
 def test_a_cache_that_cannot_be_read(run, hub) -> None:

@@ -34,6 +34,12 @@ def base(tmp_path_factory) -> str:
     return str(save_pipeline(tmp_path_factory.mktemp("base") / "random"))
 
 
+@pytest.fixture(autouse=True)
+def _kept(tmp_path_factory, monkeypatch) -> None:
+    """No class pictures of another test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def photos(tmp_path) -> Path:
     folder = tmp_path / "photos"
@@ -94,6 +100,11 @@ def test_finetune_writes_a_lora(run, base, photos, tmp_path) -> None:
     keys = tensors(out)
     assert len(keys) == 2 * (28 + 4)
     assert sum(key.startswith("text_encoder.") for key in keys) == 8
+    # The next LoRA on this base finds the class pictures, and is the same.
+    again = tmp_path / "again.safetensors"
+    words = ("finetune", photos, "-o", again, "--base", base, "--name", "qwxz", *SMALL)
+    assert "class pictures" not in run(*words)[2]
+    assert again.read_bytes() == out.read_bytes()
     # The trigger is a secret of whoever made the file.
     assert b"qwxz" not in out.read_bytes()
     assert [file.name for file in tmp_path.iterdir() if "tmp" in file.name or "partial" in file.name] == []

@@ -1,4 +1,4 @@
-"""The command `cache`: show or delete the models that scans fetched.
+"""The command `cache`: show or delete the models that scans fetched, and the class pictures of trainings.
 
 huggingface_hub counts and deletes in its own cache, which other programs share. Two limits are set here to
 each deletion. A deletion covers one repository, since another may hold the same commit. Only files within
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from loraudit.cards import cache_folder
+from loraudit.cards import PRIOR_FOLDER, cache_folder
 from loraudit.cli.console import emit, say, width
 from loraudit.cli.stored import Stored, fetched
 from loraudit.errors import LorauditError
@@ -32,6 +32,8 @@ __all__ = ["Contents", "Kept", "cache", "cache_text", "clear", "contents"]
 EXAMPLES: Final = ("loraudit cache", "loraudit cache clear --yes")
 _FACE: Final = "*vggface2*"
 """Pattern of the face model's file, whole or half fetched, in loraudit's own folder."""
+_PICTURES: Final = "[0-9a-f]" * 64 + ".s*"
+"""Pattern of class pictures and their hashes, in a folder of loraudit's own folder."""
 _OTHERS: Final = (
     "LoRAs fetched from the Hub are in the same Hub cache, and 'loraudit cache' leaves them there; "
     "'hf cache ls' lists all of it."
@@ -47,7 +49,7 @@ class CacheAction(StrEnum):
 
 @dataclass(frozen=True)
 class Kept:
-    """One fetched model that is on this machine."""
+    """One fetched model, or all class pictures, on this machine."""
 
     name: str
     where: str
@@ -68,11 +70,11 @@ class Contents:
 
 def cache(
     action: Annotated[
-        CacheAction, typer.Argument(help="Show the downloaded models, or delete them.")
+        CacheAction, typer.Argument(help="Show what is kept on this machine, or delete it.")
     ] = CacheAction.info,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Show or clear downloaded models."""
+    """Show or clear downloaded models and the class pictures of trainings."""
     found = contents()
     models = found.models
     emit(cache_text(found, width=width(None)), None)
@@ -93,7 +95,7 @@ def cache(
 
 
 def contents() -> Contents:
-    """Find each fetched model that is on this machine."""
+    """Find each fetched model that is on this machine, and the class pictures."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -115,7 +117,8 @@ def contents() -> Contents:
                 f"{stored.name} is in the Hub cache in a folder that huggingface_hub calls corrupted, and is "
                 f"left alone. Delete the folder of {stored.repository} there to be rid of it."
             )
-    return Contents(tuple(models), tuple(faults))
+    pictures = _class_pictures()
+    return Contents((*models, *([] if pictures is None else [pictures])), tuple(faults))
 
 
 def clear(models: Sequence[Kept]) -> None:
@@ -158,6 +161,22 @@ def _own(stored: Stored) -> Kept | None:
 
     size = sum(path.lstat().st_size for path in files)
     return Kept(stored.name, stored.where, size, delete) if files else None
+
+
+def _class_pictures() -> Kept | None:
+    """Find the class pictures of trainings in loraudit's own folder."""
+    folder = cache_folder() / PRIOR_FOLDER
+    files = [] if folder.is_symlink() else [path for path in sorted(folder.glob(_PICTURES)) if path.is_file()]
+
+    def delete() -> None:
+        for file in files:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: it holds what is not loraudit's
+            folder.rmdir()
+            folder.parent.rmdir()
+
+    size = sum(path.lstat().st_size for path in files)
+    return Kept("class pictures of trainings", "loraudit's cache", size, delete) if files else None
 
 
 def _cached(stored: Stored, hub: "HFCacheInfo | None") -> Kept | None:

@@ -9,6 +9,7 @@ from loraudit.base.model import Base
 from loraudit.runs import OnStep, unheard
 from loraudit.training import finetune as tuning
 from loraudit.training.finetune import Recipe, class_latents
+from loraudit.training.prior import kept_latents
 
 __all__ = ["base_recipe", "prior_latents", "quarters", "training_base"]
 
@@ -28,11 +29,19 @@ def base_recipe(base: Base) -> Recipe:
 
 
 def prior_latents(base: Base, recipe: Recipe, on_step: OnStep = unheard) -> torch.Tensor | None:
-    """Sample the latents `[N, C, h, w]` of the recipe's class pictures; None if the recipe uses none."""
+    """Return the latents `[N, C, h, w]` of the recipe's class pictures; None if the recipe uses none.
+
+    Pictures that an earlier training sampled are taken from the cache folder (`loraudit.training.prior`).
+    """
     if not recipe.prior_weight:
         return None
-    settings = _RECIPES[base.card.recipe][1]
-    return class_latents(base, recipe, recipe.class_images, settings, on_step=on_step)
+    sampling = _RECIPES[base.card.recipe][1]
+    return kept_latents(
+        base,
+        recipe,
+        sampling,
+        lambda: class_latents(base, recipe, recipe.class_images, sampling, on_step=on_step),
+    )
 
 
 def quarters(recipe: Recipe) -> tuple[int, ...]:
