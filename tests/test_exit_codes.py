@@ -115,7 +115,11 @@ def test_one_target(code: int, target: str, options: tuple[str, ...], files: Map
 def test_a_bug_is_no_finding(files: Mapping[str, Path]) -> None:
     """Python itself would end with 1. What the error quotes may be a file's words."""
     words = r"\x1b[2J\u202e\n::error::x"
-    broken = f"import loraudit.audit.scan as scan\ndef fail(*a): raise RuntimeError('{words}')\nscan.items_of = fail"
+    broken = (
+        "import loraudit.audit.scan as scan\n"
+        f"def fail(*a): raise RuntimeError('{words}')\n"
+        "scan.items_of = fail"
+    )
     done = loraudit("scan", files["clean"], *METADATA, code=broken)
     assert (done.returncode, done.stdout) == (2, "")
     assert "internal error (RuntimeError)" in done.stderr
