@@ -2,12 +2,14 @@
 
 import torch
 
+from loraudit.people.sources import People, Synthetic
 from loraudit.training.encoder_settings import Settings
-from loraudit.training.finetune import Recipe, Subject
+from loraudit.training.finetune import Recipe
+from loraudit.training.latents import Latents
 from loraudit.training.samples import LiveSource, ZooSource
 from loraudit.training.train_encoder import new_constant, new_encoder
 from loraudit.training.zoo import build_zoo
-from loraudit.training.zoo_plan import Plan
+from loraudit.training.zoo_plan import Plan, members_of
 from tests.tiny import tiny_base
 
 RECIPE = Recipe(rank=2, lr=2e-2, steps=4, class_images=2)
@@ -24,18 +26,15 @@ def zoo_in(folder):
     return build_zoo(tiny_base(), folder, plan, prior())
 
 
-def subjects() -> list[Subject]:
-    shape = (3, *tiny_base().latent_shape)
-    return [
-        Subject(torch.randn(shape, generator=torch.Generator().manual_seed(i)), f"A face of p{i}.", i)
-        for i in range(3)
-    ]
+def latents_of(people: People | None = None) -> Latents:
+    return Latents(tiny_base(), people or Synthetic())
 
 
 def source_of(kind: str, zoo, seed: int = 0, finished_only: bool = False):
     if kind == "zoo":
-        return ZooSource.of(tiny_base(), zoo, seed, 2, finished_only)
-    return LiveSource(tiny_base(), subjects(), RECIPE, prior(), 2, seed, finished_only)
+        return ZooSource.of(zoo, latents_of(), seed, 2, finished_only)
+    members = members_of(Plan((0, 4, 8), RECIPE, (4,)))
+    return LiveSource(members, latents_of(), RECIPE, prior(), 2, seed, finished_only)
 
 
 def model_of(kind: str, seed: int = 0, timestep: bool = True):

@@ -19,7 +19,7 @@ from loraudit.training.encoder_settings import PAPER, Settings
 from loraudit.training.samples import ZooSource
 from loraudit.training.train_encoder import new_constant, train_encoder
 from loraudit.training.zoo import open_zoo
-from tests.encoder_training import SETTINGS, equal, model_of, source_of, zoo_in
+from tests.encoder_training import SETTINGS, equal, latents_of, model_of, source_of, zoo_in
 from tests.tiny import tiny_base
 
 
@@ -100,8 +100,7 @@ def test_the_record_is_there_before_the_first_step(tmp_path) -> None:
 def test_a_taught_encoder_learns_what_the_secret_prompt_predicts(zoo, tmp_path) -> None:
     """The loss is nil at the secret prompt, however unpredictable the noise is, and falls towards it."""
     base = tiny_base()
-    alone = ZooSource(zoo, source_of("zoo", zoo).latents[:1], 0, 1, finished_only=True)
-    alone = replace(alone, zoo=replace(zoo, members=zoo.members[:1]))
+    alone = ZooSource(replace(zoo, members=zoo.members[:1]), latents_of(), 0, 1, finished_only=True)
     terms = zoo.rows([(0, zoo.plan.snapshots[-1])])
     with torch.no_grad():
         secret = base.with_lora(terms).encode_text([zoo.members[0].prompt])[0]
@@ -149,7 +148,7 @@ def test_nobody_private_is_trained_on(private, zoo, tmp_path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "zoo.json").write_text(json.dumps(record))
     with pytest.raises(LorauditError, match=f"identity {private} belongs to .* held out"):
-        ZooSource.of(tiny_base(), open_zoo(tmp_path), 0)
+        ZooSource.of(open_zoo(tmp_path), latents_of(), 0)
     with pytest.raises(LorauditError):
         require_public((0, private))
 

@@ -28,6 +28,10 @@ EXAMPLES: Final = (
 )
 
 
+_SHOWN: Final = 20
+"""People left out that are named, at most; all of them are counted."""
+
+
 class Arch(StrEnum):
     """The values of `--arch`."""
 
@@ -180,5 +184,9 @@ def train_encoder(
         command=sys.argv[1:],
     )
     with resumable(), progress("loading the base model") as on_step:
-        train_an_encoder(base, device, offline, job, on_step)
+        left_out = train_an_encoder(base, device, offline, job, on_step)
+    if left_out:
+        say(f"{len(left_out)} people were left out, as their pictures cannot be read:")
+        for why in left_out[:_SHOWN]:
+            say(f"  {why}")
     say(f"the encoder, its card and its record are in {clean(str(out), 300)}")

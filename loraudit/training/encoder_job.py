@@ -24,10 +24,11 @@ from loraudit.training.defaults import base_recipe, prior_latents, quarters, tra
 from loraudit.training.encoder_card import finish
 from loraudit.training.encoder_settings import Settings
 from loraudit.training.finetune import Recipe, new_adapters
+from loraudit.training.latents import Latents
 from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
 from loraudit.training.train_encoder import new_constant, new_encoder, new_probe, train_encoder
-from loraudit.training.zoo import Zoo, build_zoo, fingerprint, is_finished, open_varied, open_zoo, person
+from loraudit.training.zoo import Zoo, build_zoo, fingerprint, is_finished, open_varied, open_zoo
 from loraudit.training.zoo_plan import RECORD, Plan, members_of, read_plan
 
 __all__ = ["EncoderJob", "train_an_encoder"]
@@ -55,12 +56,14 @@ class EncoderJob:
 
 def train_an_encoder(
     base_name: str, device: str | None, offline: bool, job: EncoderJob, on_step: OnStep = unheard
-) -> None:
+) -> tuple[str, ...]:
     """Train the encoder that `job` describes, or go on where an interrupted training stopped.
 
-    `on_step` hears the stages: building and reading a zoo, where one is asked for, then the training. Raises
-    `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit. Checks
-    that need no base come before the base is loaded.
+    `on_step` hears the stages: building and reading a zoo, where one is asked for, then the training. Returns
+    why people were left out, a sentence for each whose pictures could not be read.
+
+    Raises `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit.
+    Checks that need no base come before the base is loaded.
     """
     people = _checked(job)
     cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
@@ -69,7 +72,8 @@ def train_an_encoder(
         on_step = unheard
     base = training_base(base_name, device or str(state.device), offline)
     settings = dataclasses.replace(_settings(base, job.arch), **job.settings)
-    source, recipe, about = _source(base, people, job, settings, state, on_step)
+    latents = Latents(base, people)
+    source, recipe, about = _source(latents, job, settings, state, on_step)
     if job.arch == "constant":
         model: Any = new_constant(base, recipe.class_prompt)
     elif job.arch == "probe":
@@ -92,6 +96,7 @@ def train_an_encoder(
         record = {**dataclasses.asdict(settings), **described, "processes": state.num_processes}
         frozen = frozen_transformer(base.text_encoder)
         finish(job.out, model, frozen, base.name, json.loads(json.dumps(record)), job.command)
+    return tuple(latents.unread.values())
 
 
 def _checked(job: EncoderJob) -> People:
@@ -145,13 +150,14 @@ def _probe(
 
 
 def _source(
-    base: Base, people: People, job: EncoderJob, settings: Settings, state: PartialState, on_step: OnStep
+    latents: Latents, job: EncoderJob, settings: Settings, state: PartialState, on_step: OnStep
 ) -> tuple[Source, Recipe, dict[str, Any]]:
     """Open the source of the samples; also return the recipe of its LoRAs and its entries for the record."""
+    base, people = latents.base, latents.people
     recipe = dataclasses.replace(base_recipe(base), **job.recipe)
     if job.zoo is not None and (zoos := open_varied(job.zoo)):
         sources = [
-            ZooSource.of(base, zoo, settings.seed + i, settings.loras, not job.timestep, people, on_step)
+            ZooSource.of(zoo, latents, settings.seed + i, settings.loras, not job.timestep)
             for i, zoo in enumerate(zoos)
         ]
         about = {
@@ -163,18 +169,15 @@ def _source(
     if job.zoo is not None:
         with state.main_process_first():
             zoo = _open_or_build(base, people, job.zoo, recipe, job, settings.seed, on_step)
-        source = ZooSource.of(base, zoo, settings.seed, settings.loras, not job.timestep, people, on_step)
+        source = ZooSource.of(zoo, latents, settings.seed, settings.loras, not job.timestep)
         plan = zoo.plan
         about = {"source": "zoo", "people": len(plan.people), "snapshots": list(plan.snapshots)}
         return source, plan.recipe, about
     chosen = people.train(job.people, settings.seed)
     plan = Plan(chosen, recipe, (recipe.steps,), seed=settings.seed, data=people.name)
-    subjects = []
-    for member in members_of(plan):
-        subjects.append(person(base, member, member.index, people))
-        on_step(len(subjects), len(chosen), "encoding the people's pictures")
     prior = prior_latents(base, recipe, on_step)
-    live = LiveSource(base, subjects, recipe, prior, settings.loras, settings.seed, not job.timestep)
+    members = members_of(plan)
+    live = LiveSource(members, latents, recipe, prior, settings.loras, settings.seed, not job.timestep)
     return live, recipe, {"source": "live", "people": len(chosen)}
 
 

@@ -4,10 +4,9 @@ A sample is (LoRA after r fine-tuning steps, r, the pictures it was trained on).
 a function of (seed, i, p) alone, so a stream can be resumed anywhere.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +14,12 @@ import torch
 from torch import Tensor
 
 from loraudit.base.lowrank import Terms
-from loraudit.base.model import Base
 from loraudit.errors import LorauditError
-from loraudit.people.sources import People, Synthetic
-from loraudit.runs import OnStep, unheard
+from loraudit.people.sources import People
 from loraudit.training.finetune import Recipe, Subject, finetune
+from loraudit.training.latents import Latents
 from loraudit.training.zoo import Zoo, fingerprint
-from loraudit.training.zoo_plan import Plan
+from loraudit.training.zoo_plan import Member, Plan
 
 __all__ = ["LiveSource", "Sample", "Source", "VariedSource", "ZooSource", "require_trainable"]
 
@@ -55,8 +53,8 @@ class ZooSource:
     """Source of samples from a zoo: LoRAs in random company, each at a random snapshot."""
 
     zoo: Zoo
-    latents: Sequence[Tensor]
-    """Latents `[P, C, h, w]` of each member's pictures."""
+    latents: Latents
+    """Latents of the members' pictures."""
     seed: int
     loras: int
     """LoRAs per sample, `M`."""
@@ -67,28 +65,15 @@ class ZooSource:
 
     @classmethod
     def of(
-        cls,
-        base: Base,
-        zoo: Zoo,
-        seed: int,
-        loras: int = 32,
-        finished_only: bool = False,
-        people: People | None = None,
-        on_step: OnStep = unheard,
+        cls, zoo: Zoo, latents: Latents, seed: int, loras: int = 32, finished_only: bool = False
     ) -> "ZooSource":
-        """Open a zoo; `on_step` hears of how many members the pictures are encoded.
+        """Open a zoo of the base and people of `latents`.
 
-        Raises `LorauditError` if a member is held out, or the zoo's people or base differ from those given.
+        Raises `LorauditError` if a member is held out, or the zoo's people or base are others.
         """
-        people = people or Synthetic()
-        require_trainable(zoo.plan, people)
-        if zoo.base != fingerprint(base):
+        require_trainable(zoo.plan, latents.people)
+        if zoo.base != fingerprint(latents.base):
             raise LorauditError("the zoo was made with another base", "give that base, or build another zoo")
-        latents = []
-        for number, member in enumerate(zoo.members, 1):
-            pictures = people.pictures(member.identity, base.image_size, zoo.plan.pictures)
-            latents.append(base.encode_images(pictures))
-            on_step(number, len(zoo.members), "encoding the zoo's pictures")
         return cls(zoo, latents, seed, min(loras, len(zoo.members)), finished_only)
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
@@ -98,10 +83,11 @@ class ZooSource:
     def sample(self, index: int, process: int) -> Sample:
         """Draw sample number `index` of a process."""
         snapshots = self.zoo.plan.snapshots[-1:] if self.finished_only else self.zoo.plan.snapshots
-        device = self.latents[0].device
+        device, pictures = self.latents.base.device, self.zoo.plan.pictures
         rng = np.random.default_rng([self.seed, 20, index, process])
+        order = rng.permutation(len(self.zoo.members)).tolist()
         # Sorted, so that files are read forwards.
-        members = sorted(int(i) for i in rng.permutation(len(self.zoo.members))[: self.loras])
+        members = sorted(self.latents.readable(self.zoo.members, order, self.loras, pictures))
         places = [int(i) for i in rng.integers(len(snapshots), size=len(members))]
         if self.finished_only:
             places = [len(self.zoo.plan.snapshots) - 1] * len(members)
@@ -110,7 +96,7 @@ class ZooSource:
         return Sample(
             {site: (up.to(device), down.to(device)) for site, (up, down) in terms.items()},
             torch.tensor(steps, device=device),
-            [self.latents[i] for i in members],
+            [self.latents.of(self.zoo.members[i].identity, pictures) for i in members],
             None if self.faces is None else self.faces[members, places],
             tuple(self.zoo.members[i].prompt for i in members),
         )
@@ -144,8 +130,9 @@ def require_trainable(plan: Plan, people: People) -> None:
 class LiveSource:
     """Source of samples from LoRAs while they are fine-tuned: the Algorithm of arXiv 2409.08482."""
 
-    base: Base
-    subjects: Sequence[Subject]
+    members: Sequence[Member]
+    latents: Latents
+    """Latents of the members' pictures."""
     recipe: Recipe
     prior: Tensor | None
     group: int
@@ -158,21 +145,28 @@ class LiveSource:
         """Yield every step of group after group; each group's number of steps is uniform in 1 to all.
 
         A stream that starts inside a group fine-tunes that group again from step 1, to the same weights.
+        Pictures are read when their group begins.
         """
+        base = self.latents.base
         index, number = 0, 0
         while True:
             rng = np.random.default_rng([self.seed, 21, number, process])
-            chosen = [self.subjects[i] for i in rng.permutation(len(self.subjects))[: self.group]]
+            order = rng.permutation(len(self.members)).tolist()
             # Another start each time a person returns, or a LoRA would be seen twice step for step.
-            people = [dataclasses.replace(s, seed=int(rng.integers(2**31))) for s in chosen]
+            seeds = [int(rng.integers(2**31)) for _ in order[: self.group]]
             steps = self.recipe.steps if self.finished_only else int(rng.integers(1, self.recipe.steps + 1))
             count = 1 if self.finished_only else steps
             number += 1
             if index + count <= first:
                 index += count
                 continue
-            recipe = dataclasses.replace(self.recipe, steps=steps)
-            for step, adapters, _loss in finetune(self.base, people, recipe, self.prior):
+            chosen = self.latents.readable(self.members, order, self.group)
+            people = [
+                Subject(self.latents.of(self.members[place].identity), self.members[place].prompt, start)
+                for place, start in zip(chosen, seeds, strict=False)
+            ]
+            recipe = replace(self.recipe, steps=steps)
+            for step, adapters, _loss in finetune(base, people, recipe, self.prior):
                 if self.finished_only and step < steps:
                     continue
                 if index >= first:
@@ -182,7 +176,7 @@ class LiveSource:
                     }
                     yield Sample(
                         terms,
-                        torch.full((len(people),), step, device=self.base.device),
+                        torch.full((len(people),), step, device=base.device),
                         [person.latents for person in people],
                         prompts=tuple(person.prompt for person in people),
                     )
