@@ -122,6 +122,9 @@ class Maker:
             )
         if fault == 2:
             return self.random.choice(("[", '{"a":', '[{"r":')) * self.random.choice((1, 500, 3000))
+        if fault == 3 and self.random.random() < 0.05:
+            unit = self.random.choice(("{}", '"["', '{"r":{"r":1}}', json.dumps(text), "[" * 500 + "]" * 500))
+            return f"[{','.join([unit] * (self.random.choice((100_000, 5_000_000)) // (len(unit) + 1)))}]"
         return text
 
     def tensors(self, layout: str) -> dict[str, np.ndarray]:

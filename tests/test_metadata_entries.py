@@ -228,8 +228,8 @@ def test_keys_without_end_cost_little_and_are_said(told, key) -> None:
     table = {"people": {f"Ada Berg{number}": {"note": "some words"} for number in range(60_000)}}
     start = time.process_time()
     found = told({key: json.dumps(table)})
-    assert time.process_time() - start < 10  # some 2 s where nothing else runs
-    assert ("LA-HIDDEN-002" in found) == (key != "workflow")
+    assert time.process_time() - start < 2  # some 0.1 s where nothing else runs
+    assert "LA-HIDDEN-002" in found
     table["people"] = dict(list(table["people"].items())[:2_000])
     assert "LA-HIDDEN-002" not in told({key: json.dumps(table)})
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from loraudit.metadata.budget import is_affordable
 from loraudit.metadata.wrapped import MAX_CHARACTERS, unwrapped
 
 __all__ = ["Members", "NotReadError", "members", "parse", "read", "texts"]
@@ -22,7 +23,7 @@ class Members(list[tuple[str, Any]]):
 
 def parse(text: str) -> Any:  # noqa: ANN401
     """Parse `text` as JSON, its objects as `Members`. Raises `NotReadError`."""
-    if len(text) > MAX_CHARACTERS:
+    if len(text) > MAX_CHARACTERS or not is_affordable(text):
         raise NotReadError
     try:
         return json.loads(text, object_pairs_hook=Members)

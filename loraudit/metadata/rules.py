@@ -1,8 +1,8 @@
 """Rules of the metadata audit, one family after another: an exposure in, traces out."""
 
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
@@ -10,6 +10,7 @@ from loraudit.hiding import masked
 from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata import patterns
 from loraudit.metadata.beside import CAPTION, FOLDER, IN_SIDES, INSIDE, PICTURE, README
+from loraudit.metadata.budget import MOST_QUOTED, MOST_SECRETS, Budget, pieces, spending
 from loraudit.metadata.entries import (
     DATASETS,
     FOLDERS,
@@ -38,34 +39,52 @@ __all__ = ["traces"]
 _RESIZED: Final = re.compile(r"^(?:dimension is resized from|Dynamic resize with)[^;]{0,120}; ?")
 """Prefix that kohya's `resize_lora.py` puts before a comment."""
 _CAPTION_KEYS: Final = frozenset({"caption_prefix", "caption_suffix"})
-_ENTRIES: Final = 20_000
-"""Limit on the keys of a file that are judged, those inside JSON included: real files have hundreds."""
 
 
-def traces(exposure: Exposure) -> Iterator[Trace]:
-    """Yield every trace in `exposure`, an unreadable value and a hidden one included."""
+def traces(exposure: Exposure) -> list[Trace]:
+    """List every trace in `exposure`, an unreadable value and a hidden one included.
+
+    What is past the budget of a LoRA is a trace too, of what was not looked at.
+    """
     beside = {said.place for said in exposure.said} - {"header", INSIDE} | {FOLDER, *exposure.beside.unread}
-    for trace in _traces(exposure):
-        yield trace._replace(beside=True) if trace.place in beside else trace
+    with spending(_budget(exposure)):
+        return [
+            trace._replace(beside=True) if trace.place in beside else trace for trace in _traces(exposure)
+        ]
+
+
+def _budget(exposure: Exposure) -> Budget:
+    """Make a budget for `exposure`. Each time that all of it is parsed has one of its own."""
+    return Budget(len(exposure.beside.pictures))
 
 
 def _traces(exposure: Exposure) -> Iterator[Trace]:
-    values = _values(exposure)
+    values, budget = _values(exposure), _budget(exposure)
+    known: dict[str, None] = {}
     told: dict[tuple[str, str], Confidence] = {}
     for place, secret, confidence in known_secrets(_texts(values), exposure):
-        told.setdefault((place, secret), confidence)
-    for (place, secret), confidence in told.items():
-        yield Trace("LA-SECRET-001", Severity.CRITICAL, place, quote(masked(secret)), confidence)
-    if told:
+        if secret not in known and len(known) == MOST_SECRETS:
+            # Each is looked for in every text; without that, a quote could hold the next.
+            yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
+            return
+        known[secret] = None
+        if (place, secret) not in told:
+            told[place, secret] = confidence
+            yield Trace("LA-SECRET-001", Severity.CRITICAL, place, quote(masked(secret)), confidence)
+    if known:
         # No other rule sees a secret, so that none can quote one.
-        exposure = without_secrets(exposure, dict.fromkeys(secret for _, secret in told))
+        with spending(_budget(exposure)):
+            exposure = without_secrets(exposure, known)
         values = _values(exposure)
     found: list[Entry] = []
     for value in values:
-        left = _ENTRIES - len(found)
-        below = list(islice(entries(value), left + 1))
-        found += below[:left]
-        if value.broken or len(below) > left:
+        for entry in () if budget.is_spent else entries(value):
+            inner = texts(entry.parsed) if entry.kind == "graph" else ()
+            budget.judge((entry.text, *(text for _, text in inner)))
+            if budget.is_spent:
+                break
+            found.append(entry)
+        if value.broken or budget.is_spent:
             yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
     names = [*_folder_names(found), *_people(found), *_tokens(found, exposure), *_adapters(exposure)]
     yield from names
@@ -84,9 +103,14 @@ def _traces(exposure: Exposure) -> Iterator[Trace]:
 
 
 def _values(exposure: Exposure) -> list[Value]:
-    # A key may say something where its value says nothing.
-    told = (said for said in exposure.said if said.place == "header" or said.text.strip() not in EMPTY)
-    return [value_of(said) for said in told]
+    values, budget = [], _budget(exposure)
+    with spending(budget):
+        for said in exposure.said:
+            # A key may say something where its value says nothing.
+            if said.place == "header" or said.text.strip() not in EMPTY:
+                before, value = budget.refused, value_of(said)
+                values.append(replace(value, broken=True) if budget.refused > before else value)
+    return values
 
 
 def _texts(values: list[Value]) -> list[Texts]:
@@ -127,7 +151,7 @@ def _named(place: str, name: str) -> Iterator[Trace]:
 
 
 def _tokens(found: list[Entry], exposure: Exposure) -> Iterator[Trace]:
-    words = [("the tensor names", word) for word in embedded(exposure.tensors)]
+    words = [("the tensor names", word) for word in _first(embedded(exposure.tensors))]
     words += [(entry.place, word) for entry in found if (word := token(entry.key, entry.text))]
     for place, word in words:
         yield from _named(place, word)
@@ -137,7 +161,7 @@ def _tokens(found: list[Entry], exposure: Exposure) -> Iterator[Trace]:
 
 def _adapters(exposure: Exposure) -> Iterator[Trace]:
     """Find the names that people gave their adapters: peft writes them into the name of every tensor."""
-    for name in adapter_names(exposure.tensors):
+    for name in _first(adapter_names(exposure.tensors)):
         yield from _named("the tensor names", name)
 
 
@@ -183,10 +207,10 @@ def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
     ordered = sorted(tags, key=lambda tag: -tag[1] if isinstance(tag[1], int) else 0)
     # A picture without a caption counts under the words of its folder.
     captions = [tag for tag, _ in ordered if tag.strip().lower() != folder]
-    yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, *captions)
+    yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, *_first(captions))
     if len(captions) < len(ordered):
         alone = (tag for tag, _ in ordered if tag.strip().lower() == folder and not is_generic(tag))
-        yield from quoted("LA-CAPTION-002", Severity.LOW, place, *alone)
+        yield from quoted("LA-CAPTION-002", Severity.LOW, place, *_first(alone))
 
 
 def _authors(found: list[Entry]) -> Iterator[Trace]:
@@ -214,15 +238,15 @@ def _spelled(values: list[Value], exposure: Exposure) -> Iterator[Trace]:
     for place, text, whole in searched(_texts(values), exposure):
         if not whole:
             yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
-        for path in dict.fromkeys(patterns.paths(text)):
+        for path in _first(path for piece in pieces(text) for path in patterns.paths(piece)):
             severity = Severity.MEDIUM if patterns.is_home(path) else Severity.LOW
             yield Trace("LA-PATH-001", severity, place, quote(path))
-        for address in dict.fromkeys(patterns.addresses(text)):
+        for address in _first(found for piece in pieces(text) for found in patterns.addresses(piece)):
             yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, quote(address))
 
 
 def _hidden(values: list[Value], exposure: Exposure) -> Iterator[Trace]:
-    for item in exposure.hidden:
+    for item in exposure.hidden[:MOST_QUOTED]:
         shown = quote(item.text)
         yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], shown)
     for value in (value for value in values if value.said.place not in {PICTURE, INSIDE, IN_SIDES, CAPTION}):
@@ -240,6 +264,16 @@ _HIDDEN_PLACES: Final = {
     "tensor field": "an unknown field of a tensor",
     "padding": "white space around the header",
 }
+
+
+def _first(texts: Iterable[str]) -> list[str]:
+    """List different texts in order, no more than are quoted."""
+    found: dict[str, None] = {}
+    for text in texts:
+        found[text] = None
+        if len(found) == MOST_QUOTED:
+            break
+    return list(found)
 
 
 def _objects(value: object) -> Iterator[Members]:

@@ -152,9 +152,11 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.MEDIUM: ""},
     ),
     "LA-HIDDEN-002": (
-        "JSON that is broken, nested without end or too long. Texts of a picture that break off or are "
-        "longer than a megabyte, a prompt in its pixels that is broken or longer than 64 kB. More than "
-        "20,000 keys in the file, or beside it 1,000 pictures or 10,000 files. Files beside it that cannot "
+        "JSON that is broken, nested without end or too long: more than 200,000 of `{`, `[`, `,` and `:` in "
+        "the file, and 20,000 more for each of the first 100 pictures beside it. Texts of a picture that "
+        "break off or are longer than a megabyte, a prompt in its pixels that is broken or longer than "
+        "64 kB. More than 20,000 keys in the file, a million characters under them or 50 secrets, or beside "
+        "it 1,000 pictures or 10,000 files. Files beside it that cannot "
         "be opened.",
         {Severity.INCONCLUSIVE: ""},
     ),
