@@ -14,6 +14,7 @@ import pytest
 from loraudit.cli import main
 from loraudit.cli.app import Commands
 from loraudit.cli.progress import progress
+from loraudit.cli.targets import find_targets
 from tests.headers import KOHYA, write
 
 ROOT = Path(__file__).parent.parent
@@ -183,14 +184,12 @@ def test_the_example_is_there_without_a_target(run, lora, tmp_path, monkeypatch)
     assert (code, out) == (2, "") and "--example" in err
 
 
-def test_the_example_brings_photos_to_an_attack_alone(tmp_path) -> None:
-    from loraudit.cli.choices import Depth
-    from loraudit.cli.scan import _example
-
-    targets, photos = _example([], None, Depth.attack)
-    assert photos is not None and Path(targets[0]).is_file() and any(photos.iterdir())
-    assert _example([], tmp_path, Depth.attack)[1] == tmp_path
-    assert _example([], None, Depth.metadata)[1] is None
+def test_the_example_brings_photos_to_an_attack_alone(run, tmp_path) -> None:
+    (target,), photos = find_targets((), None, example=True)
+    assert photos is not None and Path(target).is_file() and any(photos.iterdir())
+    assert run("scan", "--example", *METADATA)[0] == 0
+    code, out, err = run("scan", "--example", "--reference", tmp_path / "gone")
+    assert (code, out) == (2, "") and "gone" in err, "photos of one's own take their place"
 
 
 def test_quiet_says_nothing_but_errors(run, tmp_path, monkeypatch) -> None:

@@ -74,7 +74,7 @@ def cache(
     ] = CacheAction.info,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
-    """Show or clear downloaded models and the class pictures of trainings."""
+    """Show or clear downloaded models and kept class pictures."""
     found = contents()
     models = found.models
     emit(cache_text(found, width=width(None)), None)

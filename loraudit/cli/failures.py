@@ -2,7 +2,7 @@
 
 import errno
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from loraudit.cli.console import drop_stdout, say_error, spell_out, write_error
@@ -10,9 +10,11 @@ from loraudit.cli.signals import Stop, interruptible
 from loraudit.errors import INSTALL, InternalError, LorauditError
 from loraudit.findings.failures import reported
 
-__all__ = ["in_one_line", "write_traceback"]
+__all__ = ["in_one_line", "say_failures", "write_traceback"]
 
 _INTERRUPTED: Final = 130
+_SHOWN: Final = 10
+"""Limit on the targets of a scan whose errors are told one by one."""
 _CAUSES: Final = 5
 """Limit on the errors, each the cause of the one before, that are shown of a bug."""
 
@@ -48,6 +50,16 @@ def in_one_line(command: Callable[[], object]) -> None:
         if isinstance(told, InternalError):
             _fail_of_itself(error)
         _fail(str(told), told.hint, 2)
+
+
+def say_failures(failed: Sequence[tuple[str, LorauditError]]) -> None:
+    """Write to stderr what kept targets from being scanned: the name of each, escaped, and its error."""
+    for name, error in failed[:_SHOWN]:
+        if isinstance(error, InternalError) and error.__cause__ is not None:
+            write_traceback(error.__cause__)
+        say_error(str(error) if name in str(error) else f"{name}: {error}", error.hint)
+    if len(failed) > _SHOWN:
+        write_error(f"and {len(failed) - _SHOWN} more that could not be scanned; the report names them")
 
 
 def write_traceback(error: BaseException) -> None:

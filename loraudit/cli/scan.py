@@ -29,10 +29,11 @@ from loraudit.cli.choices import (
     check_calibration,
     check_encoder,
 )
-from loraudit.cli.console import say, say_error, write_error
-from loraudit.cli.failures import write_traceback
+from loraudit.cli.console import say
+from loraudit.cli.failures import say_failures
 from loraudit.cli.settings import SettingsCommand, use_project_settings
-from loraudit.errors import InternalError, LorauditError
+from loraudit.cli.targets import find_targets
+from loraudit.errors import LorauditError
 
 if TYPE_CHECKING:
     from loraudit.audit.scan import Scanned
@@ -47,7 +48,6 @@ EXAMPLES: Final = (
     "loraudit scan loras/ --depth metadata --fail-on medium",
     "loraudit scan lora.safetensors -o json=report.json -o html=report.html",
 )
-SHOWN_ERRORS: Final = 10
 
 
 def scan(
@@ -230,16 +230,9 @@ def scan(
     from loraudit.cli.progress import progress
     from loraudit.findings.exits import combine_exit_codes, exit_code
 
-    targets = target or []
-    listed = [] if targets_from is None else [str(targets_from)]
-    if targets_from is not None:
-        from loraudit.cli.targets import read_targets
-
-        targets = [*targets, *read_targets(targets_from)]
-    if example:
-        targets, reference = _example(targets, reference, depth)
-    if not targets:
-        raise LorauditError("no LoRA to scan", "name files or folders, or try: loraudit scan --example")
+    targets, photos = find_targets(target or (), targets_from, example)
+    if photos is not None and depth is Depth.attack:
+        reference = reference or photos
     choice = None
     if select or ignore:
         from loraudit.gate.choice import choose_rules
@@ -252,8 +245,8 @@ def scan(
         gate = read_gate(baseline, allow)
         for line in gate.expired:
             say(line)
-    read = [str(word) for word in (reference, base, encoder) if word is not None]
-    outputs = find_outputs(output or (), format.value, [*targets, *listed, *read])
+    read = [str(word) for word in (targets_from, reference, base, encoder) if word is not None]
+    outputs = find_outputs(output or (), format.value, [*targets, *read])
     if depth is not Depth.attack and (reference or save_images or dry_run):
         raise LorauditError("--reference, --save-images and --dry-run need pictures", "leave --depth out")
     if base is not None:
@@ -291,13 +284,7 @@ def scan(
         scanned = [replace(one, report=choice.apply(one.report)) for one in scanned]
     if gate is not None:
         scanned = [_marked(one, gate) for one in scanned]
-    failed = [(one.report.target.name, one.error) for one in scanned if one.error is not None]
-    for shown, error in failed[:SHOWN_ERRORS]:
-        if isinstance(error, InternalError) and error.__cause__ is not None:
-            write_traceback(error.__cause__)
-        say_error(str(error) if shown in str(error) else f"{shown}: {error}", error.hint)
-    if len(failed) > SHOWN_ERRORS:
-        write_error(f"and {len(failed) - SHOWN_ERRORS} more that could not be scanned; the report names them")
+    say_failures([(one.report.target.name, one.error) for one in scanned if one.error is not None])
     reports = [one.report for one in scanned]
     if min_severity is not None:
         from loraudit.findings.finding import Severity
@@ -319,14 +306,3 @@ def _marked(one: "Scanned", gate: "Gate") -> "Scanned":
         told = reported(error)
         gaps = (*one.report.incomplete, gap("the allow file and the baseline", told))
         return replace(one, report=replace(one.report, incomplete=gaps, failed=True), error=told)
-
-
-def _example(targets: list[str], reference: Path | None, depth: Depth) -> tuple[list[str], Path | None]:
-    """Find the bundled LoRA and, for a scan that can use them, the photos of its person."""
-    if targets:
-        raise LorauditError("--example has a LoRA of its own", "leave the other targets or --example out")
-    from loraudit.cards import models_dir
-
-    folder = models_dir() / "examples"
-    photos = folder / "photos" if depth is Depth.attack else None
-    return [str(folder / "example.safetensors")], reference or photos

@@ -1,7 +1,8 @@
-"""Lists of targets: the file of `--targets-from`, a target a line."""
+"""Targets of a scan: those named, those that a file of `--targets-from` lists, or the bundled example."""
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,10 +10,28 @@ from loraudit.errors import LorauditError
 from loraudit.files import read_bounded
 from loraudit.text import clean
 
-__all__ = ["read_targets"]
+__all__ = ["find_targets", "read_targets"]
 
 _MOST: Final = 10_000_000
 """Size of a list at most, in bytes."""
+
+
+def find_targets(named: Sequence[str], listed: Path | None, example: bool) -> tuple[list[str], Path | None]:
+    """Return the targets, and of the bundled LoRA the photos of its person.
+
+    Raises `LorauditError` if there is no target, or another than the `example`.
+    """
+    targets = [*named, *([] if listed is None else read_targets(listed))]
+    if example:
+        if targets:
+            raise LorauditError("--example has a LoRA of its own", "leave the other targets or --example out")
+        from loraudit.cards import models_dir
+
+        folder = models_dir() / "examples"
+        return [str(folder / "example.safetensors")], folder / "photos"
+    if not targets:
+        raise LorauditError("no LoRA to scan", "name files or folders, or try: loraudit scan --example")
+    return targets, None
 
 
 def read_targets(path: Path) -> list[str]:

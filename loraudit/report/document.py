@@ -8,10 +8,10 @@ of other names, and earlier reports without the members that are `late`.
 import math
 from typing import Any, Final
 
-from loraudit.findings.conditions import CalibrationUsed, EncoderUsed, Evaluations, Settings, StatedBase
 from loraudit.findings.exhibits import Distribution, ModuleNorm
 from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
 from loraudit.findings.report import Gap, Made, Modules, Report, Target, Verdict, Withheld
+from loraudit.report.conditions import SHA256, SettingsV1
 from loraudit.report.kinds import Choice, Count, Flag, Number, Scalar, Text
 from loraudit.report.shapes import Many, Member, Named, Object, definitions
 
@@ -26,7 +26,6 @@ MOST_BYTES: Final = 100_000_000
 
 _TEXT, _TEXT_OR_NULL, _TEXTS = Text(), Text(null=True), Many(Text())
 _SEVERITY: Final = Choice(Severity, name="severity")
-_SHA256: Final = Text(null=True, pattern="^[0-9a-f]{64}$", due="a SHA-256", name="sha256_or_null")
 _RULE: Final = Text(pattern="^LA-[A-Z]+-[0-9]{3}$", most=37, due="the id of a rule")
 _SHARE: Final = Number(0, 1, told=False, lacking=math.nan)
 
@@ -52,7 +51,7 @@ TargetV1: Final = Object(
         "origin": Member(
             _TEXT_OR_NULL, "hf://namespace/name@commit/path of a file on the Hub, null of a local one."
         ),
-        "sha256": Member(_SHA256),
+        "sha256": Member(SHA256),
         "size_bytes": Member(Count(null=True)),
         "family": Member(_TEXT_OR_NULL),
         "base": Member(_TEXT_OR_NULL, "Recognised base model."),
@@ -138,76 +137,6 @@ _SCORE: Final = Object(
     name="score",
 )
 
-_ENCODER: Final = Object(
-    EncoderUsed,
-    {
-        "name": Member(_TEXT),
-        # No scan has ever written null here.
-        "sha256": Member(_SHA256, never_null=True),
-    },
-    null=True,
-)
-
-_EVALUATIONS: Final = Object(
-    Evaluations,
-    {
-        "spent": Member(Count()),
-        "most": Member(Count()),
-    },
-    null=True,
-)
-
-_CALIBRATION: Final = Object(
-    CalibrationUsed,
-    {
-        "name": Member(_TEXT),
-        "controls": Member(Count()),
-        "unused": Member(_TEXT_OR_NULL),
-    },
-    null=True,
-)
-
-_STATED_BASE: Final = Object(
-    StatedBase,
-    {
-        "agrees": Member(Flag(), "Whether it is the base of the scan, by name or by hash."),
-        "shown": Member(_TEXT, "Its name where the words are known, or the start of its hash."),
-        "quotes": Member(_TEXTS, "Private words of the file, with --reveal alone.", late=True),
-    },
-    null=True,
-)
-
-_SETTINGS: Final = Object(
-    Settings,
-    {
-        "depth": Member(Choice(("metadata", "weights", "attack")), "How far the scan looked."),
-        "base": Member(_TEXT_OR_NULL),
-        "base_fingerprint": Member(
-            _SHA256,
-            "SHA-256 of the base's weights: equal for a folder, a single file, float32 and float16.",
-            late=True,
-            left_out=True,
-        ),
-        "stated_base": Member(
-            _STATED_BASE, "Base that the file says it was made on.", late=True, left_out=True
-        ),
-        "encoder": Member(_ENCODER),
-        "attacks": Member(_TEXTS),
-        "skipped": Member(_TEXTS, "Attacks that were not needed any more."),
-        "seeds": Member(Many(Count(told=False))),
-        "budget": Member(_TEXT_OR_NULL),
-        "evaluations": Member(_EVALUATIONS, "Of the base model's network."),
-        "calibration": Member(
-            _CALIBRATION,
-            "Calibration data at hand; unused: why they do not fit this scan, null if they do.",
-        ),
-        "device": Member(_TEXT_OR_NULL),
-        "dtype": Member(_TEXT, "Type of the base's numbers.", late=True, left_out=True),
-        "rules": Member(_TEXT, "The rules that count, if not all do.", late=True, left_out=True),
-    },
-    name="settings",
-)
-
 _GAP: Final = Object(Gap, {"what": Member(_TEXT), "why": Member(_TEXT)})
 
 _MODULE: Final = Object(
@@ -266,7 +195,7 @@ ReportV1: Final = Object(
         "verdict": Member(_VERDICT, source="derived"),
         "findings": Member(Many(FindingV1), "Worst first."),
         "scores": Member(Many(_SCORE)),
-        "settings": Member(_SETTINGS),
+        "settings": Member(SettingsV1),
         "failed": Member(
             Flag(), "Whether an error kept it from being read at all: no such file, no network.", late=True
         ),
