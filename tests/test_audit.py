@@ -28,7 +28,7 @@ RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
 
 
 class FakeBase:
-    name, dtype = "fake", torch.float32
+    name, fingerprint, dtype = "fake", None, torch.float32
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 2, 2)
@@ -144,10 +144,16 @@ def test_a_photo_that_comes_back_is_a_finding_of_its_own() -> None:
 
 @pytest.mark.parametrize("attack", ["a", "a:usual"])
 @pytest.mark.parametrize(
-    ("base", "p", "unused"), [("fake", 0.01, None), ("other", None, "measured on the base other")]
+    ("base", "weights", "p", "unused"),
+    [
+        ("fake", "", 0.01, None),
+        ("called otherwise", "", 0.01, None),
+        ("other", "b" * 64, None, "measured on another base, other"),
+        ("fake", "b" * 64, None, "measured on other weights, fake"),
+    ],
 )
-def test_calibration_is_used_where_it_fits(base, p, unused, attack) -> None:
-    conditions = Conditions(base, 20, 3.0, {"a": "0" * 64}, "f" * 64)
+def test_calibration_is_used_where_it_fits(base, weights, p, unused, attack) -> None:
+    conditions = Conditions(base, weights, 20, 3.0, {"a": 1}, {"a": "0" * 64}, "f" * 64)
     controls = (Control("noise", {attack: (0.0,)}),) * 99
     calibration = Calibration("calibration-fake", conditions, (8,), controls)
     report = audit(
@@ -162,7 +168,7 @@ def test_calibration_is_used_where_it_fits(base, p, unused, attack) -> None:
 
 
 def test_one_face_of_a_file_that_is_several_loras_is_inconclusive() -> None:
-    conditions = Conditions("fake", 20, 3.0, {"a": "0" * 64}, "f" * 64)
+    conditions = Conditions("fake", "", 20, 3.0, {"a": 1}, {"a": "0" * 64}, "f" * 64)
     controls = (Control("noise", {"a": (0.0,)}),) * 99
     here = directions(random_lora())
     for times, level in ((3.0, Severity.HIGH), (0.5, Severity.INCONCLUSIVE)):

@@ -12,7 +12,7 @@ from loraudit.evidence.calibration import Calibration, Conditions, Control, Leak
 from loraudit.evidence.null import Null
 from loraudit.lora import write_kohya
 
-HERE = Conditions("tiny", 25, 3.0, {"paper": "a" * 64}, "f" * 64)
+HERE = Conditions("tiny", "b" * 64, 25, 3.0, {"paper": 1, "prompts": 2}, {"paper": "a" * 64}, "f" * 64)
 ROW = {"paper": (0.5, 0.25), "prompts:any-name": (0.0, 1.0)}
 MADE = Calibration(
     "c",
@@ -66,12 +66,14 @@ def test_what_is_damaged_is_one_error(spoil, tmp_path: Path) -> None:
         load_calibration(tmp_path)
 
 
-def test_data_of_an_earlier_version_have_no_leaking_loras(tmp_path: Path) -> None:
+def test_data_of_another_version_say_so(tmp_path: Path) -> None:
     MADE.write(tmp_path)
     document = json.loads((tmp_path / "calibration.json").read_text())
-    del document["leaking"], document["spreads"]
-    (tmp_path / "calibration.json").write_text(json.dumps(document))
-    assert load_calibration(tmp_path) == dataclasses.replace(MADE, name=tmp_path.name, leaking=(), spreads=())
+    said_of = {"loraudit.calibration/2": "another version of loraudit", "x/3": "cannot be read"}
+    for schema, said in said_of.items():
+        (tmp_path / "calibration.json").write_text(json.dumps(document | {"schema": schema}))
+        with pytest.raises(LorauditError, match=said):
+            load_calibration(tmp_path)
 
 
 def test_an_attack_for_photos_only_counts_for_the_likeness_alone() -> None:
@@ -117,7 +119,12 @@ def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
     [
         ({}, ("paper", "prompts:any-name"), 16, None),
         ({}, ("paper", "prompts:trigger-2"), 16, "no scores of the attack prompts:trigger-2"),
-        ({"base": "sd14"}, ("paper",), 16, "on the base tiny"),
+        ({"base": "my own name for it"}, ("paper",), 16, None),
+        ({"base": "sd14", "fingerprint": "0" * 64}, ("paper",), 16, "on another base, tiny"),
+        ({"fingerprint": "0" * 64}, ("paper",), 16, "on other weights, tiny"),
+        ({"attacks": {"prompts": 2}}, ("prompts:any-name",), 16, None),
+        ({"attacks": {"prompts": 3}}, ("prompts:any-name",), 16, "another version of the attack prompts"),
+        ({"attacks": {"guidance": 3}}, ("guidance:class",), 16, "no scores of the attack guidance:class"),
         ({"steps": 20}, ("paper",), 16, "with 25 steps"),
         ({"guidance": 7.5}, ("paper",), 16, "guidance 3"),
         ({"face": "0"}, ("paper",), 16, "another face model"),
@@ -143,7 +150,7 @@ def test_words_of_the_file_are_any_name_among_controls() -> None:
     from tests.tiny import tiny_base
 
     base, lora = tiny_base(), random_lora(metadata={"instance_prompt": "zwx", "trained_words": "zwy"})
-    conditions = dataclasses.replace(HERE, base=base.name, encoders={})
+    conditions = dataclasses.replace(HERE, fingerprint="", attacks={"prompts": 1}, encoders={})
     scorers = Scorers(ColourFace(), face_sha256=HERE.face)
     setup = Setup(base, scorers=scorers, calibration=dataclasses.replace(MADE, conditions=conditions))
     plan = Plan(tuple(range(16)), Sampling(HERE.steps, HERE.guidance))

@@ -11,7 +11,7 @@ from loraudit.errors import LorauditError
 from loraudit.evidence.calibration import Calibration, Conditions, Control, Leaking, load_calibration
 from loraudit.evidence.null import Null
 
-HERE = Conditions("tiny", 25, 3.0, {"paper": "a" * 64}, "f" * 64)
+HERE = Conditions("tiny", "b" * 64, 25, 3.0, {"paper": 1, "prompts": 2}, {"paper": "a" * 64}, "f" * 64)
 ROW, OTHER = {"paper": (0.5, 0.25), "class": (0.0, 1.0)}, {"paper": (0.75, 0.5), "class": (0.25, 0.0)}
 CONTROLS, LEAKING = (Control("noise", ROW),) * 99, (Leaking(ROW, OTHER),)
 MADE = Calibration("c", HERE, (8, 12), CONTROLS, (OTHER,) * 99, LEAKING, ({"ff": (8.0, 3.0)},))
@@ -89,12 +89,37 @@ def without_attacks(document):
         put(1, "conditions", "face"),
         put(1, "conditions", "base"),
         put([], "conditions", "encoders"),
+        put([], "conditions", "attacks"),
+        put("2", "conditions", "attacks", "paper"),
+        put(True, "conditions", "attacks", "paper"),
+        put(None, "conditions", "fingerprint"),
+        put("b" * 63, "conditions", "fingerprint"),
+        put("B" * 64, "conditions", "fingerprint"),
+        put("a" * 65, "conditions", "encoders", "paper"),
+        put("f" * 64 + "\n", "conditions", "face"),
+        put(0, "conditions", "steps"),
+        put(1001, "conditions", "steps"),
+        put(True, "conditions", "steps"),
+        put(2.5, "conditions", "steps"),
+        put(-1, "conditions", "guidance"),
+        put(math.nan, "conditions", "guidance"),
+        put(1001, "conditions", "guidance"),
+        put(True, "conditions", "guidance"),
+        put(1, "conditions", "more"),
     ],
 )
 def test_what_is_not_there_or_of_another_kind_is_refused(spoil, tmp_path):
     with pytest.raises(LorauditError, match="cannot be read"):
         read(tmp_path, spoil)
     assert read(tmp_path, put(3, "conditions", "guidance")).conditions.guidance == 3
+
+
+def test_the_name_of_a_strangers_base_is_shown_harmless(tmp_path):
+    name = "\x1b[31m::error::" + "x" * 1000
+    found = read(tmp_path, put(name, "conditions", "base"))
+    _, used = found.fit(dataclasses.replace(HERE, fingerprint="0" * 64), ("paper",), 16)
+    said = used.unused or ""
+    assert "31m" in said and said.isprintable() and len(said) < 350 and "::error" not in said
 
 
 def test_people_have_the_attacks_of_the_controls_at_least(tmp_path):

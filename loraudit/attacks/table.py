@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from loraudit.attacks.search.gap import Climb
     from loraudit.lora import LoRA
 
-__all__ = ["ATTACKS", "Row", "Sketch", "names_at", "place_of"]
+__all__ = ["ATTACKS", "Row", "Sketch", "names_at", "place_of", "version_of"]
 
 
 class Sketch(NamedTuple):
@@ -49,6 +49,8 @@ class Row(NamedTuple):
     """Aims of the attack, at most."""
     searched: Callable[[LoRA, bool], int] = lambda _lora, _quick: 0
     """Function `(lora, quick)` that counts the evaluations of the UNet to find embeddings, at most."""
+    version: int = 1
+    """Version, raised with every change of its pictures: what control LoRAs scored before is void then."""
 
 
 def _search(kit: Kit) -> Attack:
@@ -151,6 +153,11 @@ ATTACKS: tuple[Row, ...] = (
 def names_at(budget: str) -> tuple[str, ...]:
     """List the attacks that run at a value of `--budget`, in the order of a scan."""
     return tuple(row.name for row in ATTACKS if budget in row.budgets)
+
+
+def version_of(attack: str) -> int:
+    """Return the version of an attack, or of the attack of an aim; 1 for one outside the table."""
+    return next((row.version for row in ATTACKS if row.name == attack.partition(":")[0]), 1)
 
 
 def place_of(attack: str) -> int:

@@ -20,6 +20,7 @@ from loraudit.attacks.aim import Aim, Attack
 from loraudit.attacks.encoder import EncoderAttack
 from loraudit.attacks.plan import Plan, draw, looks
 from loraudit.attacks.search.search import SearchAttack
+from loraudit.attacks.table import version_of
 from loraudit.audit.photos import read_photos
 from loraudit.audit.setup import Setup
 from loraudit.base.lowrank import Terms
@@ -262,7 +263,15 @@ def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256
         encoder = attack.encoder if isinstance(attack, SearchAttack) else attack
         if isinstance(encoder, EncoderAttack):
             encoders[attack.name] = encoder.checkpoint.sha256
-    return Conditions(base.name, plan.sampling.steps, plan.sampling.guidance, encoders, face_sha256)
+    return Conditions(
+        base.name,
+        base.fingerprint or "",
+        plan.sampling.steps,
+        plan.sampling.guidance,
+        {attack.name: version_of(attack.name) for attack in attacks},
+        encoders,
+        face_sha256,
+    )
 
 
 def _pictures(tuned: Base, base: Base, aim: Aim, plan: Plan) -> Tensor:

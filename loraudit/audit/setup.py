@@ -17,7 +17,7 @@ from loraudit.attacks.kept import KeptPictures
 from loraudit.attacks.kit import Kit
 from loraudit.attacks.likelihood import read_decoys
 from loraudit.attacks.plan import plan_for
-from loraudit.attacks.table import ATTACKS
+from loraudit.attacks.table import ATTACKS, version_of
 from loraudit.base.load import load_base, pick_device
 from loraudit.base.model import CLASS_PROMPT
 from loraudit.cards import models_dir
@@ -101,11 +101,17 @@ class Setup:
         # The aims of one attack have one encoder.
         encoders = {aim.attack.partition(":")[0]: aim.encoder.sha256 for aim in aims if aim.encoder}
         sampling = plan.sampling
-        here = Conditions(
-            self.base.name, sampling.steps, sampling.guidance, encoders, self.scorers.face_sha256
-        )
         attacks = tuple(aim.among_controls for aim in aims if not aim.likeness_only)
         likeness_only = tuple(aim.attack for aim in aims if aim.likeness_only)
+        here = Conditions(
+            self.base.name,
+            self.base.fingerprint or "",
+            sampling.steps,
+            sampling.guidance,
+            {attack.partition(":")[0]: version_of(attack) for attack in (*attacks, *likeness_only)},
+            encoders,
+            self.scorers.face_sha256,
+        )
         return self.calibration.fit(here, attacks, len(plan.seeds), directions(lora), likeness_only)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from loraudit.attacks.table import version_of
 from loraudit.base.load import load_base
 from loraudit.base.model import Sampling
 from loraudit.bench.attacks import begin
@@ -117,7 +118,7 @@ def bench_verdict(job: VerdictBench, say: Callable[[str], None]) -> dict[str, An
 
     found = {side: [faces(zoo, people=job.people) for zoo in zoos[side]] for side in ("leaking", "harmless")}
     found["harmless"] += [faces(zoo, "-extra", extra=True) for zoo in zoos["extra"]]
-    null_of = _nulls(job, {"search": checkpoint.sha256})
+    null_of = _nulls(job, base.fingerprint or "", {"search": checkpoint.sha256})
     say("judging")
     people = [case for pool in found["leaking"] for case in cases(pool, pool.identities, face)]
     nobody: list[Case] = []
@@ -244,14 +245,14 @@ def _curve(zoo: Zoo, faces: Callable[..., Pool], face: FaceScorer) -> list[dict[
     return rows
 
 
-def _nulls(job: VerdictBench, encoders: dict[str, str]) -> Callable[[Case], Null | None]:
+def _nulls(job: VerdictBench, base: str, encoders: dict[str, str]) -> Callable[[Case], Null | None]:
     """Make the function that finds each case's null distribution, as a scan of the case would."""
     folder = Path(job.calibration) if Path(job.calibration).is_dir() else models_dir() / job.calibration
     if not folder.is_dir():
         return lambda _case: None
     data = load_calibration(folder)
-    mine = data.conditions
-    here = Conditions(mine.base, job.steps, job.guidance, encoders, mine.face)
+    mine, versions_here = data.conditions, {name: version_of(name) for name in encoders}
+    here = Conditions(mine.base, base, job.steps, job.guidance, versions_here, encoders, mine.face)
     null, used = data.fit(here, AIMS, job.samples, likeness_only=PHOTO_AIMS)
     if null is None:
         raise LorauditError(f"the calibration {clean(folder.name)} does not fit: {used.unused}")

@@ -3,7 +3,7 @@
 A control LoRA holds no single person (things, crowds, styles, noise, merged people). `calibration.json` has
 a share for every control, attack and look `n`: of the pairs among the first `n` pictures, those that match as
 one person. The file also names the conditions of the measurement; a scan under other conditions is not
-compared with these data.
+compared with these data. An attack that changed since makes its own scores void, not those of others.
 
 `matches` hold the likeness (`loraudit.evidence.null`) of pictures by LoRAs of one person each to somebody
 else. `leaking` holds the other scores of the same LoRAs, shown in reports and never judged with.
@@ -12,6 +12,7 @@ else. `leaking` holds the other scores of the same LoRAs, shown in reports and n
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from loraudit.evidence.merging import Spread, one_person_p
 from loraudit.evidence.null import Null
 from loraudit.files import read_within, write_atomic
 from loraudit.findings.conditions import CalibrationUsed
+from loraudit.text import clean
 
 __all__ = [
     "KINDS",
@@ -34,12 +36,14 @@ __all__ = [
     "load_calibration",
 ]
 
-SCHEMA: Final = "loraudit.calibration/2"
+SCHEMA: Final = "loraudit.calibration/3"
 KINDS: Final = ("things", "crowds", "styles", "noise", "merged")
 FEWEST: Final = 99
 """Number of controls from which on a p-value can reach 0.01, as the highest level asks."""
 _LARGEST: Final = 64_000_000
 """Size of a file at most, in bytes."""
+_MOST_STEPS: Final = 1000
+_MOST_GUIDANCE: Final = 1000.0
 
 Shares = Mapping[str, tuple[float, ...]]
 """Attack => one share in 0..1 for each look."""
@@ -50,8 +54,13 @@ class Conditions:
     """Everything that, with the LoRA, decides the scores of an attack."""
 
     base: str
+    """Name of the base, for display."""
+    fingerprint: str
+    """SHA-256 of the base's weights (`loraudit.base.fingerprint`), empty if not known."""
     steps: int
     guidance: float
+    attacks: Mapping[str, int]
+    """Attack => its version (`loraudit.attacks.table`)."""
     encoders: Mapping[str, str]
     """Attack => SHA-256 of its encoder."""
     face: str
@@ -91,11 +100,11 @@ class Calibration:
     Attacks of which nothing else is judged (`likeness_only`) are in here too.
     """
     leaking: tuple[Leaking, ...] = ()
-    """Scores of LoRAs of one person each; empty in the data of earlier versions."""
+    """Scores of LoRAs of one person each."""
     spreads: tuple[Spread, ...] = ()
     """Directions in which LoRAs change each kind of module (`loraudit.lora.directions`).
 
-    Every LoRA is of one person and of a recipe of its own. Empty in the data of earlier versions.
+    Every LoRA is of one person and of a recipe of its own.
     """
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package => version at the time of the measurement."""
@@ -128,8 +137,9 @@ class Calibration:
         self, conditions: Conditions, attacks: tuple[str, ...], most: int, likeness_only: tuple[str, ...]
     ) -> str | None:
         mine = self.conditions
-        if conditions.base != mine.base:
-            return f"measured on the base {mine.base}"
+        if conditions.fingerprint != mine.fingerprint:
+            other = "other weights" if conditions.base == mine.base else "another base"
+            return f"measured on {other}, {mine.base}"
         if (conditions.steps, conditions.guidance) != (mine.steps, mine.guidance):
             return f"measured with {mine.steps} steps, guidance {mine.guidance:g}"
         if conditions.face != mine.face:
@@ -137,6 +147,9 @@ class Calibration:
         for attack, sha256 in conditions.encoders.items():
             if mine.encoders.get(attack) != sha256:
                 return f"measured with another encoder for the attack {attack}"
+        for attack, version in conditions.attacks.items():
+            if mine.attacks.get(attack, version) != version:
+                return f"measured with another version of the attack {attack}"
         known = set(self.controls[0].scores) if self.controls else set[str]()
         missing = set(attacks) - known
         if len(self.matches) >= FEWEST:
@@ -171,43 +184,39 @@ class Calibration:
 
 
 def load_calibration(folder: Path) -> Calibration:
-    """Read the calibration data in `folder`. Raises `LorauditError` if they are missing or damaged."""
-    file = folder / "calibration.json"
+    """Read the calibration data in `folder`, which may be anybody's.
+
+    Raises `LorauditError` if they are missing, damaged or of another version of loraudit.
+    """
+    shown, hint = clean(folder.name), "make them again with 'loraudit calibrate'"
     try:
-        return _parsed(folder.name, json.loads(read_within(file, _LARGEST).decode()))
+        document = json.loads(read_within(folder / "calibration.json", _LARGEST).decode())
+        schema = document.pop("schema")
+        if schema != SCHEMA and str(schema).startswith(SCHEMA.partition("/")[0]):
+            raise LorauditError(f"the calibration data in {shown} are of another version of loraudit", hint)
+        if schema != SCHEMA:
+            raise ValueError("schema")
+        return _parsed(shown, document)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LorauditError(
-            f"the calibration data in {folder.name} cannot be read ({type(error).__name__})",
-            "make them again with 'loraudit calibrate'",
+            f"the calibration data in {shown} cannot be read ({type(error).__name__})", hint
         ) from error
 
 
 def _parsed(name: str, document: dict[str, Any]) -> Calibration:
-    if document.pop("schema") != SCHEMA:
-        raise ValueError("schema")
     looks = tuple(document.pop("looks"))
     if not looks or list(looks) != sorted(set(looks)) or not all(type(n) is int and n > 1 for n in looks):
         raise ValueError("looks")
-    conditions = Conditions(**document.pop("conditions"))
-    expected: dict[str, type | tuple[type, ...]] = {
-        "base": str,
-        "steps": int,
-        "guidance": (int, float),
-        "encoders": dict,
-        "face": str,
-    }
-    for field_name, kind in expected.items():
-        if not isinstance(getattr(conditions, field_name), kind):
-            raise TypeError(field_name)
+    conditions = _conditions(document.pop("conditions"))
     controls = tuple(
         Control(row.pop("kind"), _shares(row.pop("scores"), looks, row)) for row in document.pop("controls")
     )
     matches = tuple(_shares(row, looks) for row in document.pop("matches"))
     leaking = tuple(
         Leaking(_shares(row.pop("agreement"), looks), _shares(row.pop("likeness"), looks, row))
-        for row in document.pop("leaking", [])
+        for row in document.pop("leaking")
     )
-    spreads = tuple(map(_spread, document.pop("spreads", [])))
+    spreads = tuple(map(_spread, document.pop("spreads")))
     versions = {str(package): str(version) for package, version in document.pop("versions").items()}
     rows = [*(control.scores for control in controls), *(one.agreement for one in leaking)]
     people = [*matches, *(one.likeness for one in leaking)]
@@ -218,6 +227,21 @@ def _parsed(name: str, document: dict[str, Any]) -> Calibration:
     ):
         raise ValueError("attacks")
     return Calibration(name, conditions, looks, controls, matches, leaking, spreads, versions)
+
+
+def _conditions(row: dict[str, Any]) -> Conditions:
+    """Check the conditions; the name of the base is the only text that is ever shown."""
+    found = Conditions(**{**row, "base": clean(row["base"], 300)})
+    if not 1 <= found.steps <= _MOST_STEPS or type(found.steps) is not int:
+        raise ValueError("steps")
+    if not 0 <= found.guidance <= _MOST_GUIDANCE or isinstance(found.guidance, bool):
+        raise ValueError("guidance")
+    if any(type(version) is not int for version in found.attacks.values()):
+        raise TypeError("attacks")
+    for digest in (found.fingerprint, found.face, *found.encoders.values()):
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError("a SHA-256")
+    return found
 
 
 def _shares(row: dict[str, Any], looks: tuple[int, ...], rest: Mapping[str, Any] = {}) -> Shares:
