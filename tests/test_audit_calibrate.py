@@ -194,7 +194,8 @@ def test_of_an_attack_for_photos_only_the_likeness_is_measured() -> None:
 
 
 def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    from loraudit.audit.calibrate import calibrate, calibrate_folders
+    from loraudit.audit.calibrate import calibrate
+    from loraudit.audit.calibrate_folders import calibrate_folders
     from loraudit.audit.request import Request
     from loraudit.audit.setup import set_up_to_calibrate
     from loraudit.base.load import load_base
@@ -229,7 +230,8 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert calibrate_folders(*arguments) == made
     assert done.read_text().splitlines(keepends=True) == lines
     kept = done.read_text()
-    for spoilt in ("{\n", "[]\n", '{"lora": "a"}\n', '{"lora": "a", "scores": [{"a": ["b"]}]}\n'):
+    one = '{"lora": "a", "attack": "guidance", "version": 1, "encoder": null, "scores": [{"a": ["b"]}]}\n'
+    for spoilt in ("{\n", "[]\n", '{"lora": "a"}\n', one):
         done.write_text(spoilt)
         with pytest.raises(LorauditError, match=r"done\.jsonl in out is damaged"):
             calibrate_folders(*arguments)
@@ -256,3 +258,35 @@ def test_calibrate_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for one in (lora, stack([lora])):
         again = calibrate(tiny, setup.attacks, plan, face, [("noise", one)], face_sha256="")
         assert again.controls == made.controls[:1]
+
+
+def test_an_attack_that_changed_is_measured_again_and_no_other(tmp_path: Path, monkeypatch) -> None:
+    from loraudit.attacks.guidance import GuidanceAttack
+    from loraudit.attacks.plan import Plan
+    from loraudit.attacks.prompts import PromptsAttack
+    from loraudit.audit import calibrate as room
+    from loraudit.audit.calibrate import Subject, measured
+    from loraudit.base.model import Sampling
+    from loraudit.runs import Run
+    from tests.audits import ColourFace, random_lora
+    from tests.tiny import tiny_base
+
+    asked: list[str] = []
+
+    def counted(base, attacks, *rest):
+        asked.extend(attack.name for attack in attacks)
+        return measure(base, attacks, *rest)
+
+    measure = room.measure
+    monkeypatch.setattr(room, "measure", counted)
+    attacks, plan = [GuidanceAttack(), PromptsAttack()], Plan((0, 1), Sampling(1, 2.0))
+    subjects = [Subject("noise", name, random_lora) for name in "ab"]
+    run = Run(tmp_path)
+    rows = measured(tiny_base(), attacks, plan, ColourFace(), subjects, run)
+    assert asked == ["guidance", "prompts"] * 2 and [kind for kind, _ in rows] == ["noise", "noise"]
+    assert {name.partition(":")[0] for name in rows[0][1][0]} == {"guidance", "prompts"}
+    assert measured(tiny_base(), attacks, plan, ColourFace(), subjects, run) == rows and len(asked) == 4
+    monkeypatch.setattr(room, "version_of", lambda name: 2 if name == "prompts" else 1)
+    assert measured(tiny_base(), attacks, plan, ColourFace(), subjects, run) == rows
+    assert asked[4:] == ["prompts"] * 2
+    assert measured(tiny_base(), attacks, plan, ColourFace(), subjects, run) == rows and len(asked) == 6

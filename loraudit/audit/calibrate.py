@@ -2,14 +2,13 @@
 
 A control's pictures come from the tuned model alone: controls of a control say nothing about a scan. LoRAs of
 one person each are measured three times: alone, against photos of that person, and against photos of another.
-`measure` measures one LoRA, `calibrate` all LoRAs, `calibrate_folders` all LoRAs in folders.
+`measure` measures one LoRA, `measured` the LoRAs of a resumable run, `calibrate` LoRAs at hand.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,29 +20,55 @@ from loraudit.attacks.encoder import EncoderAttack
 from loraudit.attacks.plan import Plan, draw, looks
 from loraudit.attacks.search.search import SearchAttack
 from loraudit.attacks.table import version_of
-from loraudit.audit.photos import read_photos
-from loraudit.audit.setup import Setup
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
-from loraudit.errors import LorauditError
-from loraudit.evidence.calibration import KINDS, Calibration, Conditions, Control, Leaking, Shares
+from loraudit.evidence.calibration import Calibration, Conditions, Control, Leaking, Shares
 from loraudit.evidence.merging import Spread
 from loraudit.evidence.null import agreement_score, likeness_score
-from loraudit.lora import Factors, LoRA, LoRAFile, load_lora
+from loraudit.lora import Factors, LoRA, LoRAFile
 from loraudit.lora.directions import directions
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.scores import FaceScorer
 from loraudit.scores.scorers import Scorers, look_at
-from loraudit.text import clean
 from loraudit.version import versions
 
-__all__ = ["calibrate", "calibrate_folders", "check_folders", "conditions_of", "measure"]
+__all__ = [
+    "PERSON",
+    "Subject",
+    "as_lora",
+    "calibrate",
+    "calibration_of",
+    "conditions_of",
+    "measure",
+    "measured",
+]
 
-_MATCH: Final = "identity"
-"""Name of a person's LoRAs in `done.jsonl`, where controls have their kind."""
-_LORA: Final = "lora.safetensors"
-"""File name of a person's LoRA."""
+PERSON: Final = "identity"
+"""Kind of a LoRA of one person, where controls have theirs from `KINDS`."""
 _DONE: Final = "done.jsonl"
+
+Photos = Sequence[Tensor]
+"""Photos `[3, H, W]` in 0..1."""
+_Scores = tuple[Mapping[str, tuple[float, ...]], ...]
+"""Shares of a LoRA by each of its judges."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """LoRA to measure."""
+
+    kind: str
+    """Kind of control, or `PERSON`."""
+    name: str
+    open: Callable[[], LoRA | Terms]
+    """Function that reads the LoRA; `Terms` hold this LoRA alone."""
+    photos: Callable[[], tuple[Photos, Photos]] = lambda: ((), ())
+    """Function that reads photos of the person, and of another; a control has none."""
+
+    @property
+    def key(self) -> str:
+        """Name in `done.jsonl`."""
+        return f"{self.kind}/{self.name}"
 
 
 def calibrate(
@@ -52,179 +77,84 @@ def calibrate(
     plan: Plan,
     face: FaceScorer,
     loras: Iterable[tuple[str, LoRA | Terms]],
-    identities: Iterable[tuple[LoRA | Terms, Sequence[Tensor], Sequence[Tensor]]] = (),
+    identities: Iterable[tuple[LoRA | Terms, Photos, Photos]] = (),
     *,
     face_sha256: str,
     name: str = "calibration",
 ) -> Calibration:
     """Measure control `loras`, each with its kind (from `KINDS`), and return the calibration data.
 
-    `identities` are LoRAs of one person each, with photos `[3, H, W]` in 0..1 of that person, and of
-    *another*. `Terms` hold one LoRA. Raises `LorauditError` where an attack cannot run on a LoRA.
+    `identities` are LoRAs of one person each, with photos of that person, and of *another*. `Terms` hold one
+    LoRA. Raises `LorauditError` where an attack cannot run on a LoRA.
     """
-    alone = Scorers(face)
-    controls = [(kind, measure(base, attacks, plan, (alone,), lora)) for kind, lora in loras]
-    people, spreads = [], []
-    for lora, *pictures in identities:
-        judges = (alone, *(_against(alone, photos) for photos in pictures))
-        people.append(measure(base, attacks, plan, judges, lora))
-        spreads.append(directions(lora if isinstance(lora, LoRA) else _as_lora(lora, base)))
-    conditions = conditions_of(base, attacks, plan, face_sha256)
-    return _calibration(name, conditions, looks(len(plan.seeds)), controls, people, spreads)
+    rows: list[tuple[str, _Scores]] = [
+        (kind, measure(base, attacks, plan, _judges(face, ()), lora)) for kind, lora in loras
+    ]
+    spreads = []
+    for lora, *photos in identities:
+        rows.append((PERSON, measure(base, attacks, plan, _judges(face, photos), lora)))
+        spreads.append(directions(lora if isinstance(lora, LoRA) else as_lora(lora, base)))
+    return calibration_of(name, conditions_of(base, attacks, plan, face_sha256), plan, rows, spreads)
 
 
-def calibrate_folders(
-    setup: Setup,
+def measured(
+    base: Base,
+    attacks: Sequence[Attack],
     plan: Plan,
-    controls: Path,
-    identities: Path | None,
-    out: Path,
+    face: FaceScorer,
+    subjects: Sequence[Subject],
+    run: Run,
     on_step: OnStep = unheard,
-) -> Calibration:
-    """Measure `controls/<kind>/*` and `identities/<name>`, write `calibration.json` into `out`.
+) -> list[tuple[str, _Scores]]:
+    """Measure `subjects`, and return the kind and the scores of each, in their order.
 
-    Of identities without photos only the weights are read, to tell merged LoRAs by: one LoRA of each recipe
-    (`loraudit.evidence.merging`). If all identities have photos, their weights serve.
-
-    `settings.json` is written first, and a line of `done.jsonl` as each LoRA is done. A later call with the
-    same settings goes on from there. `on_step` receives the number of LoRAs done, and their total.
-
-    Raises `LorauditError` if `out` holds another calibration, a folder is none of `KINDS`, or an identity has
-    no LoRA. Raises ValueError if `setup` has no face model.
+    Each attack on each LoRA is a line of `done.jsonl` in the folder of `run`, kept as it is done. A later
+    call takes what is there; lines of another version of an attack, or of another encoder, are measured
+    again. `on_step` receives the number of LoRAs done, and their total. Raises `LorauditError` if the file is
+    none of this run.
     """
-    scorers = setup.scorers
-    if scorers is None:
-        raise ValueError("a setup without a face model")
-    conditions = conditions_of(setup.base, setup.attacks, plan, scorers.face_sha256)
-    of_a_person = ("agreement", "likeness", "likeness to another", "aims for photos only")
-    settings = json.dumps(
-        {**asdict(conditions), "looks": looks(len(plan.seeds)), "scores of a person": of_a_person},
-        sort_keys=True,
-    )
-    jobs = [(kind.name, file) for kind in _kinds(controls) for file in sorted(kind.iterdir())]
-    people = _people(identities) if identities else []
-    shown = [folder for folder in people if _holds_photos(folder)]
-    read = [folder for folder in people if folder not in shown] or shown
-    spreads = [directions(load_lora(str(folder / _LORA))) for folder in read]
-    run = Run(out)
-    done = _resumed(run, settings)
-    jobs += [(_MATCH, folder) for folder in shown]
-    for number, (kind, path) in enumerate(jobs):
-        on_step(number, len(jobs), "")
-        if (key := f"{kind}/{path.name}") in done:
+    done = _done(run, attacks)
+    for number, subject in enumerate(subjects):
+        on_step(number, len(subjects), "")
+        missing = [attack for attack in attacks if (subject.key, attack.name) not in done]
+        if not missing:
             continue
-        lora, judges = path, [Scorers(scorers.face)]
-        if kind == _MATCH:
-            lora = path / _LORA
-            # The next person is a stranger to this LoRA.
-            for folder in (path, shown[(shown.index(path) + 1) % len(shown)]):
-                judges.append(_against(judges[0], _photos(folder)))
-        done[key] = measure(setup.base, setup.attacks, plan, judges, load_lora(str(lora)))
-        run.append(_DONE, {"lora": key, "scores": done[key]})
-    on_step(len(jobs), len(jobs), "")
-    rows = [(kind, done[f"{kind}/{path.name}"]) for kind, path in jobs]
-    found = _calibration(
-        out.name,
-        conditions,
-        looks(len(plan.seeds)),
-        [(kind, scores) for kind, scores in rows if kind != _MATCH],
-        [scores for kind, scores in rows if kind == _MATCH],
-        spreads,
-    )
-    found.write(out)
-    return found
+        lora = subject.open()
+        judges = _judges(face, subject.photos() if subject.kind == PERSON else ())
+        for attack in missing:
+            scores = measure(base, [attack], plan, judges, lora)
+            run.append(_DONE, {"lora": subject.key, **_means(attack), "scores": scores})
+            done[subject.key, attack.name] = scores
+    on_step(len(subjects), len(subjects), "")
+    rows = []
+    for subject in subjects:
+        found = [done[subject.key, attack.name] for attack in attacks]
+        rows.append((subject.kind, tuple(_joined(judged) for judged in zip(*found, strict=True))))
+    return rows
 
 
-def _calibration(
+def calibration_of(
     name: str,
     conditions: Conditions,
-    at: tuple[int, ...],
-    controls: Sequence[tuple[str, tuple[Shares, ...]]],
-    people: Sequence[tuple[Shares, ...]],
+    plan: Plan,
+    rows: Sequence[tuple[str, _Scores]],
     spreads: Sequence[Spread],
 ) -> Calibration:
-    """Return calibration data; `people` have scores alone, against their own and against another's photos."""
+    """Return the calibration data of LoRAs, each with its kind and scores, and of spreads of people's LoRAs.
+
+    People have scores alone, against their own and against another's photos.
+    """
+    people = [scores for kind, scores in rows if kind == PERSON]
     return Calibration(
         name,
         conditions,
-        at,
-        tuple(Control(kind, scores) for kind, (scores,) in controls),
+        looks(len(plan.seeds)),
+        tuple(Control(kind, scores[0]) for kind, scores in rows if kind != PERSON),
         tuple(another for _, _, another in people),
         tuple(Leaking(agreement, likeness) for agreement, likeness, _ in people),
         tuple(spreads),
         versions(),
     )
-
-
-def _against(scorers: Scorers, photos: Sequence[Tensor]) -> Scorers:
-    return replace(scorers, references=look_at(photos, scorers.face, None))
-
-
-def _photos(folder: Path) -> tuple[Tensor, ...]:
-    """Read the photos of a person. Raises `LorauditError` unless every picture in `folder` can be read."""
-    photos = read_photos(folder)
-    if photos.missed:
-        raise LorauditError(f"{clean(folder.name)}: {photos.missed}", "convert the others, or move them out")
-    return photos.pictures
-
-
-def check_folders(controls: Path, identities: Path | None, out: Path) -> None:
-    """Raise `LorauditError` where `calibrate_folders` would for these folders, before a base is loaded."""
-    _kinds(controls)
-    if identities:
-        _people(identities)
-    Run(out).check()
-
-
-def _kinds(controls: Path) -> list[Path]:
-    folders = _folders_in(controls)
-    if not folders or any(folder.name not in KINDS for folder in folders):
-        raise LorauditError(
-            f"{clean(str(controls), 300)} needs a folder for each kind of control",
-            f"name them {', '.join(KINDS)}",
-        )
-    return folders
-
-
-def _people(identities: Path) -> list[Path]:
-    folders = _folders_in(identities)
-    if not folders or not all((folder / _LORA).is_file() for folder in folders):
-        raise LorauditError(
-            f"{clean(str(identities), 300)} needs a folder for each person, with {_LORA} in it",
-            "add photos of the person, or leave only the weights to be read",
-        )
-    return folders
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise LorauditError(f"there is no folder {clean(str(folder), 300)}", "check the path")
-    return sorted(one for one in folder.iterdir() if one.is_dir())
-
-
-def _holds_photos(identity: Path) -> bool:
-    return any(path.name != _LORA for path in identity.iterdir())
-
-
-def _resumed(run: Run, settings: str) -> dict[str, tuple[Shares, ...]]:
-    """Begin or resume the run; return the scores of the LoRAs that are done already, by their key.
-
-    Raises `LorauditError` if the folder holds another run, or rows that no run wrote.
-    """
-    run.begin(
-        "settings.json", settings, lambda old: "" if old == settings else "a calibration with other settings"
-    )
-    rows = run.rows(_DONE)
-    try:
-        return {
-            str(row["lora"]): tuple(
-                {name: tuple(float(share) for share in shares) for name, shares in scores.items()}
-                for scores in row["scores"]
-            )
-            for row in rows
-        }
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise run.damaged(_DONE) from None
 
 
 def measure(
@@ -236,7 +166,7 @@ def measure(
     LoRA's own words are left out: such words stand for a name like any other. Raises as `Attack.aims`.
     """
     if not isinstance(lora, LoRA):
-        lora = _as_lora(lora, base)
+        lora = as_lora(lora, base)
     terms = base.with_lora(lora).terms
     found: tuple[dict[str, tuple[float, ...]], ...] = tuple({} for _ in judges)
     for aim in (aim for attack in attacks for aim in attack.aims(lora, base) if not aim.calibrated_as):
@@ -258,20 +188,64 @@ def measure(
 
 def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256: str) -> Conditions:
     """Return the conditions of a calibration with `attacks`; `face_sha256` is that of the face model."""
-    encoders = {}
-    for attack in attacks:
-        encoder = attack.encoder if isinstance(attack, SearchAttack) else attack
-        if isinstance(encoder, EncoderAttack):
-            encoders[attack.name] = encoder.checkpoint.sha256
+    encoders = {attack.name: _encoder(attack) for attack in attacks}
     return Conditions(
         base.name,
         base.fingerprint or "",
         plan.sampling.steps,
         plan.sampling.guidance,
         {attack.name: version_of(attack.name) for attack in attacks},
-        encoders,
+        {name: sha256 for name, sha256 in encoders.items() if sha256 is not None},
         face_sha256,
     )
+
+
+def as_lora(terms: Terms, base: Base) -> LoRA:
+    """Return the one LoRA that `terms` hold, as if it came from a file for `base`."""
+    factors = {
+        site: Factors(up[0].float().cpu().numpy(), down[0].float().cpu().numpy(), 1.0)
+        for site, (up, down) in terms.items()
+    }
+    file = LoRAFile("control", Path("control"), "", 0, {})
+    return LoRA(file, base.name, base.name, "terms", factors, ())
+
+
+def _encoder(attack: Attack) -> str | None:
+    """Return the SHA-256 of the encoder that the attack uses, None without one."""
+    encoder = attack.encoder if isinstance(attack, SearchAttack) else attack
+    return encoder.checkpoint.sha256 if isinstance(encoder, EncoderAttack) else None
+
+
+def _means(attack: Attack) -> dict[str, object]:
+    """Name everything in a line of `done.jsonl` that decides the scores of an attack."""
+    return {"attack": attack.name, "version": version_of(attack.name), "encoder": _encoder(attack)}
+
+
+def _done(run: Run, attacks: Sequence[Attack]) -> dict[tuple[str, str], tuple[Shares, ...]]:
+    """Read what an earlier call measured with the same attacks, by LoRA and attack."""
+    means = {attack.name: _means(attack) for attack in attacks}
+    rows = run.rows(_DONE)
+    try:
+        return {
+            (str(row["lora"]), row["attack"]): tuple(
+                {str(name): tuple(float(share) for share in shares) for name, shares in scores.items()}
+                for scores in row["scores"]
+            )
+            for row in rows
+            if {name: row[name] for name in ("attack", "version", "encoder")} == means.get(row["attack"])
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise run.damaged(_DONE) from None
+
+
+def _joined(judged: Iterable[Shares]) -> Shares:
+    return {name: shares for one in judged for name, shares in one.items()}
+
+
+def _judges(face: FaceScorer, photos: Sequence[Photos]) -> list[Scorers]:
+    """Return a judge of the agreement, and one of the likeness for each group of `photos`."""
+    alone = Scorers(face)
+    return [alone, *(replace(alone, references=look_at(group, face, None)) for group in photos)]
 
 
 def _pictures(tuned: Base, base: Base, aim: Aim, plan: Plan) -> Tensor:
@@ -280,12 +254,3 @@ def _pictures(tuned: Base, base: Base, aim: Aim, plan: Plan) -> Tensor:
     return torch.cat(
         [draw(tuned, base, aim.embedding[None], seeds, plan.sampling, aim.against_base) for seeds in batches]
     )
-
-
-def _as_lora(terms: Terms, base: Base) -> LoRA:
-    factors = {
-        site: Factors(up[0].float().cpu().numpy(), down[0].float().cpu().numpy(), 1.0)
-        for site, (up, down) in terms.items()
-    }
-    file = LoRAFile("control", Path("control"), "", 0, {})
-    return LoRA(file, base.name, base.name, "terms", factors, ())

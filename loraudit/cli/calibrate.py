@@ -70,7 +70,7 @@ def calibrate(
     if encoder is not None:
         check_encoder(encoder)
     from loraudit.attacks.table import names_at
-    from loraudit.audit.calibrate import calibrate_folders, check_folders
+    from loraudit.audit.calibrate_folders import calibrate_folders, check_folders
     from loraudit.audit.request import Request
     from loraudit.audit.setup import set_up_to_calibrate
     from loraudit.cli.progress import progress
