@@ -397,7 +397,7 @@ def test_ctrl_c_in_training_goes_on_where_it_stopped(run, base, tmp_path) -> Non
     assert steps == [20, 40]
 
 
-def test_no_zoo_is_built_in_a_folder_of_other_things(run, base, tmp_path) -> None:
+def test_no_zoo_is_built_in_a_folder_of_other_things(run, base, tmp_path, monkeypatch) -> None:
     full, empty = tmp_path / "full", tmp_path / "empty"
     for folder in (full, empty):
         folder.mkdir()
@@ -406,8 +406,10 @@ def test_no_zoo_is_built_in_a_folder_of_other_things(run, base, tmp_path) -> Non
     code, stdout, stderr = run("train-encoder", "--zoo", full, "--out", tmp_path / "a", *words)
     assert (code, stdout) == (2, "") and "full holds other files and no zoo" in stderr
     assert [path.name for path in full.iterdir()] == ["mine.txt"] and not (tmp_path / "a").exists()
+    monkeypatch.setattr("loraudit.training.people_a_pass.free_memory", lambda _device: 0)
     assert run("train-encoder", "--zoo", empty, "--out", tmp_path / "b", *words)[0] == 0
     assert open_zoo(empty).plan.snapshots == (1, 2)
+    assert open_zoo(empty).plan.people_per_pass == 1, "as many as fit into memory"
 
 
 def test_an_output_that_cannot_be_is_said_before_the_zoo_is_built(run, base, tmp_path) -> None:

@@ -21,6 +21,7 @@ from loraudit.people.things import subjects
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
 from loraudit.training.defaults import base_recipe, prior_latents, quarters
+from loraudit.training.people_a_pass import people_a_pass
 from loraudit.training.zoo import Zoo, build_zoo, is_finished, open_zoo
 from loraudit.training.zoo_plan import Plan, read_plan
 from loraudit.version import versions
@@ -143,7 +144,7 @@ def _zoo(base: Base, job: AttackBench, say: Callable[[str], None], on_step: OnSt
     else:
         recipe = base_recipe(base)
         people = subjects(Synthetic.name, "private", 0, job.people)
-        plan = Plan(people, recipe, quarters(recipe))
+        plan = Plan(people, recipe, quarters(recipe), people_a_pass(base, recipe))
     say(f"building the zoo {clean(job.zoo.name)}")
     return build_zoo(base, job.zoo, plan, prior_latents(base, plan.recipe, on_step), on_step)
 

@@ -25,6 +25,7 @@ from loraudit.training.encoder_card import finish
 from loraudit.training.encoder_settings import Settings
 from loraudit.training.finetune import Recipe, new_adapters
 from loraudit.training.latents import Latents
+from loraudit.training.people_a_pass import people_a_pass
 from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
 from loraudit.training.train_encoder import new_constant, new_encoder, new_probe, train_encoder
@@ -216,6 +217,7 @@ def _open_or_build(
                 "name the folder of a zoo with --zoo, or a new one to build it in",
             )
         chosen = people.train(job.people, seed)
-        plan = Plan(chosen, recipe, job.snapshots or quarters(recipe), seed=seed, data=people.name)
+        together = people_a_pass(base, recipe)
+        plan = Plan(chosen, recipe, job.snapshots or quarters(recipe), together, seed, people.name)
     prior = prior_latents(base, plan.recipe, on_step)
     return build_zoo(base, folder, plan, prior, on_step, people)

@@ -3,17 +3,18 @@
     python -m models.recipes.zoo runs/zoo --split public-train --people 256
 
 A *pass* fine-tunes up to `people_per_pass` people together and becomes one file, `pass-0000.safetensors`.
+How many they are goes by the memory that is free (`loraudit.training.people_a_pass`).
 Its tensors are `<step>/<site>.up [M, out, r]` (scale folded in) and `<step>/<site>.down [M, r, in]`.
 `zoo.json` holds the plan and is written before the first pass. A pass whose file exists is not trained
 again, so an interrupted build goes on and ends with the same files.
 """
 
-import dataclasses
+import gc
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from loraudit.base.lowrank import Terms
+from loraudit.base.memory import is_out_of_memory
 from loraudit.base.model import Base
-from loraudit.errors import LorauditError
+from loraudit.errors import Incomplete, LorauditError
 from loraudit.people.sources import PICTURES, People, Synthetic
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
@@ -113,7 +115,9 @@ def build_zoo(
 ) -> Zoo:
     """Build what is missing of the zoo in `folder`; `on_step` hears the steps of all its passes.
 
-    Raises `LorauditError` if the folder holds a zoo of another plan or base, or the plan is for other people.
+    Where memory runs out before the first pass is kept, the plan is written anew with half as many people a
+    pass. Raises `Incomplete` where memory runs out later, or for a single person. Raises `LorauditError` if
+    the folder holds a zoo of another plan or base, or the plan is for other people.
     """
     people = people or Synthetic()
     if people.name != plan.data:
@@ -129,7 +133,7 @@ def build_zoo(
         return "" if old_base == identity else "a zoo of another base"
 
     run = Run(folder)
-    record = json.dumps({**dataclasses.asdict(plan), "base": identity}, indent=2) + "\n"
+    record = json.dumps({**asdict(plan), "base": identity}, indent=2) + "\n"
     run.begin(RECORD, record, other)
     members = members_of(plan)
     numbers = range(-(-len(members) // plan.people_per_pass))
@@ -140,16 +144,55 @@ def build_zoo(
         start = number * plan.people_per_pass
         group = members[start : start + plan.people_per_pass]
         subjects = [person(base, m, plan.seed * 1_000_003 + m.identity, people, plan.pictures) for m in group]
-        tensors: dict[str, Tensor] = {}
+        heard = partial(_heard, on_step, done, total)
+        tensors = _tuned(base, subjects, plan, prior, heard)
+        if tensors is None:
+            smaller = _halved(plan, len(group), kept=number > 0 or missing != list(numbers))
+            (folder / RECORD).unlink()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            return build_zoo(base, folder, smaller, prior, on_step, people)
+        done += plan.recipe.steps
+        run.keep(_pass_file(folder, number).name, partial(save_file, tensors))
+    return Zoo(folder, plan, members, identity)
+
+
+def _heard(on_step: OnStep, done: int, total: int, step: int) -> None:
+    on_step(done + step, total, "building the zoo")
+
+
+def _tuned(
+    base: Base, subjects: Sequence[Subject], plan: Plan, prior: Tensor | None, heard: Callable[[int], None]
+) -> dict[str, Tensor] | None:
+    """Fine-tune one pass; return the tensors of its file, None where memory ran out."""
+    tensors = {}
+    try:
         for step, adapters, _loss in finetune(base, subjects, plan.recipe, prior):
             if step in plan.snapshots:
                 for site, (up, down) in adapters.terms().items():
                     tensors[f"{step:06d}/{site}.up"] = up.detach().cpu().clone()
                     tensors[f"{step:06d}/{site}.down"] = down.detach().cpu().clone()
-            done += 1
-            on_step(done, total, "building the zoo")
-        run.keep(_pass_file(folder, number).name, partial(save_file, tensors))
-    return Zoo(folder, plan, members, identity)
+            heard(step)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return tensors
+
+
+def _halved(plan: Plan, people: int, kept: bool) -> Plan:
+    """Halve the people a pass of a plan whose pass of `people` found too little memory.
+
+    Raises `Incomplete` if a pass is `kept` already, since the files of a zoo share one size, or one person is
+    too many.
+    """
+    if kept or people == 1:
+        raise Incomplete(
+            f"not enough memory to fine-tune {'a LoRA' if people == 1 else f'{people} LoRAs at once'}",
+            "close other programs and give the same command again: finished passes are kept",
+        )
+    return replace(plan, people_per_pass=people // 2)
 
 
 def open_zoo(folder: Path) -> Zoo:

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import torch
 
+from loraudit.base.model import Base
 from loraudit.cli.failures import in_one_line
 from loraudit.cli.progress import progress
 from loraudit.people.identity import SPLITS
 from loraudit.people.sources import PICTURES, Synthetic
 from loraudit.people.things import SOURCES, subjects
 from loraudit.training.defaults import base_recipe, prior_latents, quarters, training_base
+from loraudit.training.finetune import Recipe
+from loraudit.training.people_a_pass import people_a_pass
 from loraudit.training.zoo import Zoo, build_zoo
-from loraudit.training.zoo_plan import Plan
+from loraudit.training.zoo_plan import RECORD, Plan, read_plan
 
 __all__ = ["main"]
 
@@ -46,7 +49,9 @@ def main(arguments: list[str] | None = None) -> Zoo:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rank", type=int)
     parser.add_argument("--snapshots", type=int, nargs="+")
-    parser.add_argument("--pass", type=int, default=32, dest="people_per_pass")
+    parser.add_argument(
+        "--pass", type=int, dest="people_per_pass", help="people a pass; by memory if left out"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
@@ -57,12 +62,16 @@ def main(arguments: list[str] | None = None) -> Zoo:
     source = SOURCES[options.data](options.split)
     people = subjects(options.data, options.split, options.first, options.people)
     snapshots = tuple(options.snapshots or quarters(recipe))
-    plan = Plan(
-        people, recipe, snapshots, options.people_per_pass, options.seed, source.name, options.pictures
-    )
+    together = options.people_per_pass or _together(base, recipe, options.folder)
+    plan = Plan(people, recipe, snapshots, together, options.seed, source.name, options.pictures)
     with progress("building the zoo") as report:
         prior = prior_latents(base, recipe, report)
         return build_zoo(base, options.folder, plan, prior, report, source)
+
+
+def _together(base: Base, recipe: Recipe, folder: Path) -> int:
+    """Count the people a pass: those of a zoo that was begun, else by memory."""
+    return read_plan(folder)[0].people_per_pass if (folder / RECORD).exists() else people_a_pass(base, recipe)
 
 
 if __name__ == "__main__":
