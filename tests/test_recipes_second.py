@@ -179,16 +179,17 @@ def test_pictures_and_captions_of_every_kind(kind: str) -> None:
 
 
 def test_the_command_shares_people_among_recipes_and_makes_a_zoo_of_each_kind(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--out", str(tmp_path), "--kinds", "couples", "things", "--people", "1"]
-    second_trainer.main([*words, "--recipe", SOME])
+    words = ["--base", str(shop.folder), "--kinds", "couples", "things", "--people", "1", "--recipe", SOME]
+    second_trainer.main([*words, "--out", str(tmp_path)])
     assert capsys.readouterr().err.splitlines()[-1] == "LoRAs by the second trainer: 2 of 2"
     for kind, data in (("couples", "synthetic"), ("things", "things")):
         (zoo,) = zoos_in([tmp_path / kind])
         ((found, terms),) = pools(zoo, 2, 9, extra=False)
         assert (found, len(next(iter(terms.values()))[0])) == (data, 1)
         assert zoo.plan.people[0] in SPLITS["private"]
+        assert zoo.base == shop.fingerprint
 
 
 def test_the_people_of_a_couple_are_of_one_split_and_of_two_families() -> None:

@@ -144,9 +144,9 @@ def build(
     on_step(len(members), len(members), "")
     size = plan.people_per_pass
     for first in range(0, len(members), size):
-        group = members[first : first + size]
-        if all((folder / _file(member)).exists() for member in group):
-            run.keep(f"pass-{first // size:04d}.safetensors", partial(_gather, folder, group, recipe.steps))
+        group, target = members[first : first + size], f"pass-{first // size:04d}.safetensors"
+        if all((folder / _file(m)).exists() for m in group) and not (folder / target).exists():
+            run.keep(target, partial(_gather, folder, group, recipe.steps))
 
 
 def seed_of(name: str, kind: str, person: int, seed: int) -> int:
