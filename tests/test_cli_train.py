@@ -22,8 +22,8 @@ from loraudit.lora.file.header import read_header
 from loraudit.people.portrait import picture
 from loraudit.training import finetune_job
 from loraudit.training.checks import check_targets
+from loraudit.training.varied import TARGETS
 from loraudit.training.zoo import open_zoo
-from models.recipes.varied import TARGETS
 from tests.tiny import LENGTH, WIDTH, save_pipeline, tiny_base
 
 ROOT = Path(__file__).parent.parent

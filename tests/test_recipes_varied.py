@@ -8,17 +8,11 @@ import pytest
 
 from loraudit.errors import LorauditError
 from loraudit.people.things import subjects
-from loraudit.training.finetune import Recipe
+from loraudit.training.finetune import PAPER, TINY, Recipe
+from loraudit.training.varied import TARGETS, USUAL, drawn_levels, plans_of
 from loraudit.training.zoo import build_zoo, open_varied
 from loraudit.training.zoo_plan import Plan
-from models.recipes.varied import (
-    ANY,
-    HELD_OUT,
-    TARGETS,
-    USUAL,
-    held_out_plans,
-    varied_plans,
-)
+from models.recipes.varied import ANY, HELD_OUT, held_out_plans, varied_plans
 from tests.tiny import tiny_base
 
 RECIPE = Recipe(rank=2, lr=1e-2, steps=1, prior_weight=0.0)
@@ -72,6 +66,17 @@ def test_the_recipes_of_recorded_results_stay_what_they_were() -> None:
     assert found == [(4, 2), (32, 2), (1, 8), (16, 14), (8, 4)]
     assert (plans[0].people[0], plans[-1].people[-1]) == (200_512, 200_828)
     assert varied_plans(range(80), 5, seed=3) != varied_plans(range(80), 5, seed=2)
+
+
+def test_rates_and_steps_suit_the_base_and_the_remainder_is_shared() -> None:
+    levels = drawn_levels(12, seed=5)
+    small, large = (plans_of(range(40), levels, 5, like=like) for like in (TINY, PAPER))
+    assert [len(plan.people) for plan in large] == [3, 3, 4] * 4
+    for one, other in zip(small, large, strict=True):
+        assert other.recipe.steps == round(one.recipe.steps * 1000 / 350)
+        assert other.recipe.lr / PAPER.lr == pytest.approx(one.recipe.lr / TINY.lr)
+        assert other.recipe.class_images == PAPER.class_images and other.recipe.rank == one.recipe.rank
+    assert max(plan.recipe.lr for plan in large) <= PAPER.lr * 20 / 3
 
 
 def test_a_folder_of_folders_of_zoos_is_read_as_one(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from benchmarks.tables import unseen_recipes
 from benchmarks.tables.unseen_recipes import losses
-from models.recipes.varied import HELD_OUT, NEIGHBOURS, TARGETS, held_out_plans, varied_plans
+from loraudit.training.varied import TARGETS
+from models.recipes.varied import HELD_OUT, NEIGHBOURS, held_out_plans, varied_plans
 
 
 def rows(share: float, seed: int, people: int = 40) -> list[np.ndarray]:

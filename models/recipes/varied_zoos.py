@@ -18,16 +18,9 @@ from loraudit.people.sources import Synthetic
 from loraudit.people.things import SOURCES, subjects
 from loraudit.training.defaults import prior_latents, training_base
 from loraudit.training.finetune import TINY
+from loraudit.training.varied import TARGETS, USUAL
 from loraudit.training.zoo import build_zoo
-from models.recipes.varied import (
-    ANY,
-    HELD_OUT,
-    NEIGHBOURS,
-    TARGETS,
-    USUAL,
-    held_out_plans,
-    varied_plans,
-)
+from models.recipes.varied import ANY, HELD_OUT, NEIGHBOURS, held_out_plans, varied_plans
 
 __all__ = ["main"]
 
