@@ -123,6 +123,8 @@ BY_HAND = {
     # To the temporary paths of `replacing`.
     ("encoder/checkpoint.py", "write_bytes"),
     ("scores/facenet.py", "write_bytes"),
+    ("training/prior.py", "write_bytes"),
+    ("training/prior.py", "write_text"),
     # Figures, which are drawn again from what was kept.
     ("training/train_encoder.py", "savefig"),
     ("bench/attacks.py", "savefig"),
