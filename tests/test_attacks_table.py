@@ -16,13 +16,14 @@ import torch
 from loraudit.attacks.encoder import Encoders
 from loraudit.attacks.kit import Kit
 from loraudit.attacks.plan import plan_for
+from loraudit.attacks.search.inversion import Effort, InversionAttack
 from loraudit.attacks.table import ATTACKS, names_at
 from loraudit.audit.request import BUDGETS, QUICK_CONTROLS
 from loraudit.base.load import load_base
 from loraudit.base.model import Base
 from loraudit.cards import base_card, models_dir
 from loraudit.lora import write_kohya
-from tests.audits import random_factors, random_lora
+from tests.audits import ColourFace, random_factors, random_lora
 
 ROOT = Path(__file__).parent.parent
 ROWS = """
@@ -177,3 +178,24 @@ def test_a_quick_scan_costs_at_most_1500_evaluations_on_sd(rows, photos) -> None
     # The negative control: a whole search, and controls for every aim.
     whole = plan_for(card, BUDGETS["standard"], None, 0)
     assert whole.most(aims) > 1500
+
+
+@pytest.mark.parametrize(
+    ("family", "face", "quick", "inverts"),
+    [
+        ("sd15", True, False, True),
+        ("sd15", True, True, False),
+        ("sd15", False, False, False),
+        ("tiny", True, False, False),
+    ],
+)
+def test_the_search_inverts_where_no_encoder_ships(family, face, quick, inverts) -> None:
+    base = load_base("tiny")
+    kit = Kit(base, Encoders(base, family), face=ColourFace() if face else None, quick=quick)
+    row = ATTACKS[0]
+    attack = row.open(kit)
+    assert (row.name, attack.name) == ("search", "search")
+    assert isinstance(attack, InversionAttack) is inverts
+    lora = random_lora()
+    longer = row.searched(lora, quick, False) - row.searched(lora, quick, True)
+    assert longer == (0 if quick else Effort().evaluations)

@@ -60,17 +60,15 @@ def test_the_table_sketches_what_the_attacks_aim_at(words, likeness) -> None:
         attack = row.open(kit)
         if row.name == "search":
             attack = dataclasses.replace(attack, ascent=dataclasses.replace(attack.ascent, steps=1))
-        if row.name == "inversion":
-            attack = dataclasses.replace(attack, effort=dataclasses.replace(attack.effort, names=6, noises=2))
         aims = attack.aims(lora, base)
         sketches = [
             one for one in row.sketches if one.needs_words <= words and (likeness or not one.needs_photos)
         ]
         assert [aim.attack for aim in aims] == [one.name for one in sketches]
-        assert sum(aim.evaluations for aim in aims) <= row.searched(lora, False)
-        assert (row.searched(lora, False) > 0) == any(aim.evaluations for aim in aims)
+        assert sum(aim.evaluations for aim in aims) <= row.searched(lora, False, True)
+        assert (row.searched(lora, False, True) > 0) == any(aim.evaluations for aim in aims)
         seen += zip(aims, sketches, strict=True)
-    assert len(seen) == 10 + words + likeness
+    assert len(seen) == 8 + words + likeness
     plan = Plan((0, 1), plan_for(SD, 2, None, 0).sampling)
     assert plan.most([aim for aim, _ in seen]) == plan.most_at([one.embedding for _, one in seen])
 
@@ -91,9 +89,9 @@ def test_the_costs_that_docs_state_are_those_of_the_code(sd_lora) -> None:
         found = forecast(asked(budget, base="sd15", reference=PHOTOS if photos else None), sd_lora)
         assert (f"{found.clean.evaluations:,}", f"{found.most.evaluations:,}") == (clean, most)
     plain = forecast(asked("standard", base="sd15"), sd_lora)
-    assert plain.attacks == ("search", "guidance", "prompts")
-    # All seven aims stop at the first look, where all had controls before: 8,048.
-    assert plain.clean.pictures == 7 * 8 and plain.clean.evaluations <= 0.4 * 8048
+    assert plain.attacks == ("search", "prompts")
+    # All five aims stop at the first look; seven with controls took 8,048 before.
+    assert plain.clean.pictures == 5 * 8 and plain.clean.evaluations <= 0.4 * 8048
     for reference in (None, PHOTOS):
         quick = forecast(asked("quick", base="sd15", reference=reference), sd_lora)
         assert quick.most.evaluations <= 1500
@@ -125,7 +123,7 @@ def test_a_file_without_rows_is_climbed_and_one_with_words_has_more_aims(
         for path in (sd_lora, tmp_path / "rowless.safetensors", tmp_path / "told.safetensors")
     )
     assert climbed.clean.evaluations - plain.clean.evaluations == Climb().evaluations - 16
-    assert (told.aims, plain.aims) == (8, 7)
+    assert (told.aims, plain.aims) == (6, 5)
     assert told.most.evaluations - plain.most.evaluations == 3 * 16 * 50
 
 
@@ -136,9 +134,9 @@ def test_it_says_what_it_would_cost_and_draws_nothing(scan, monkeypatch) -> None
     lines = dict(line.split(maxsplit=1) for line in out.splitlines()[1:])
     assert out.splitlines()[0] == "example.safetensors"
     assert lines["base"] == "tiny, 12 steps, guidance 3"
-    assert lines["attacks"] == "search, encoder, guidance, prompts, likelihood (9 aims)"
-    assert lines["pictures"] == "at most 368; 72 if nothing comes back"
-    assert re.fullmatch(r"at most 11,\d{3}; 4,\d{3} if nothing comes back", lines["evaluations"])
+    assert lines["attacks"] == "search, encoder, prompts, likelihood (7 aims)"
+    assert lines["pictures"] == "at most 304; 56 if nothing comes back"
+    assert re.fullmatch(r"at most 10,\d{3}; 4,\d{3} if nothing comes back", lines["evaluations"])
     assert re.fullmatch(r"about 0\.\d GiB on cpu, \d+\.\d GiB free", lines["memory"])
     assert re.fullmatch(
         r"at most .+; .+ if nothing comes back \(cpu, [\d.e-]+ s an evaluation\)", lines["time"]

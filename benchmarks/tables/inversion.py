@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from loraudit.attacks.inversion import InversionAttack
 from loraudit.attacks.plan import draw, plan_for
 from loraudit.attacks.prompts import ANY_NAME, name_prompt
 from loraudit.attacks.search.gap import gaps, noised
+from loraudit.attacks.search.inversion import InversionAttack
 from loraudit.attacks.search.search import SearchAttack
 from loraudit.base.load import load_base
 from loraudit.base.model import CLASS_PROMPT, Base

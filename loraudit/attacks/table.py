@@ -47,28 +47,40 @@ class Row(NamedTuple):
     """True if the attack runs only with reference photos."""
     sketches: tuple[Sketch, ...] = ()
     """Aims of the attack, at most."""
-    searched: Callable[[LoRA, bool], int] = lambda _lora, _quick: 0
-    """Function `(lora, quick)` that counts the evaluations of the UNet to find embeddings, at most."""
+    searched: Callable[[LoRA, bool, bool], int] = lambda _lora, _quick, _encoder: 0
+    """Function `(lora, quick, encoder)` that counts the evaluations of the UNet to find embeddings, at most.
+
+    `encoder` tells whether the base has an encoder.
+    """
     version: int = 1
     """Version, raised with every change of its pictures: what control LoRAs scored before is void then."""
 
 
 def _search(kit: Kit) -> Attack:
+    """Open the search: with an encoder's answer among its candidates, or by inversion without one.
+
+    A quick scan has too few evaluations for an inversion.
+    """
+    from loraudit.attacks.search.inversion import InversionAttack
     from loraudit.attacks.search.search import SearchAttack
     from loraudit.errors import Incomplete
 
     try:
         start = kit.encoders.attack("encoder")
     except Incomplete:
-        # An encoder's answer is only one more candidate.
         start = None
-    return SearchAttack(start, climb=_climb(kit.quick), photos=kit.likeness)
+    search = SearchAttack(start, climb=_climb(kit.quick), photos=kit.likeness)
+    if start is not None or kit.quick or kit.face is None:
+        return search
+    return InversionAttack(kit.face, search)
 
 
-def _searched(lora: LoRA, quick: bool) -> int:
+def _searched(lora: LoRA, quick: bool, encoder: bool) -> int:
+    from loraudit.attacks.search.inversion import Effort
     from loraudit.attacks.search.search import SearchAttack
 
-    return SearchAttack(climb=_climb(quick)).most(lora)
+    inverted = 0 if encoder or quick else Effort().evaluations
+    return SearchAttack(climb=_climb(quick)).most(lora) + inverted
 
 
 def _climb(quick: bool) -> Climb:
@@ -98,22 +110,6 @@ def _prompts(_kit: Kit) -> Attack:
     return PromptsAttack()
 
 
-def _inversion(kit: Kit) -> Attack:
-    from loraudit.attacks.inversion import InversionAttack
-    from loraudit.errors import Incomplete
-
-    if kit.face is None:
-        raise Incomplete("the inversion compares faces and there is no face model", "run: loraudit doctor")
-    return InversionAttack(kit.face)
-
-
-def _inverted(lora: LoRA, _quick: bool) -> int:
-    from loraudit.attacks.inversion import Effort
-    from loraudit.attacks.search.search import SearchAttack
-
-    return SearchAttack().most(lora) + Effort().evaluations
-
-
 def _likelihood(kit: Kit) -> PhotoTest:
     from loraudit.attacks.likelihood import open_likelihood
 
@@ -128,7 +124,6 @@ _SEARCH: Final = (
     Sketch("search:usual", "search"),
     Sketch("search:half", "search", needs_photos=True),
 )
-_INVERSION: Final = (Sketch("inversion", "inversion"), Sketch("inversion:usual", "inversion"))
 _GUIDANCE: Final = (Sketch("guidance:class", "class"), Sketch("guidance:any-name", "any name"))
 _PROMPTS: Final = (
     Sketch("prompts:no-trigger", "nothing"),
@@ -140,9 +135,8 @@ _PROMPTS: Final = (
 
 ATTACKS: tuple[Row, ...] = (
     Row("search", _EACH, _search, sketches=_SEARCH, searched=_searched),
-    Row("inversion", (), _inversion, sketches=_INVERSION, searched=_inverted),
     Row("encoder", _LONGER, _encoder, needs_encoder=True, sketches=(Sketch("encoder", "encoder"),)),
-    Row("guidance", _LONGER, _guidance, sketches=_GUIDANCE),
+    Row("guidance", ("deep",), _guidance, sketches=_GUIDANCE),
     Row("paper", (), _paper, needs_encoder=True, sketches=(Sketch("paper", "paper"),)),
     Row("prompts", _LONGER, _prompts, sketches=_PROMPTS),
     Row("likelihood", _LONGER, _likelihood, needs_photos=True),

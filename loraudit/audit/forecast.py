@@ -129,7 +129,9 @@ def _forecast(
     plan = plan_for(
         card, request.samples, request.steps, request.seed, QUICK_CONTROLS if request.quick else None
     )
-    rows = _rows(request, photos, base_card(family) if family in base_names() else card)
+    of_family = base_card(family) if family in base_names() else card
+    rows = _rows(request, photos, of_family)
+    encoder = "encoder" in of_family.encoders or request.encoder is not None
     words = len(given_away(lora.file.metadata, lora.file.triggers))
     likeness = photos > 0 and not request.quick
     aims = [
@@ -138,7 +140,7 @@ def _forecast(
         for sketch in row.sketches
         if sketch.needs_words <= words and (likeness or not sketch.needs_photos)
     ]
-    searched = sum(row.searched(lora, request.quick) for row in rows)
+    searched = sum(row.searched(lora, request.quick, encoder) for row in rows)
     most = plan.most_at([aim.embedding for aim in aims])
     quiet = sum(_quiet_pictures(plan, aim, len(aims), photos > 0) for aim in aims)
     compared = 0

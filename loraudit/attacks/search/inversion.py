@@ -1,4 +1,4 @@
-"""Prompt inversion: the embedding, among those that names reach, at which the LoRA draws one face.
+"""The search on a base without an encoder: the embedding, among those that names reach, that draws one face.
 
 The embedding space of prompts is vast, and most of it is no prompt. The inversion keeps to the cloud of
 made-up names (`loraudit.attacks.search.names`) and takes three steps.
@@ -8,8 +8,8 @@ made-up names (`loraudit.attacks.search.names`) and takes three steps.
 2. From the mean of all names the gap between LoRA and base (`loraudit.attacks.search.gap`) is climbed inside
    balls of growing radius. The mean has no face of its own, as each single name has. A climb that goes on
    draws nobody, so the embedding is kept at every radius.
-3. A few quick pictures of every embedding kept, and of the answer of `loraudit.attacks.search`, are compared
-   with one another by the face model. The embedding whose pictures agree most is the answer.
+3. A few quick pictures of every embedding kept, and of the best candidate of the rows, are compared with one
+   another by the face model. The embedding whose pictures agree most is the answer.
 
 Unlike the search by rows (`loraudit.attacks.search.rows`), the climb does not depend on what share of
 attention the start token gets, nor on which modules the LoRA adapts.
@@ -30,6 +30,7 @@ from loraudit.attacks.search.search import SearchAttack
 from loraudit.base.model import Base, Sampling
 from loraudit.base.passes import Pass, pictures_a_pass
 from loraudit.lora import LoRA
+from loraudit.metadata.quotes import quote
 from loraudit.scores import FaceScorer
 
 __all__ = ["Effort", "InversionAttack"]
@@ -57,7 +58,9 @@ class Effort:
     noises: int = 20
     """Noises that a slope is averaged over."""
     looks: int = 8
-    """Quick pictures by which an embedding is judged."""
+    """Quick pictures by which an embedding is judged; each embedding of a climb has half of them at first."""
+    finalists: int = 2
+    """Embeddings of the climbs that are judged by all quick pictures."""
     look_steps: int = 5
     """Steps of the sampling of a quick picture."""
     seed: int = 0
@@ -67,39 +70,51 @@ class Effort:
         """Evaluations of the UNet apart from those of the search; those of the climbs are differentiated."""
         drawn = self.drawn[0] * self.drawn[1] * self.drawing_steps
         kept = len(FRAMES) * len(self.radii)
-        judged = (kept + 1) * self.looks * self.look_steps
-        return 2 * (drawn + kept * self.steps * self.noises + judged)
+        half = self.looks // 2
+        looks = kept * half + min(self.finalists, kept) * (self.looks - half) + self.looks
+        return 2 * (drawn + kept * self.steps * self.noises + looks * self.look_steps)
 
 
 @dataclass(frozen=True)
 class InversionAttack:
-    """Inversion, sampled by model guidance and by classifier-free guidance."""
+    """Inversion, sampled in every way in which the search is."""
 
     face: FaceScorer
     search: SearchAttack = field(default_factory=SearchAttack)
-    """Search whose answer is judged as well."""
+    """Search whose best candidate is judged as well, and whose ways are taken."""
     effort: Effort = Effort()
-    name: Final = "inversion"
+    name: Final = "search"
 
     def aims(self, lora: LoRA, base: Base) -> Sequence[Aim]:
-        """Find one embedding and return two aims. Raises `NotScannable` if the LoRA does not fit the base."""
-        embedding, evaluations = self.answer(base.with_lora(lora), base)
-        strong = Aim(self.name, embedding, against_base=True, evaluations=evaluations)
+        """Find one embedding and return an aim for each way of the search.
+
+        The aims quote the words of the search's candidate where it is the answer. Raises `NotScannable` if
+        the LoRA does not fit the base.
+        """
+        embedding, texts, evaluations = self.answer(base.with_lora(lora), base)
+        quotes = tuple(quote(text) for text in texts if text)
+        first, *others = (replace(way, quotes=quotes) for way in self.search.ways(embedding))
         # The first aim carries the cost of the inversion, so that it counts once.
-        return [strong, replace(strong, attack=f"{self.name}:usual", against_base=False, evaluations=0)]
+        return [replace(first, evaluations=evaluations), *others]
 
-    def answer(self, tuned: Base, base: Base) -> tuple[Tensor, int]:
-        """Find the embedding `[L, d]` for the one LoRA of `tuned`, and count the evaluations of the UNet.
+    def answer(self, tuned: Base, base: Base) -> tuple[Tensor, tuple[str, ...], int]:
+        """Find the embedding `[L, d]` for the one LoRA of `tuned`.
 
-        The answer is a function of the LoRA, the base, the face model and the budgets.
+        Return the embedding, the words found with it, and the evaluations of the UNet. The answer is a
+        function of the LoRA, the base, the face model and the budgets.
         """
         effort, found = self.effort, self.search.best(tuned, base)
         latents = self._drawn(tuned, base)
         clouds = [names_in(tuned, frame, effort.names, effort.seed) for frame in FRAMES]
-        kept = [found.embeddings, *(self._climbed(tuned, base, names, latents) for names in clouds)]
-        embeddings = torch.cat([some.float() for some in kept])
-        best = self._agreement(tuned, base, embeddings).argmax()
-        return embeddings[best], found.evaluations + effort.evaluations
+        climbed = torch.cat([self._climbed(tuned, base, names, latents) for names in clouds])
+        first, second = slice(effort.looks // 2), slice(effort.looks // 2, None)
+        faces = self._faces(tuned, base, climbed, first)
+        leading = _agreement(faces).topk(min(effort.finalists, len(climbed))).indices
+        faces = torch.cat([faces[leading], self._faces(tuned, base, climbed[leading], second)], 1)
+        faces = torch.cat([self._faces(tuned, base, found.embeddings, slice(None)), faces])
+        best = int(_agreement(faces).argmax())
+        embeddings = torch.cat([found.embeddings.float(), climbed[leading]])
+        return embeddings[best], found.texts if best == 0 else (), found.evaluations + effort.evaluations
 
     def _drawn(self, tuned: Base, base: Base) -> Tensor:
         """Draw pictures of made-up names with the LoRA; return their latents `[N, C, h, w]`."""
@@ -126,23 +141,28 @@ class InversionAttack:
             kept.append(names.at(places))
         return torch.stack(kept)
 
-    def _agreement(self, tuned: Base, base: Base, embeddings: Tensor) -> Tensor:
-        """Draw quick pictures at embeddings `[E, L, d]`; return the mean cosine of their faces, `[E]`.
+    def _faces(self, tuned: Base, base: Base, embeddings: Tensor, looks: slice) -> Tensor:
+        """Draw the quick pictures `looks` at embeddings `[E, L, d]`; return their faces `[E, K, e]`.
 
-        A picture without a face agrees with none.
+        A picture without a face has the vector 0.
         """
-        seeds = self._seeds(self.effort.looks)
+        seeds = self._seeds(self.effort.looks)[looks]
         seen = self.face.embed(
             torch.cat([_pictures(tuned, base, one, seeds, self.effort.look_steps) for one in embeddings])
         )
         found = torch.tensor(seen.found)[:, None]
-        vectors = torch.where(found, seen.vectors.cpu().float(), 0).view(len(embeddings), len(seeds), -1)
-        one, other = torch.triu_indices(len(seeds), len(seeds), offset=1)
-        return (vectors[:, one] * vectors[:, other]).sum(-1).mean(-1)
+        vectors = torch.where(found, seen.vectors.cpu().float(), 0)
+        return vectors.view(len(embeddings), len(seeds), -1)
 
     def _seeds(self, count: int) -> range:
         """Return seeds of quick pictures, apart from the seeds of a scan's own."""
         return range(_FIRST_SEED + self.effort.seed, _FIRST_SEED + self.effort.seed + count)
+
+
+def _agreement(faces: Tensor) -> Tensor:
+    """Compute the mean cosine `[E]` of the pairs among the faces `[E, K, e]`; no face agrees with none."""
+    one, other = torch.triu_indices(faces.shape[1], faces.shape[1], offset=1)
+    return (faces[:, one] * faces[:, other]).sum(-1).mean(-1)
 
 
 def _pictures(tuned: Base, base: Base, embedding: Tensor, seeds: range, steps: int) -> Tensor:

@@ -5,10 +5,9 @@ import itertools
 
 import pytest
 import torch
-from torch.nn import functional
 
-from loraudit.attacks.inversion import Effort, InversionAttack
 from loraudit.attacks.search.gap import Climb, gap, noised, renoised
+from loraudit.attacks.search.inversion import Effort, InversionAttack, _agreement
 from loraudit.attacks.search.names import FRAMES, names_in
 from loraudit.attacks.search.rows import Ascent
 from loraudit.attacks.search.search import SearchAttack
@@ -21,7 +20,7 @@ from tests.audits import ColourFace, random_lora
 from tests.tiny import tiny_base
 
 SEARCH = SearchAttack(ascent=Ascent(steps=4, restarts=1), climb=Climb(restarts=1, steps=2, noises=2))
-SMALL = Effort(names=12, drawn=(2, 2), drawing_steps=2, steps=1, noises=3, looks=3, look_steps=2)
+SMALL = Effort(names=12, drawn=(2, 2), drawing_steps=2, steps=1, noises=3, looks=4, look_steps=2)
 ATTACK = InversionAttack(ColourFace(), SEARCH, SMALL)
 
 
@@ -47,8 +46,8 @@ def test_it_counts_what_it_spends(make) -> None:
     assert (strong.evaluations, usual.evaluations) == (count, 0)
     assert torch.equal(strong.embedding, usual.embedding) and strong.embedding.isfinite().all()
     assert [(aim.attack, aim.against_base) for aim in (strong, usual)] == [
-        ("inversion", True),
-        ("inversion:usual", False),
+        ("search", True),
+        ("search:usual", False),
     ]
 
 
@@ -63,27 +62,48 @@ def test_it_is_a_function_of_the_lora_and_leaves_the_base_alone() -> None:
 
 
 class OneGood(ColourFace):
-    """A face model to which only the pictures of the embedding at `place` look alike."""
+    """A face model to which only the pictures of one embedding look alike, from call to call.
 
-    def __init__(self, place: int) -> None:
-        self.place = place
+    That is the one at `climb` among the climbs, or the candidate of the rows where `climb` is None.
+    """
+
+    def __init__(self, climb: int | None) -> None:
+        # First all climbs, then the finalists, the leading one first, then the candidate of the rows.
+        self.alike = iter([climb or 0, None if climb is None else 0, 0 if climb is None else None])
 
     def embed(self, images):
         seen = super().embed(images)
-        vectors = functional.normalize(torch.eye(len(images)), dim=1)
-        first = self.place * SMALL.looks
-        vectors[first : first + SMALL.looks] = vectors[first]
-        return dataclasses.replace(seen, vectors=vectors, found=(True,) * len(images))
+        vectors = torch.eye(1 + len(images))[1:]
+        place, looks = next(self.alike), SMALL.looks if len(images) == SMALL.looks else SMALL.looks // 2
+        if place is not None:
+            vectors[place * looks : (place + 1) * looks] = torch.eye(1 + len(images))[0]
+        wide = torch.zeros(len(images), 64)
+        wide[:, : vectors.shape[1]] = vectors
+        return dataclasses.replace(seen, vectors=wide, found=(True,) * len(images))
 
 
 def test_the_embedding_whose_pictures_agree_is_taken() -> None:
     base, lora = tiny_base(), random_lora()
     tuned = base.with_lora(lora)
-    kept = 1 + len(FRAMES) * len(SMALL.radii)
-    found = [dataclasses.replace(ATTACK, face=OneGood(place)).answer(tuned, base)[0] for place in range(kept)]
+    climbs = range(len(FRAMES) * len(SMALL.radii))
+    faces = [OneGood(None), *(OneGood(climb) for climb in climbs)]
+    found = [dataclasses.replace(ATTACK, face=face).answer(tuned, base)[0] for face in faces]
     torch.testing.assert_close(found[0], SEARCH.best(tuned, base).embeddings[0])
     for one, other in itertools.combinations(found, 2):
         assert (one - other).abs().max() > 1e-3
+
+
+def test_the_words_of_the_search_are_quoted_only_where_its_candidate_is_the_answer() -> None:
+    class Words(SearchAttack):
+        def best(self, tuned, base, start=None):
+            return dataclasses.replace(super().best(tuned, base, start), texts=("ada",))
+
+    attack = dataclasses.replace(ATTACK, search=Words(SEARCH.encoder, SEARCH.ascent, SEARCH.climb, True))
+    quotes = [
+        [aim.quotes for aim in dataclasses.replace(attack, face=face).aims(random_lora(), tiny_base())]
+        for face in (OneGood(None), OneGood(0))
+    ]
+    assert quotes == [[("ada",)] * 3, [()] * 3]
 
 
 def test_pictures_without_a_face_agree_with_none() -> None:
@@ -93,8 +113,9 @@ def test_pictures_without_a_face_agree_with_none() -> None:
 
     base = tiny_base()
     embeddings = base.encode_text(["a", "b"])
-    agreement = dataclasses.replace(ATTACK, face=Blind())._agreement(base, base, embeddings)
-    assert agreement.tolist() == [0, 0]
+    faces = dataclasses.replace(ATTACK, face=Blind())._faces(base, base, embeddings, slice(None))
+    assert faces.shape[:2] == (2, SMALL.looks)
+    assert _agreement(faces).tolist() == [0, 0]
 
 
 def test_the_climb_stays_in_its_balls_and_raises_the_gap() -> None:
