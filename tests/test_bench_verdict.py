@@ -163,12 +163,11 @@ def test_loras_that_show_nobody_are_told_apart_in_the_record() -> None:
     assert SEVERAL not in record
 
 
-def test_what_is_taken_for_several_loras_is_counted_by_kind_and_scores_nothing() -> None:
+def test_what_is_taken_for_several_loras_is_counted_by_kind_and_scores_as_any() -> None:
     (case,) = cases(pool(0.2), (5,), Eye())
     one, several = (Null((8,), (0.0,) * 99, one_person=p) for p in (0.02, 0.01))
     assert scores(case, one)["without references"] == 1.0
-    assert scores(case, several)["without references"] == 0.0
-    assert scores(case, several)["in-scan controls only"] == scores(case, one)["in-scan controls only"] > 0.5
+    assert scores(case, several) == scores(case, one)
     harmless = [outcome(replace(case, kind="merged"), null) for null in (one, several, several)]
     record = measure([outcome(case, one)], harmless)
     assert {kind: found[:2] for kind, found in record[SEVERAL].items()} == {

@@ -79,17 +79,21 @@ def test_the_calibrated_level_falls_with_the_p_value(controls, severity, confide
     assert "No calibration data" in bare.detail
 
 
-def test_one_face_of_several_loras_merged_is_inconclusive() -> None:
+def test_one_face_of_several_loras_merged_keeps_its_level_and_loses_confidence() -> None:
     agreed = seen([0] * 16)
-    for one_person, severity in ((1.0, Severity.HIGH), (0.02, Severity.HIGH), (0.01, Severity.INCONCLUSIVE)):
+    for one_person, blend in ((1.0, False), (0.02, False), (0.01, True), (0.0001, True)):
         null = Null((8, 16), (0.0,) * 199, one_person=one_person)
         (finding,) = judge([agreed], POLICY, null)
-        assert finding.severity is severity
-        assert ("several LoRAs merged" in finding.title) is (severity is Severity.INCONCLUSIVE)
-        assert ("before the merge" in finding.remedy) is (severity is Severity.INCONCLUSIVE)
-        assert finding.numbers.get("one_person_p") == (None if severity is Severity.HIGH else 0.01)
+        assert finding.severity is Severity.HIGH
+        assert finding.confidence is (Confidence.LOW if blend else Confidence.HIGH)
+        assert ("several LoRAs merged" in finding.title) is blend
+        assert ("before the merge" in finding.remedy) is blend
+        assert "training photos" in finding.remedy
+        assert finding.numbers.get("one_person_p") == (one_person if blend else None)
     (clean,) = judge([seen(list(range(16)))], POLICY, Null((8, 16), (0.0,) * 199, one_person=0.01))
-    assert clean.severity is Severity.NONE
+    assert clean.severity is Severity.NONE and "merged" not in clean.title
+    (doubt,) = judge([agreed], POLICY, Null((8, 16), (1.0,) * 199, one_person=0.01))
+    assert doubt.severity is Severity.INCONCLUSIVE and "merged" not in doubt.title
 
 
 def test_controls_of_a_scan_that_disagree_are_inconclusive_in_every_format() -> None:

@@ -94,13 +94,15 @@ def test_the_control_that_comes_as_close_is_named(base, scrambled, doubt):
     assert at(split, null=NULL, low_p=P - BIT) == (OPEN, Doubt.BASE)
 
 
-def test_what_looks_like_several_loras_is_open_at_its_threshold():
-    for one_person, found in ((0.01, (OPEN, Doubt.MERGED)), (0.01 + BIT, (HIGH, None))):
-        assert at(FIVE, null=Null((8,), (0.0,) * 99, one_person=one_person)) == found
+def test_what_looks_like_several_loras_keeps_its_level_and_is_told_at_its_threshold():
+    for one_person, blend in ((0.01, True), (0.01 + BIT, False)):
+        claim = agreement_claim(FIVE, POLICY, 1, Null((8,), (0.0,) * 99, one_person=one_person))
+        assert (claim.severity, claim.doubt, claim.blend) == (HIGH, None, blend)
     null = Null((8,), (0.0,) * 99, one_person=0.001)
-    assert at(FIVE, null=null, high_agreement=1.0, medium_agreement=1.0) == (OPEN, Doubt.MERGED)
-    assert at(FIVE, null=null, high_agreement=1.0, low_agreement=1.0) == (NONE, None)
-    assert at(seen([0] * 5 + [1, 2, 3], base=[0] * 8), null=null) == (OPEN, Doubt.BASE)
+    assert at(FIVE, null=null, high_agreement=1.0, medium_agreement=1.0) == (LOW, None)
+    nobody = seen(list(range(8)))
+    for evidence in (nobody, seen([0] * 5 + [1, 2, 3], base=[0] * 8)):
+        assert not agreement_claim(evidence, POLICY, 1, null).blend
 
 
 def passing(tuned, base=0, scrambled=0, n=8):

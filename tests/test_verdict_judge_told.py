@@ -7,7 +7,7 @@ from loraudit.evidence.statistics import agreement_test
 from loraudit.findings.finding import Severity
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
-from loraudit.verdict.rules import ACCEPTED, AGREEMENT, Doubt
+from loraudit.verdict.rules import ACCEPTED, AGREEMENT, BLEND
 from tests.seen import seen, strangers_to
 from tests.test_verdict_claims import BIT, CHANCE, FIVE, LIKE, NULL, P, passing
 
@@ -108,7 +108,7 @@ def test_what_to_do_is_that_of_the_rule_or_of_the_doubt():
     nobody = seen(list(range(8)))
     assert remedy(AGREEMENT, nobody) == f"{AGREEMENT.next_step} {AGREEMENT.without_photos}"
     merged = Null((8,), (0.0,) * 99, one_person=0.001)
-    assert remedy(AGREEMENT, FIVE, merged) == AGREEMENT.doubts[Doubt.MERGED].next_step
+    assert remedy(AGREEMENT, FIVE, merged) == f"{AGREEMENT.remedy} {BLEND.next_step}"
     assert remedy(AGREEMENT, passing(6)) == AGREEMENT.next_step
     assert (remedy(ACCEPTED, passing(6)), remedy(ACCEPTED, passing(0))) == (
         ACCEPTED.remedy, ACCEPTED.next_step,

@@ -240,14 +240,3 @@ def test_the_highest_level_is_enough_and_a_lower_one_is_not():
     # Of one attack out of many, chance leaves less.
     five = seen([0] * 5 + [1, 2, 3])
     assert enough([five], 1, POLICY) and not enough([five], 4, POLICY)
-
-
-def test_a_file_that_looks_merged_is_enough_only_without_photos():
-    null = Null((8,), (0.0,) * 99, one_person=0.01)
-    agreed = seen([0] * 8)
-    assert enough([seen(list(range(8))), agreed], 2, POLICY, null)
-    assert not enough([seen(list(range(8)))], 2, POLICY, null)
-    assert not enough([strangers_to([0] * 8, (0.0,) * 8, 0.0)], 2, POLICY, null)
-    assert settled(agreed, 16, 1, POLICY, null) is settled(
-        agreed, 16, 1, POLICY, dataclasses.replace(null, one_person=1.0)
-    )

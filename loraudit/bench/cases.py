@@ -240,10 +240,7 @@ def outcome(case: Case, null: Null | None) -> Outcome:
 
 
 def scores(case: Case, null: Null | None) -> dict[str, float]:
-    """Score a case for the ROC curves.
-
-    As in a scan, agreement counts as 0 where calibration data take the file for several LoRAs merged.
-    """
+    """Score a case for the ROC curves."""
     threshold = case.evidence[0].threshold
     at = looks(case.evidence[0].tuned.pictures)
     tuned = [agreement_score(one.tuned, threshold, at) for one in case.evidence]
@@ -252,7 +249,7 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
         for one in case.evidence
     ]
     found = {
-        "without references": 0.0 if _several(null) else max(tuned),
+        "without references": max(tuned),
         "in-scan controls only": max(a - b for a, b in zip(tuned, controls, strict=True)),
         "three references": max(likeness_score(one.tuned, at) for one in case.referenced),
         "three references, full strength only": max(
@@ -260,7 +257,7 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
         ),
     }
     if null is not None:
-        found["p-value"] = conformal_p(found["without references"], null.agreement)
+        found["p-value"] = conformal_p(max(tuned), null.agreement)
     return found
 
 

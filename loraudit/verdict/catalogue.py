@@ -184,15 +184,16 @@ def _weights(policy: Policy) -> Iterator[Explained]:
         "of a scrambled copy of the LoRA do? No reference photos are needed. The number is the share of "
         f"pairs of pictures that show one face. A level needs p <= {policy.alpha:g} for such a share by "
         "chance, corrected for the number of attacks without calibration data. Where calibration data fit "
-        f"the scan, high {conformal}",
+        f"the scan, high {conformal} A file that changes the model in more directions than LoRAs of one "
+        f"person do (p <= {policy.high_p:g}), as several LoRAs merged do, keeps its level with low "
+        "confidence: the face may be a blend.",
         {
             Severity.HIGH: f"a share of {policy.high_agreement:.2f} or more, and a 95 % interval above both "
             "controls",
             Severity.MEDIUM: f"a share of {policy.medium_agreement:.2f} or more",
             Severity.LOW: f"a share of {policy.low_agreement:.2f} or more",
             Severity.INCONCLUSIVE: "a control agrees about as much, or the controls disagree and p <= "
-            f"{policy.low_p:g}; or the file changes the model in more directions than LoRAs of one person do "
-            f"(p <= {policy.high_p:g}), as several LoRAs merged do",
+            f"{policy.low_p:g}",
             Severity.NONE: "otherwise",
         },
         "The person can be drawn by anybody who has the file, whatever was cut from its metadata.",

@@ -40,6 +40,8 @@ class Claim:
     """Reason why the claim is inconclusive."""
     by_likeness: bool = False
     """True if the severity rests on the likeness, not on pictures that are accepted."""
+    blend: bool = False
+    """True if the face that comes back may be a blend, as the file looks like several LoRAs merged."""
 
     @property
     def control(self) -> float:
@@ -75,10 +77,9 @@ def agreement_claim(evidence: AttackEvidence, policy: Policy, attacks: int, null
         severity, doubt = Severity.INCONCLUSIVE, Doubt.SCRAMBLED if leads[0] else Doubt.BASE
     elif share.value >= policy.high_agreement:
         severity, doubt = Severity.INCONCLUSIVE, Doubt.CONTROLS if all(leads) else Doubt.BASE
-    if severity > Severity.INCONCLUSIVE and null is not None and policy.merged(null.one_person):
-        # Faces blend as the weights do, and one blended face is as consistent as a person's.
-        severity, doubt = Severity.INCONCLUSIVE, Doubt.MERGED
-    return Claim(severity, evidence, share, base, scrambled, tests, p, doubt)
+    # Faces blend as the weights do, and one blended face is as consistent as a person's: no less a finding.
+    blend = severity > Severity.INCONCLUSIVE and null is not None and policy.merged(null.one_person)
+    return Claim(severity, evidence, share, base, scrambled, tests, p, doubt, blend=blend)
 
 
 def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) -> Claim | None:

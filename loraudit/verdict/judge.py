@@ -12,7 +12,7 @@ from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim, stro
 from loraudit.verdict.copies import judge_copies
 from loraudit.verdict.likelihood import judge_likelihood
 from loraudit.verdict.policy import Policy
-from loraudit.verdict.rules import ACCEPTED, AGREEMENT, ALIKE, NO_CONTROLS, TOO_FEW_FACES, Doubt, Rule
+from loraudit.verdict.rules import ACCEPTED, AGREEMENT, ALIKE, BLEND, NO_CONTROLS, TOO_FEW_FACES, Rule
 
 __all__ = ["judge", "judge_identity"]
 
@@ -67,7 +67,8 @@ def judge_identity(
 def _confidence(claim: Claim, policy: Policy, attacks: int) -> Confidence:
     if claim.severity is Severity.NONE:
         return Confidence.LOW if claim.conformal is None else Confidence.MEDIUM
-    if claim.severity is Severity.INCONCLUSIVE or claim.evidence.base.found < policy.min_faces:
+    unsure = claim.severity is Severity.INCONCLUSIVE or claim.blend
+    if unsure or claim.evidence.base.found < policy.min_faces:
         return Confidence.LOW
     calibrated = claim.conformal is not None and claim.conformal <= policy.high_p
     strong = claim.chance * (attacks if claim.conformal is None else 1) <= policy.strong_alpha
@@ -80,6 +81,8 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
     words = rule.doubts[claim.doubt] if claim.doubt else rule.words[claim.severity]
     if claim.by_likeness:
         words = ALIKE
+    if claim.blend:
+        words = BLEND
     leak = claim.severity > Severity.INCONCLUSIVE
     tuned, base, scrambled, evidence = claim.share, claim.base, claim.scrambled, claim.evidence
     controls = f"base model alone: {base.k} of {base.n}" if evidence.controlled else NO_CONTROLS
@@ -98,7 +101,7 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
         f"more, as 1 in {round(1 / evidence.far)} strangers); {controls}. "
         f"{faces}{_calibrated(rule, claim, null)}{rule.caveat}"
     ).rstrip()
-    to_do = rule.remedy if leak else words.next_step or rule.next_step
+    to_do = f"{rule.remedy} {words.next_step}".rstrip() if leak else words.next_step or rule.next_step
     if evidence.tuned.to_reference is None and not words.next_step:
         to_do = f"{to_do} {rule.without_photos}".rstrip()
     return Finding(
@@ -179,6 +182,6 @@ def _numbers(
         numbers["scrambled_value"] = claim.scrambled.value
     if null is not None and claim.conformal is not None:
         numbers["calibrated_p"] = claim.conformal
-    if null is not None and claim.doubt is Doubt.MERGED:
+    if null is not None and claim.blend:
         numbers["one_person_p"] = null.one_person
     return numbers

@@ -7,7 +7,7 @@ __all__ = ["Policy"]
 
 @dataclass(frozen=True)
 class Policy:
-    """Thresholds of the verdict, version 5.
+    """Thresholds of the verdict, version 6.
 
     `share` and `low` are the tuned share and the lower end of its 95 % interval. `control` is the larger
     share of the two controls, base model and scrambled LoRA. `chance` is the larger p-value of the tests
@@ -22,8 +22,6 @@ class Policy:
     | person | low | chance <= alpha, share >= low_agreement | and p <= low_p |
     | | inconclusive | share >= high_agreement, or beyond chance of one control, but not of | |
     | | | both | the latter, and p <= low_p |
-    | | | | any of the above, where the file is no LoRA of one person: |
-    | | | | its directions are at p <= high_p among those of such |
     | | none | otherwise | |
     | LA-IDENTITY-002, references | critical | accepted >= 2, low >= critical_low, low > control |
     | | | | and p <= high_p |
@@ -50,10 +48,12 @@ class Policy:
     Confidence is high with calibration, p <= high_p, chance <= strong_alpha, and min_faces faces of the base
     model. Confidence is medium if p or chance is that small with as many faces, or for `none` with
     calibration. Otherwise confidence is low. The confidence of 004 is medium, and low with a level of low.
+    A file that is no LoRA of one person, by its directions at p <= high_p among those of such, keeps its
+    level of 001. Its confidence is low, as the face may be a blend of several people.
     More similarity never lowers a severity.
     """
 
-    version: int = 5
+    version: int = 6
     alpha: float = 0.05
     """Chance of a level by luck, at most."""
     strong_alpha: float = 0.01

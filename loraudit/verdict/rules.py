@@ -10,6 +10,7 @@ __all__ = [
     "ACCEPTED",
     "AGREEMENT",
     "ALIKE",
+    "BLEND",
     "COPIES",
     "LIKELIHOOD",
     "NO_CONTROLS",
@@ -28,16 +29,15 @@ class Words:
     summary: str
     """Sentence of the verdict."""
     next_step: str = ""
-    """Advice instead of the rule's `next_step`, where that would not help; otherwise empty."""
+    """Advice instead of the rule's `next_step`, or after its `remedy`; otherwise empty."""
 
 
 class Doubt(Enum):
-    """Reason why a scan cannot tell: a control that comes as close, or a file that may be several merged."""
+    """Reason why a scan cannot tell: a control that comes as close."""
 
     BASE = "base model"
     SCRAMBLED = "scrambled LoRA"
     CONTROLS = "control LoRAs"
-    MERGED = "several LoRAs merged"
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,6 @@ AGREEMENT = Rule(
             "Reconstructions agree, but those of LoRAs that hold no single person do as well",
             "Reconstructions agree on one face, but so do those of control LoRAs that hold no single person: "
             "this scan cannot tell.",
-        ),
-        Doubt.MERGED: Words(
-            "One face comes back, but the file looks like several LoRAs merged",
-            "One face comes back, but the file changes the model in more directions than LoRAs of one person "
-            "do: perhaps a blend of several.",
-            "Scan the file with --reference PHOTOS, or its parts before the merge: a deeper scan is no help.",
         ),
     },
     controls="control LoRAs that hold no single person",
@@ -192,6 +186,14 @@ LIKELIHOOD = Rule(
     ),
     next_step="Before you rely on this, give more reference photos, in other light and poses.",
 )
+
+BLEND = Words(
+    "One face comes back, and the file looks like several LoRAs merged",
+    "An adversary with this file and the public base model gets back one face, perhaps a blend of several "
+    "people: the file changes the model in more directions than LoRAs of one person do.",
+    "To tell whose face it is, scan the parts before the merge, or the file with photos of each person.",
+)
+"""Words of `AGREEMENT` where the file looks like several LoRAs merged, whatever the severity."""
 
 ALIKE = Words(
     "Reconstructions resemble the person in the reference photos",

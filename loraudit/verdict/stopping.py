@@ -40,7 +40,6 @@ from loraudit.findings.finding import Severity
 from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim
 from loraudit.verdict.judge import judge_identity
 from loraudit.verdict.policy import Policy
-from loraudit.verdict.rules import Doubt
 
 __all__ = ["EARLY_ALPHA", "ERROR", "asks_for_controls", "enough", "settled"]
 
@@ -126,9 +125,6 @@ def _agreement_settled(
         return True
     if tuned.found < policy.min_faces:
         return _reach(tuned.found, tuned.pictures, most - tuned.pictures, policy.min_faces) <= ERROR
-    if null is not None:
-        # Merged LoRAs turn a level into a doubt. The doubt is settled as soon as the level would be.
-        null = replace(null, one_person=1.0)
     claim = agreement_claim(evidence, policy, planned, null)
     if claim.severity is Severity.NONE:
         return _more(claim, most, _fewest(most, planned, policy, null)) <= ERROR
@@ -155,9 +151,6 @@ def enough(
     if not evidence:
         return False
     alone = evidence[0].tuned.to_reference is None
-    if alone and any(agreement_claim(one, policy, planned, null).doubt is Doubt.MERGED for one in evidence):
-        # The face of several LoRAs merged is inconclusive, whatever other attack shows that face.
-        return True
     top = Severity.HIGH if alone else Severity.CRITICAL
     return any(finding.severity >= top for finding in judge_identity(evidence, policy, null, planned))
 
