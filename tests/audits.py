@@ -65,6 +65,7 @@ class ColourFace:
     name = "colour"
     threshold = 0.99
     far = 1e-3
+    threshold_from = ""
 
     def embed(self, images: torch.Tensor) -> FaceEmbeddings:
         """See `FaceScorer`."""

@@ -21,6 +21,7 @@ class Eye:
     name = "eye"
     threshold = 0.5
     far = 0.001
+    threshold_from = ""
 
     def embed(self, images):
         from loraudit.scores import FaceEmbeddings

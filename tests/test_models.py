@@ -139,7 +139,7 @@ def test_a_scrambled_example_gives_nobody_away(tmp_path) -> None:
 
 
 def test_artefacts_say_what_they_are() -> None:
-    for name in ("tiny-sd", "tiny-clip", "tiny-face", "paper-tiny", "examples"):
+    for name in ("tiny-sd", "tiny-clip", "tiny-face", "paper-tiny", "examples", "facenet"):
         folder = models_dir() / name
         assert (folder / "CARD.md").read_text().startswith(f"# {name}\n")
         for config in folder.rglob("*.json"):

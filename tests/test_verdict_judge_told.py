@@ -5,6 +5,8 @@ import dataclasses
 from loraudit.evidence.null import Null
 from loraudit.evidence.statistics import agreement_test
 from loraudit.findings.finding import Severity
+from loraudit.findings.report import Report, Target
+from loraudit.report import FORMATS
 from loraudit.verdict.judge import judge
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import ACCEPTED, AGREEMENT, BLEND
@@ -48,6 +50,27 @@ def test_confidence_rests_on_calibration_chance_and_faces_of_the_base_model():
     for faces, trust in ((5, "high"), (4, "low")):
         few = seen([0] * 8, base=[f"b{i}" for i in range(faces)] + [None] * (8 - faces))
         assert level(few, null=rare) == [("001", HIGH, trust)]
+
+
+def test_a_borrowed_threshold_is_told_and_costs_a_step_of_confidence_and_no_level():
+    rare, source = Null((8,), (0.0,) * 99), "the code of X"
+    clean, fewer = seen([f"p{i}" for i in range(8)]), {"high": "medium", "medium": "low", "low": "low"}
+    compared = 0
+    for scan in (seen([0] * 8), FIVE, clean, passing(8), seen([0] * 8, base=[0] * 8)):
+        for null in (None, rare):
+            borrowed = dataclasses.replace(scan, threshold_from=source)
+            for one, other in zip(judge([scan], POLICY, null), judge([borrowed], POLICY, null), strict=True):
+                assert other.severity is one.severity
+                assert other.confidence.value == fewer[one.confidence.value]
+                words = f"threshold taken from {source}, not measured on this crop"
+                assert f"1 in 1000 strangers; {words})" in other.detail and "not measured" not in one.detail
+                assert f"threshold {other.numbers['threshold_from']}" == words
+                assert "threshold_from" not in one.numbers
+                compared += 1
+    assert compared > 10
+    report = Report("0", Target("a", family="sd"), judge([borrowed], POLICY))
+    for name in ("text", "json", "html", "markdown", "sarif"):
+        assert "not measured on this crop" in " ".join(FORMATS[name]([report]).split()), name
 
 
 def test_confidence_holds_chance_to_its_threshold_exactly():

@@ -15,7 +15,7 @@ from loraudit.findings.report import Gap
 from loraudit.people.sources import upright
 from loraudit.text import clean
 
-__all__ = ["Photos", "read_photos"]
+__all__ = ["Photos", "read_photo", "read_photos"]
 
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
@@ -99,7 +99,7 @@ def read_photos(folder: Path) -> Photos:
         )
     if not files:
         raise LorauditError(f"there are no photos in {shown}", "add JPEG, PNG or WebP photos")
-    return Photos(tuple(_read(file) for file in files), unread)
+    return Photos(tuple(read_photo(file) for file in files), unread)
 
 
 def _is_photo(entry: Path) -> bool:
@@ -139,7 +139,11 @@ def _ending(entry: Path) -> str:
     return "a folder" if entry.is_dir() else ending if ending in _OTHER_SUFFIXES else ""
 
 
-def _read(file: Path) -> Tensor:
+def read_photo(file: Path) -> Tensor:
+    """Read a photo upright, float32 `[3, H, W]` in 0..1, at most 1024 pixels long.
+
+    Raises `LorauditError` if the photo is damaged, or too large to be opened safely.
+    """
     try:
         with warnings.catch_warnings():
             # Between its two limits Pillow only warns of a picture that would fill the memory.

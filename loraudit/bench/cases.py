@@ -174,6 +174,7 @@ def _evidence(
         faces(scrambled),
         cross(tuned, scrambled),
         likeness_only=aim in PHOTO_AIMS,
+        threshold_from=face.threshold_from,
     )
 
 

@@ -95,6 +95,8 @@ class AttackEvidence:
     """Private words of the file that the attack used (triggers, captions): shown only on request."""
     copies: "Copies | None" = None
     """Distances of the pictures to the reference photos themselves; None without photos."""
+    threshold_from: str = ""
+    """Source of a threshold that was never measured with the face model's crop; empty: it was measured."""
 
     def __post_init__(self) -> None:
         if not 0 < self.far < 1:

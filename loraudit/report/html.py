@@ -36,7 +36,7 @@ __all__ = ["render"]
 
 _LONGEST: Final = 4000
 """Characters of one text at most."""
-_TOLD: Final = {"attack", "k", "n", "base_k", "base_n", "low", "high", "texts"}
+_TOLD: Final = {"attack", "k", "n", "base_k", "base_n", "low", "high", "texts", "threshold_from"}
 """Numbers that the sentence of the finding, or another number, tells already."""
 _LABELS: Final = {
     "value": "share",

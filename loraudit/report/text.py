@@ -34,8 +34,8 @@ _STYLE = {
 }
 _TOLD_BY_DETAIL = (
     "attack", "attacks", "value", "k", "n", "low", "high", "base_value", "base_k", "base_n",
-    "scrambled_value", "null_p95", "threshold", "far", "policy", "faces", "pictures", "min_faces", "texts",
-    "margin", "limit", "nearest", "nearest_control", "photos", "photos_copied",
+    "scrambled_value", "null_p95", "threshold", "threshold_from", "far", "policy", "faces", "pictures",
+    "min_faces", "texts", "margin", "limit", "nearest", "nearest_control", "photos", "photos_copied",
 )  # fmt: skip
 _NAME_LIMIT, _QUOTED_LIMIT = 200, 2000
 _WHOLE = 20

@@ -42,6 +42,11 @@ class FaceScorer(Protocol):
         """False-accept rate at `threshold`, 0..1."""
         ...
 
+    @property
+    def threshold_from(self) -> str:
+        """Source of a threshold that was never measured with this model's crop; empty: it was measured."""
+        ...
+
     def embed(self, images: Tensor) -> FaceEmbeddings:
         """Embed the face of each picture `[N, 3, H, W]` in 0..1, whatever the pictures beside it."""
         ...

@@ -26,6 +26,8 @@ class TinyFace:
     """Face model of synthetic people, a `FaceScorer`; pictures are cut to a centred 64x64."""
 
     name = "tiny-face"
+    threshold_from = ""
+    """Empty: the threshold was measured with this very model."""
 
     def __init__(
         self, network: TinyFaceNet, config: TinyFaceConfig, device: str | torch.device = "cpu"

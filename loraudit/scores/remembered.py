@@ -64,6 +64,11 @@ class RememberedFaces:
         """False-accept rate at `threshold`, 0..1."""
         return self._face.far
 
+    @property
+    def threshold_from(self) -> str:
+        """Source of a threshold that was never measured with this model's crop; empty: it was measured."""
+        return self._face.threshold_from
+
     def embed(self, images: Tensor) -> FaceEmbeddings:
         """Embed the face of each picture `[N, 3, H, W]` in 0..1, as the model behind does."""
         if not len(images):

@@ -88,6 +88,7 @@ class Scorers:
             scrambled_cross=_cosines(_found(tuned) @ _found(scrambled).T),
             readings=(*self._agreed(tuned, base), *self._readings(pictures)),
             copies=None if self.references is None else self.references.copies.measure(*pictures),
+            threshold_from=self.face.threshold_from,
         )
 
     def faces(self, pictures: Tensor) -> Faces:

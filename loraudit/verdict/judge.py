@@ -65,6 +65,14 @@ def judge_identity(
 
 
 def _confidence(claim: Claim, policy: Policy, attacks: int) -> Confidence:
+    sure = _sure(claim, policy, attacks)
+    if not claim.evidence.threshold_from:
+        return sure
+    return Confidence.MEDIUM if sure is Confidence.HIGH else Confidence.LOW
+
+
+def _sure(claim: Claim, policy: Policy, attacks: int) -> Confidence:
+    """Return the confidence where the threshold of the face model was measured."""
     if claim.severity is Severity.NONE:
         return Confidence.LOW if claim.conformal is None else Confidence.MEDIUM
     unsure = claim.severity is Severity.INCONCLUSIVE or claim.blend
@@ -95,10 +103,11 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
         for name, found in sets.items()
         if found.found < found.pictures
     ]
+    borrowed = f"; threshold {_borrowed(evidence)}" if evidence.threshold_from else ""
     faces = f"Faces found in {', '.join(faceless)} pictures. " if faceless else ""
     detail = (
         f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen} (cosine {evidence.threshold:.2f} or "
-        f"more, as 1 in {round(1 / evidence.far)} strangers); {controls}. "
+        f"more, as 1 in {round(1 / evidence.far)} strangers{borrowed}); {controls}. "
         f"{faces}{_calibrated(rule, claim, null)}{rule.caveat}"
     ).rstrip()
     to_do = f"{rule.remedy} {words.next_step}".rstrip() if leak else words.next_step or rule.next_step
@@ -115,6 +124,10 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
         _numbers(claim, policy, attacks, null),
         evidence.quotes,
     )
+
+
+def _borrowed(evidence: AttackEvidence) -> str:
+    return f"taken from {evidence.threshold_from}, not measured on this crop"
 
 
 def _calibrated(rule: Rule, claim: Claim, null: Null | None) -> str:
@@ -178,6 +191,8 @@ def _numbers(
             "null_p95": worse.null_p95,
             "p_value": worse.p_value,
         }
+    if evidence.threshold_from:
+        numbers["threshold_from"] = _borrowed(evidence)
     if claim.scrambled:
         numbers["scrambled_value"] = claim.scrambled.value
     if null is not None and claim.conformal is not None:

@@ -47,9 +47,10 @@ class Policy:
 
     Confidence is high with calibration, p <= high_p, chance <= strong_alpha, and min_faces faces of the base
     model. Confidence is medium if p or chance is that small with as many faces, or for `none` with
-    calibration. Otherwise confidence is low. The confidence of 004 is medium, and low with a level of low.
-    A file that is no LoRA of one person, by its directions at p <= high_p among those of such, keeps its
-    level of 001. Its confidence is low, as the face may be a blend of several people.
+    calibration. Otherwise confidence is low. A face model whose threshold was never measured on its own crop
+    makes the confidence of 001 and 002 one step lower. The confidence of 004 is medium, and low with a level
+    of low. A file that is no LoRA of one person, by its directions at p <= high_p among those of such, keeps
+    its level of 001. Its confidence is low, as the face may be a blend of several people.
     More similarity never lowers a severity.
     """
 
