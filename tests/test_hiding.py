@@ -236,7 +236,15 @@ def test_a_name_keeps_the_words_of_networks() -> None:
     assert named("x.lora_A.jane_doe_berlin.weight") == f"x.lora_A.{HIDDEN}.weight"
     assert named("jane") == named("\x1b[31mjane") == named("Jane Doe 1990") == HIDDEN
     assert not is_public("a.jane") and not is_public("0170.1234567") and is_public("__metadata__")
-    assert named("1." * 10**6 + "jane") == f"{'1.' * 200}…"
+    assert named("a." * 10**6 + "jane") == f"{'a.' * 200}…"
+
+
+def test_numbers_in_a_row_are_no_place_of_a_layer() -> None:
+    """Three digits each, they spell a telephone number, a date or a place."""
+    assert named("unet.170.123.456.to_q") == f"unet.{HIDDEN}.to_q"
+    assert named("1." * 10**6 + "jane") == f"{HIDDEN}.…"
+    assert named("input_blocks.4.1.attn1.2.3") == "input_blocks.4.1.attn1.2.3"
+    assert is_public("conv1.0.1") and not is_public("conv.17.01.990") and not is_public("017-012-34")
 
 
 def test_every_name_of_every_layout_is_public() -> None:

@@ -4,15 +4,11 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from loraudit.findings.finding import Severity
-from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata.graphs import prompts
 from loraudit.metadata.kinds import is_machine, kind_of
 from loraudit.metadata.nested import read, texts
-from loraudit.metadata.tokens import embedded, token
 from tests.headers import DIFFUSERS, KOHYA, NO_METADATA, audit, write
 
 SOURCE = {
@@ -160,43 +156,6 @@ def test_prompts_of_other_programs() -> None:
     assert prompts(json.dumps(json.dumps(GRAPH))[1:-1]) == [json.dumps(json.dumps(GRAPH))[1:-1]]  # broken
     assert prompts(json.dumps({"extra": json.dumps(GRAPH)})) == ["adab at sea"]
     assert prompts("{}") == []
-
-
-VECTOR = np.ones((1, 768), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("tensor", "word"),
-    [
-        ("<ada-berg>", "ada-berg"),
-        ("learned_embeds.<ada berg>.weight", "ada berg"),
-        ("clip_l:<ada>", "ada"),
-        ("ada-berg", "ada-berg"),
-        ("Ada Berg", "Ada Berg"),
-        ("text_model.ada berg", "ada berg"),
-        ("李小龍", "李小龍"),
-    ],
-)
-def test_learned_tokens(told, tensor, word) -> None:
-    finding = told({}, **{tensor: VECTOR})["LA-NAME-001"]
-    assert (finding.severity, finding.quotes) == (Severity.MEDIUM, (word,))
-    assert finding.detail.startswith("Found in the tensor names.")
-
-
-def test_tensors_that_are_no_tokens(told) -> None:
-    assert embedded(["unet:0:up", "unet:1:down", "lora_unet_x.alpha", "a.lora_A.weight"]) == []
-    assert embedded(["x\x1b[2J\u202e[/]", "a-1", "(x)"]) == []
-    assert told({}, **{"unet:0:up": VECTOR, "text_encoder:0:down": VECTOR}) == {}
-    assert set(told({}, **{"<s0>": VECTOR})) == {"LA-CAPTION-002"}
-    assert token("<ada>", "x") == "ada" and not token("ada", "x") and not token("<>", "")
-
-
-def test_the_name_of_an_adapter(told) -> None:
-    key = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.{}.weight"
-    found = told({}, **{key.format("ada_berg"): VECTOR})
-    assert found["LA-NAME-001"].quotes == ("ada_berg",)
-    assert told({}, **{key.format("default"): VECTOR}) == {}
-    assert adapter_names([key.format("default_0"), key.format("x").replace(".x", "")]) == ["default_0"]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,9 @@ A scan says nothing of these, and reads none of them:
 - what a picture shows, what follows its end, and chunks that its format does not have for words;
 - the pixels of pictures other than PNG, unless they have an alpha channel, which is named;
 - names of base models and licences, apart from paths, addresses and secrets in them;
-- a single word under a key that says nothing about it.
+- a single word under a key that says nothing about it;
+- a word between the layers in a tensor's name, which `scrub` counts. A scan of the weights names such
+  tensors, which are not read.
 
 Of a LoRA on the Hub, its `README.md` and `adapter_config.json` are fetched, at most 1 MB each; with
 `--offline`, those that the cache has. No decoder of pictures runs, and nothing is unpickled.

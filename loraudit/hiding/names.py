@@ -30,6 +30,8 @@ _WORDS: Final = frozenset(_KNOWN.split())
 _RUN: Final = re.compile(r"[^._:/-]+")
 _HIDDEN_RUNS: Final = re.compile(rf"{re.escape(HIDDEN)}(?:[._:/-]{{0,4}}{re.escape(HIDDEN)})+")
 _INDEX: Final = re.compile(r"[0-9]{1,3}")
+_NUMBERS: Final = re.compile(r"(?<![^._:/-])[0-9]+(?:[._:/-]{1,4}[0-9]+){2,}(?![^._:/-])")
+"""Numbers in a row, as in a date, a place or a telephone number; no layer's name has three."""
 _LONGEST_NAME: Final = 400
 
 
@@ -37,10 +39,10 @@ def named(name: object) -> str:
     """Keep of a `name` out of a file what belongs to networks and trainers; hide every other word.
 
     `bundle_emb.jane doe.string_to_param` gives `bundle_emb.(hidden).string_to_param`. Numbers of up to three
-    digits stay.
+    digits stay, no more than two in a row.
     """
     text = str(name)
-    cut = text[:_LONGEST_NAME]
+    cut = _NUMBERS.sub(HIDDEN, text[:_LONGEST_NAME])
     shown = _RUN.sub(lambda run: run[0] if _is_known(run[0]) else HIDDEN, cut)
     shown = _HIDDEN_RUNS.sub(HIDDEN, shown)
     return shown if len(text) <= _LONGEST_NAME else f"{shown}…"
@@ -48,7 +50,9 @@ def named(name: object) -> str:
 
 def is_public(name: str) -> bool:
     """Tell whether `name` is made of words of networks and trainers alone."""
-    return len(name) <= _LONGEST_NAME and all(_is_known(run) for run in _RUN.findall(name))
+    if len(name) > _LONGEST_NAME or _NUMBERS.search(name):
+        return False
+    return all(_is_known(run) for run in _RUN.findall(name))
 
 
 def _is_known(word: str) -> bool:

@@ -181,18 +181,24 @@ def _sign(start: str) -> str:
     return next((char for char in "-/:._ " if char in start), "" if start.islower() else "A")
 
 
+_IN_WORDS: Final = tuple(shape for shape in _SHAPES if " " in shape.start or shape.start == "://")
+"""Shapes with spaces or commas in them."""
 _BY_SIGN: Final = {
-    sign: tuple(shape for shape in _SHAPES if _sign(shape.start) == sign)
+    sign: tuple(shape for shape in _SHAPES if shape not in _IN_WORDS and _sign(shape.start) == sign)
     for sign in sorted({_sign(shape.start) for shape in _SHAPES})
 }
-"""Shapes by the sign without which a text holds none of them."""
+"""All other shapes by the sign without which a text holds none of them."""
+_LONG: Final = re.compile(r"[^\s\"',;\[\]{}<>]{12,}")
+"""Word as long as a secret of one word at least is; most words of captions and of JSON are shorter."""
 
 
 def _met(text: str) -> Iterator[_Shape]:
     """Yield the shapes whose start is in `text`."""
-    for sign, shapes in _BY_SIGN.items():
-        if text != text.lower() if sign == "A" else sign in text:
-            yield from (shape for shape in shapes if shape.start in text)
+    yield from (shape for shape in _IN_WORDS if shape.start in text)
+    long = " ".join(_LONG.findall(text))
+    for sign, shapes in _BY_SIGN.items() if long else ():
+        if long != long.lower() if sign == "A" else sign in long:
+            yield from (shape for shape in shapes if shape.start in long)
 
 
 def _found(text: str) -> Iterator[tuple[int, int]]:

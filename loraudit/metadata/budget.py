@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["MOST_QUOTED", "MOST_SECRETS", "Budget", "is_affordable", "pieces", "spending"]
+__all__ = ["MOST_QUOTED", "MOST_SECRETS", "Budget", "first", "is_affordable", "pieces", "spending"]
 
 MOST_SECRETS: Final = 50
 """Limit on the secrets of a LoRA, each of which is looked for in every text."""
@@ -91,3 +91,13 @@ def pieces(text: str) -> Iterator[str]:
         end = next(filter(None, ends), start + _PIECE)
         yield text[start:end]
         start = end
+
+
+def first(texts: Iterable[str]) -> list[str]:
+    """List different texts in order, no more than are quoted."""
+    found: dict[str, None] = {}
+    for text in texts:
+        found[text] = None
+        if len(found) == MOST_QUOTED:
+            break
+    return list(found)

@@ -15,6 +15,8 @@ from loraudit.text import parse_json
 
 __all__ = ["allowed_adapter", "allowed_config", "is_small", "loses_scale", "parsed"]
 
+_LONGEST: Final = 1_000_000
+"""Limit in characters; the reader of the weights has the same."""
 _LARGEST: Final = 10_000
 _COUNT: Final = 500
 """Limit on the entries of a list or table."""
@@ -63,6 +65,8 @@ def allowed_config(text: str, provenance: bool = False) -> str | None:
 def loses_scale(old: str, new: str) -> bool:
     """Tell whether the configuration `new` lacks a field of `old` that decides the scale of an update."""
     before, after = parsed(old), parsed(new)
+    if len(old) > _LONGEST:
+        return True
     names = (before or {}).keys() - (after or {}).keys()
     return any(name.rpartition(".")[2] in _SCALE and before and before[name] for name in names)
 
@@ -119,7 +123,9 @@ def is_small(value: object) -> bool:
 
 
 def parsed(text: str) -> dict[str, Any] | None:
-    """Parse the JSON object `text`; None if it is none."""
+    """Parse the JSON object `text`; None if it is none, or longer than any that programs write."""
+    if len(text) > _LONGEST:
+        return None
     try:
         value = parse_json(text, "it")
     except NotScannable:

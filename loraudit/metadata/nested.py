@@ -7,7 +7,7 @@ from typing import Any, Final
 from loraudit.metadata.budget import is_affordable
 from loraudit.metadata.wrapped import MAX_CHARACTERS, unwrapped
 
-__all__ = ["Members", "NotReadError", "members", "parse", "read", "texts"]
+__all__ = ["Members", "NotReadError", "members", "members_called", "objects", "parse", "read", "texts"]
 
 _DEPTH: Final = 6
 """Limit on JSON as a text in JSON as a text: merges of merges."""
@@ -80,3 +80,21 @@ def texts(value: object) -> Iterator[tuple[str, str]]:
             waiting += [(key, inner) for inner in reversed(item)]
         elif isinstance(item, str):
             yield key, item
+
+
+def objects(value: object) -> Iterator[Members]:
+    """Yield every object in a parsed value."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Members):
+            yield item
+            waiting += [inner for _, inner in item if isinstance(inner, list)]
+        elif isinstance(item, list):
+            waiting += item
+
+
+def members_called(value: object, name: str) -> Iterator[tuple[str, Members]]:
+    """Yield `name` and the members of what stands under it, wherever in `value` that is."""
+    for inner in objects(value):
+        yield from ((key, members(table)) for key, table in inner if key == name)

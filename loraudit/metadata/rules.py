@@ -1,38 +1,27 @@
 """Rules of the metadata audit, one family after another: an exposure in, traces out."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from loraudit.findings.finding import Confidence, Severity
 from loraudit.hiding import masked
-from loraudit.lora.layouts.adapter_names import adapter_names
 from loraudit.metadata import patterns
 from loraudit.metadata.beside import CAPTION, FOLDER, IN_SIDES, INSIDE, PICTURE, README
-from loraudit.metadata.budget import MOST_QUOTED, MOST_SECRETS, Budget, pieces, spending
-from loraudit.metadata.entries import (
-    DATASETS,
-    FOLDERS,
-    TAGS,
-    THUMBNAILS,
-    Entry,
-    Value,
-    entries,
-    merged,
-    value_of,
-)
+from loraudit.metadata.budget import MOST_QUOTED, MOST_SECRETS, Budget, first, pieces, spending
+from loraudit.metadata.entries import TAGS, THUMBNAILS, Entry, Value, entries, merged, value_of
 from loraudit.metadata.exposure import Exposure
 from loraudit.metadata.graphs import graph_prompts, prompts
 from loraudit.metadata.judge import Trace
 from loraudit.metadata.kinds import MERGED
 from loraudit.metadata.masking import Texts, known_secrets, searched, without_secrets
-from loraudit.metadata.names import instance, is_generic, is_person, subject
-from loraudit.metadata.nested import Members, members, texts
+from loraudit.metadata.names import instance, is_generic, subject
+from loraudit.metadata.nested import Members, members, members_called, objects, texts
 from loraudit.metadata.quotes import EMPTY, quote, quoted
 from loraudit.metadata.run import run_traces
 from loraudit.metadata.side import side_traces
-from loraudit.metadata.tokens import embedded, token
+from loraudit.metadata.subjects import name_traces, title_traces
 
 __all__ = ["traces"]
 
@@ -86,9 +75,9 @@ def _traces(exposure: Exposure) -> Iterator[Trace]:
             found.append(entry)
         if value.broken or budget.is_spent:
             yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, value.place)
-    names = [*_folder_names(found), *_people(found), *_tokens(found, exposure), *_adapters(exposure)]
+    names = list(name_traces(found, exposure))
     yield from names
-    yield from _titles(found, exposure, {trace.quote.lower() for trace in names})
+    yield from title_traces(found, exposure, {trace.quote.lower() for trace in names})
     yield from _captions(values, found)
     yield from _pictures(values)
     yield from side_traces(exposure)
@@ -119,66 +108,6 @@ def _texts(values: list[Value]) -> list[Texts]:
     ]
 
 
-def _folder_names(found: list[Entry]) -> Iterator[Trace]:
-    for entry in found:
-        folders: list[str] = []
-        if entry.key in (*FOLDERS, TAGS):
-            folders = [name for name, _ in members(entry.parsed)]
-        elif entry.key in DATASETS:
-            wanted = {"image_dir", "class_tokens", "image_directory"}
-            folders = [text for key, text in texts(entry.parsed) if key in wanted]
-            folders += [
-                name for _, tags in _members_called(entry.parsed, "tag_frequency") for name, _ in tags
-            ]
-            folders += [text for concept in _concepts(entry.parsed) for key, text in concept if key == "name"]
-        for folder in folders:
-            yield from _named(entry.place, instance(str(folder)))
-
-
-def _people(found: list[Entry]) -> Iterator[Trace]:
-    for entry in found:
-        if entry.kind == "person":
-            yield from _named(entry.place, entry.text)
-
-
-def _named(place: str, name: str) -> Iterator[Trace]:
-    if subject(name):
-        person = is_person(name)
-        severity, confidence = (
-            (Severity.HIGH, Confidence.HIGH) if person else (Severity.MEDIUM, Confidence.MEDIUM)
-        )
-        yield Trace("LA-NAME-001", severity, place, quote(name), confidence)
-
-
-def _tokens(found: list[Entry], exposure: Exposure) -> Iterator[Trace]:
-    words = [("the tensor names", word) for word in _first(embedded(exposure.tensors))]
-    words += [(entry.place, word) for entry in found if (word := token(entry.key, entry.text))]
-    for place, word in words:
-        yield from _named(place, word)
-        if not subject(word):
-            yield Trace("LA-CAPTION-002", Severity.LOW, place, quote(word))
-
-
-def _adapters(exposure: Exposure) -> Iterator[Trace]:
-    """Find the names that people gave their adapters: peft writes them into the name of every tensor."""
-    for name in _first(adapter_names(exposure.tensors)):
-        yield from _named("the tensor names", name)
-
-
-def _titles(found: list[Entry], exposure: Exposure, known: set[str]) -> Iterator[Trace]:
-    words = {word.lower() for name in known for word in subject(name)}
-    for entry in found:
-        told = subject(entry.text) if entry.kind == "title" else []
-        if told:
-            words |= {word.lower() for word in told}
-            yield Trace("LA-NAME-002", Severity.MEDIUM, entry.place, quote(entry.text), Confidence.LOW)
-    for name in exposure.names:
-        told = subject(name)
-        # One word may be anything; two, or one that the file itself uses, rather a name.
-        if len(told) > 1 or any(word.lower() in words for word in told):
-            yield Trace("LA-NAME-002", Severity.LOW, "the file name", quote(name), Confidence.LOW)
-
-
 def _captions(values: list[Value], found: list[Entry]) -> Iterator[Trace]:
     for entry in found:
         yield from _table_captions(entry)
@@ -195,7 +124,7 @@ def _captions(values: list[Value], found: list[Entry]) -> Iterator[Trace]:
 
 def _table_captions(entry: Entry) -> Iterator[Trace]:
     tables = [entry.parsed] if entry.key == TAGS else []
-    tables += [table for _, table in _members_called(entry.parsed, "tag_frequency")]
+    tables += [table for _, table in members_called(entry.parsed, "tag_frequency")]
     for folder, tags in (pair for table in tables for pair in members(table)):
         yield from _tagged(entry.place, instance(folder).lower(), members(tags))
     for inner, text in texts(entry.parsed) if entry.kind != "graph" else ():
@@ -207,10 +136,10 @@ def _tagged(place: str, folder: str, tags: Members) -> Iterator[Trace]:
     ordered = sorted(tags, key=lambda tag: -tag[1] if isinstance(tag[1], int) else 0)
     # A picture without a caption counts under the words of its folder.
     captions = [tag for tag, _ in ordered if tag.strip().lower() != folder]
-    yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, *_first(captions))
+    yield from quoted("LA-CAPTION-001", Severity.MEDIUM, place, *first(captions))
     if len(captions) < len(ordered):
         alone = (tag for tag, _ in ordered if tag.strip().lower() == folder and not is_generic(tag))
-        yield from quoted("LA-CAPTION-002", Severity.LOW, place, *_first(alone))
+        yield from quoted("LA-CAPTION-002", Severity.LOW, place, *first(alone))
 
 
 def _authors(found: list[Entry]) -> Iterator[Trace]:
@@ -238,10 +167,10 @@ def _spelled(values: list[Value], exposure: Exposure) -> Iterator[Trace]:
     for place, text, whole in searched(_texts(values), exposure):
         if not whole:
             yield Trace("LA-HIDDEN-002", Severity.INCONCLUSIVE, place)
-        for path in _first(path for piece in pieces(text) for path in patterns.paths(piece)):
+        for path in first(path for piece in pieces(text) for path in patterns.paths(piece)):
             severity = Severity.MEDIUM if patterns.is_home(path) else Severity.LOW
             yield Trace("LA-PATH-001", severity, place, quote(path))
-        for address in _first(found for piece in pieces(text) for found in patterns.addresses(piece)):
+        for address in first(found for piece in pieces(text) for found in patterns.addresses(piece)):
             yield Trace("LA-CONTACT-001", Severity.MEDIUM, place, quote(address))
 
 
@@ -250,7 +179,7 @@ def _hidden(values: list[Value], exposure: Exposure) -> Iterator[Trace]:
         shown = quote(item.text)
         yield Trace("LA-HIDDEN-001", Severity.MEDIUM, _HIDDEN_PLACES[item.kind], shown)
     for value in (value for value in values if value.said.place not in {PICTURE, INSIDE, IN_SIDES, CAPTION}):
-        repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in _objects(value.parsed))
+        repeated = sum(len(inner) - len({key for key, _ in inner}) for inner in objects(value.parsed))
         if repeated:
             yield Trace("LA-HIDDEN-001", Severity.MEDIUM, f"{value.place} (a name given twice)")
         long = [text for _, text in value.texts if len(text) >= patterns.OPAQUE]
@@ -264,37 +193,3 @@ _HIDDEN_PLACES: Final = {
     "tensor field": "an unknown field of a tensor",
     "padding": "white space around the header",
 }
-
-
-def _first(texts: Iterable[str]) -> list[str]:
-    """List different texts in order, no more than are quoted."""
-    found: dict[str, None] = {}
-    for text in texts:
-        found[text] = None
-        if len(found) == MOST_QUOTED:
-            break
-    return list(found)
-
-
-def _objects(value: object) -> Iterator[Members]:
-    """Yield every object in a parsed value."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, Members):
-            yield item
-            waiting += [inner for _, inner in item if isinstance(inner, list)]
-        elif isinstance(item, list):
-            waiting += item
-
-
-def _members_called(value: object, name: str) -> Iterator[tuple[str, Members]]:
-    for inner in _objects(value):
-        yield from ((key, members(table)) for key, table in inner if key == name)
-
-
-def _concepts(value: object) -> Iterator[Members]:
-    """Yield OneTrainer's `concepts`: a list of objects, each a folder of pictures."""
-    for key, concepts in members(value):
-        if key == "concepts" and isinstance(concepts, list):
-            yield from (members(concept) for concept in concepts)

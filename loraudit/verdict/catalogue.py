@@ -42,7 +42,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         "Folder names such as '10_jane doe person', which kohya copies into ss_dataset_dirs, "
         "ss_tag_frequency and ss_datasets. OneTrainer's concepts in ot_config, and the names of bundled "
         "embeddings. Learned tokens such as '<jane-doe>', as a key or a tensor. What stands under keys such "
-        "as person, character or subject. Names of adapters, in the tensor names. Folders of pictures beside "
+        "as person, character or subject. In the tensor names, the name of an adapter of any of peft's "
+        "tuners, and a word that is the whole name or stands before all layers. Folders of pictures beside "
         "the file that are named so. Names of people that photo programs write into a picture in or beside "
         "the file, often with the place of the face. Words of trainers, numbers and well-known placeholders "
         "(sks, ohwx) are no names.",

@@ -30,6 +30,8 @@ _LAYERS: Final = ("attentions", "resnets")
 _TEXT_LEAVES: Final = ("k_proj", "v_proj", "q_proj", "out_proj")
 _FEED_FORWARD_FIRST: Final = ("attn1", "ff", "attn2")
 _FEED_FORWARD_LAST: Final = ("attn1", "attn2", "ff")
+_LONGEST: Final = 10_000
+"""Limit in characters on the list of kinds; trainers name three."""
 
 
 def is_index(key: str) -> bool:
@@ -52,6 +54,8 @@ def find_indices(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str])
             match = _KEY.fullmatch(key)
             if match is not None and match[1] == component:
                 own.setdefault(int(match[2]), {})["up" if match[3] == "up" else "down"] = key
+        if not own:
+            continue
         kinds = _kinds(metadata.get(component))
         for order in _orders(base, component, kinds):
             if sorted(own) == list(range(len(order))) and _fits(base, order, own, tensors):
@@ -64,7 +68,7 @@ def find_indices(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str])
 
 def _kinds(text: str | None) -> frozenset[str]:
     """Read the kinds of module that the header names, or return the default ones if it names none."""
-    if text is None:
+    if text is None or len(text) > _LONGEST:
         return _DEFAULT
     try:
         names = parse_json(text, "the list of module kinds")

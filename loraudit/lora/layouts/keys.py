@@ -6,7 +6,6 @@ different update.
 """
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Final, Literal
 from loraudit.hiding import named
 from loraudit.lora.file.header import TensorInfo
 from loraudit.lora.forms import FORMS, Role, Size, form_of, measure
+from loraudit.lora.layouts.adapter_names import DEFAULT, adapter_in, with_adapter
 from loraudit.lora.layouts.cloneofsimo import CLONEOFSIMO, find_indices, is_embedding, is_index
 from loraudit.lora.layouts.dialects import ASIDE, DIALECTS, Found
 from loraudit.lora.layouts.wrappers import unwrapped
@@ -29,10 +29,6 @@ _PREFIXES: Final = {CLONEOFSIMO: ("unet:", "text_encoder:")} | {
 }
 _ALL_PREFIXES: Final = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
 NO_MODULE: Final = "no base has a module of this name"
-_ADAPTER: Final = re.compile(
-    r"(\.(?:lora_A|lora_B|lora_magnitude_vector|modules_to_save)\.)(?!weight$|bias$)([^.]+)(\.(?:weight|bias))?$"
-)
-"""End of a key that names its adapter."""
 _EMBEDDING: Final = "a textual inversion embedding that rides along, not part of the LoRA"
 
 
@@ -83,9 +79,9 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
 
     `metadata` is the header's own text: cloneofsimo's layout names the kinds of module there.
     """
-    adapters = {match[2] for key in tensors if (match := _ADAPTER.search(key[-300:]))}
+    adapters = {adapter_in(key) for key in tensors} - {""}
     # peft names the adapter in every key; where there is one, its name means no more than "default" does.
-    spelled = {key: unwrapped(_as_default(key) if len(adapters) == 1 else key) for key in tensors}
+    spelled = {key: unwrapped(with_adapter(key, DEFAULT) if len(adapters) == 1 else key) for key in tensors}
     readings = {
         dialect.name: {key: found for key in tensors if (found := dialect.find(spelled[key])) is not None}
         for dialect in DIALECTS
@@ -122,10 +118,6 @@ def read_keys(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) ->
     return Reading(chosen if updates else "", tuple(updates), tuple(unread))
 
 
-def _as_default(key: str) -> str:
-    return _ADAPTER.sub(r"\1default\3", key) if _ADAPTER.search(key[-300:]) else key
-
-
 def _update(
     site: Site, members: Sequence[tuple[str, Found]], tensors: Mapping[str, TensorInfo]
 ) -> Update | str:
@@ -143,7 +135,7 @@ def _update(
             magnitude = _magnitude(key, found.part, tensors[key])
             if magnitude is None:
                 return f"'{named(key[-40:])}' is no magnitude of DoRA"
-        elif found.part is None and _ADAPTER.search(key[-300:]):
+        elif found.part is None and adapter_in(key):
             return "this module has several adapters, and nothing says which is meant"
         elif found.part is None or found.part == "bias" or found.part == "base":
             return f"this module holds '{named(key[-40:])}', which is more than a plain LoRA pair"
