@@ -28,7 +28,14 @@ INSTALL: Final = "install what attacks need with: pip install 'loraudit[attack]'
 
 def missing(needed: Sequence[str] = NEEDED) -> tuple[str, ...]:
     """List the packages among `needed` that are not installed."""
-    return tuple(name for name in needed if importlib.util.find_spec(name) is None)
+    return tuple(name for name in needed if not _is_installed(name))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 class LorauditError(Exception):

@@ -112,3 +112,25 @@ def test_a_bad_folder_is_refused_before_the_base_is_loaded(
     line, hint = capsys.readouterr().err.splitlines()
     assert line.startswith("loraudit: error: ") and message in line and hint.startswith("  ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["controls", "embedding.npy", "file"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("attacks", "--zoo", "zoo", "--out", "out", "--encoder", "nope"),
+        ("attacks", "--zoo", "zoo", "--out", "out", "--paper", "nope"),
+        ("verdict", "--leaking", "zoo", "--harmless", "zoo", "--out", "out", "--encoder", "nope"),
+    ],
+)
+def test_an_encoder_that_is_none_is_refused_before_the_base_is_loaded(
+    words, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("attacks", "verdict"):
+        monkeypatch.delattr(f"loraudit.bench.{module}.load_base")
+    monkeypatch.setattr(sys, "argv", ["loraudit", "bench", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (2, "") and "nope" in err.splitlines()[-2]
+    assert list(tmp_path.iterdir()) == []

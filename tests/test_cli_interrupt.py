@@ -203,3 +203,22 @@ def test_ctrl_c_in_the_first_moments_is_one_line() -> None:
         # Where Ctrl-C met code that was made from text, Python ends itself by the signal: 130 in a shell.
         assert done.returncode in {130, -signal.SIGINT}, (after, done.stderr)
         assert done.stderr == "loraudit: error: interrupted\n", after
+
+
+def test_ctrl_c_in_a_scan() -> None:
+    script = (
+        "import sys, time, loraudit.audit.words\n"
+        "def wait(*a, **b): print('ready', flush=True); time.sleep(60)\n"
+        "loraudit.audit.words.find_source = wait\n"
+        "sys.argv = ['loraudit', 'scan', 'x', '-o', 'report']\n"
+        "from loraudit.cli import main; main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "loraudit: error: interrupted\n")

@@ -1,16 +1,11 @@
 """`loraudit scan` as a user meets it, on the embedded base with LoRAs and encoders of random weights."""
 
 import base64
-import importlib.util
 import io
 import json
 import re
 import shutil
-import signal
 import stat
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -21,7 +16,6 @@ from PIL import Image
 from loraudit.audit.scan import Scanned
 from loraudit.base.load import load_base
 from loraudit.base.model import Base
-from loraudit.cards import base_card, models_dir
 from loraudit.encoder import save_encoder
 from loraudit.findings.finding import Confidence, Finding, Severity
 from loraudit.findings.report import Report, Target
@@ -192,110 +186,6 @@ def test_pictures_are_asked_for_by_html_alone_and_clear_by_reveal(scan, monkeypa
     assert asked == [None, None, "pixelated", "clear", "pixelated"]
 
 
-def test_without_an_encoder_a_scan_runs_what_needs_none(scan, lora, monkeypatch) -> None:
-    monkeypatch.setattr(
-        "loraudit.attacks.encoder.base_card", lambda name: replace(base_card(name), encoders={})
-    )
-    code, out, err = scan(lora, *QUICK, "-f", "json", "--fail-on", "never")
-    report = json.loads(out)
-    assert report["incomplete"] == []
-    assert "left out: attack encoder: no encoder for the base tiny ships" in err
-    assert report["settings"]["attacks"][0] == "search"
-    # One that was asked for is missed.
-    named = ["--attack", "paper", "--attack", "search"]
-    code, out, _ = scan(lora, *QUICK, *named, "-f", "json", "--fail-on", "never")
-    report = json.loads(out)
-    assert code == 4
-    assert {finding["id"]: finding["severity"] for finding in report["findings"]} == {
-        "LA-CAPTION-002": "low",  # the trigger in the metadata: the attacks alone cannot tell
-        "LA-IDENTITY-003": "inconclusive",
-    }
-    (gap,) = report["incomplete"]
-    assert gap["what"] == "attack paper"
-    assert "no encoder for the base tiny ships with loraudit; train one" in gap["why"]
-
-
-def test_an_encoder_of_another_rank_is_a_gap_and_a_missing_one_an_error(scan, lora, tiny, tmp_path) -> None:
-    encoder = random_encoder(tiny, rank=3)
-    save_encoder(tmp_path / "three", encoder, encoder.frozen, base="tiny")
-    code, out, _ = scan(lora, *QUICK, "--encoder", tmp_path / "three", "-f", "json")
-    assert code == 4
-    assert "reads rank 3, ada.safetensors has rank 2" in json.loads(out)["incomplete"][0]["why"]
-    code, out, err = scan(lora, *QUICK, "--encoder", tmp_path / "gone")
-    assert (code, out) == (2, "")
-    assert "there is no encoder" in err and "gone" in err
-
-
-def test_a_missing_face_model_leaves_the_rest(scan, lora, monkeypatch, tmp_path) -> None:
-    """As with photographs and no network: here the scorers of photographs are asked for on the tiny base."""
-    photographs = {"face": "facenet", "clip": "clip-vit-l-14"}
-    card = replace(base_card("tiny"), **photographs)
-    monkeypatch.setattr("loraudit.base.source.base_card", lambda _name: card)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TORCH_HOME", raising=False)
-    code, out, _ = scan(lora, *QUICK, "--attack", "prompts", "--save-images", tmp_path / "out", "-f", "json")
-    report = json.loads(out)
-    jsonschema.validate(report, schema())
-    assert code == 4
-    assert report["incomplete"][0]["what"] == "face model"
-    assert [finding["id"] for finding in report["findings"]] == ["LA-CAPTION-002"]
-    assert (tmp_path / "out" / "sheet.png").exists()
-
-
-def test_without_torch_the_scan_says_what_to_install(scan, lora, monkeypatch) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
-    code, out, _ = scan(lora, "-f", "json")
-    report = json.loads(out)
-    jsonschema.validate(report, schema())
-    assert code == 4
-    assert report["target"]["rank"] == [2, 2]
-    assert "pip install 'loraudit[attack]'" in report["incomplete"][0]["why"]
-
-
-def test_too_little_memory_is_incomplete(scan, lora, monkeypatch) -> None:
-    monkeypatch.setattr("loraudit.base.memory.available_memory", lambda: 1000)
-    code, out, _ = scan(lora, *QUICK, "--base", models_dir() / "tiny-sd", "-f", "json")
-    assert code == 4
-    assert "GiB of memory" in json.loads(out)["incomplete"][0]["why"]
-
-
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
-)
-def test_memory_that_runs_out_is_incomplete(scan, lora, monkeypatch, error) -> None:
-    def fail(*_arguments: object) -> None:
-        raise error
-
-    monkeypatch.setattr(Base, "sample", fail)
-    code, out, _ = scan(lora, *QUICK, "--attack", "prompts", "-f", "json")
-    assert code == 4
-    assert "not enough memory for the base tiny" in json.loads(out)["incomplete"][0]["why"]
-
-
-def test_usage_errors_are_one_line_and_make_no_report(scan, lora, tmp_path) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").write_text("mine")
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
-    for arguments, words in [
-        ((tmp_path / "gone",), "no such file"),
-        ((lora, "-o", tmp_path / "gone" / "report"), "cannot write"),
-        ((lora, "-o", tmp_path), "cannot write"),
-        ((lora, "--base", "sd99"), "no base is called 'sd99'"),
-        ((lora, "--reference", tmp_path / "gone"), "there is no folder"),
-        ((lora, "--reference", tmp_path / "broken"), "is not a photo that can be read"),
-        ((lora, "--encoder", "no-such"), "there is no encoder no-such"),
-        ((lora, "--save-images", tmp_path / "full"), "is not empty"),
-        *([] if torch.cuda.is_available() else [((lora, "--device", "cuda"), "no CUDA device")]),
-    ]:
-        code, out, err = scan(*arguments, *(QUICK if "--device" not in arguments else ()))
-        assert (code, out) == (2, ""), arguments
-        assert words in err
-        assert err.splitlines()[-2].startswith("loraudit: error: ")
-    assert (tmp_path / "full" / "mine").read_text() == "mine"
-
-
 def test_the_worst_of_several_targets_wins(scan, lora, tmp_path) -> None:
     (tmp_path / "page.safetensors").write_bytes(b"<html></html>")
     targets = (tmp_path / "gone", tmp_path / "page.safetensors", lora)
@@ -307,34 +197,3 @@ def test_the_worst_of_several_targets_wins(scan, lora, tmp_path) -> None:
     assert err.count("loraudit: error: ") == 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["03"]
     assert scan(*targets[1:], *quick)[0] == 4
-
-
-def test_options_are_checked(scan, lora) -> None:
-    for arguments in (
-        ("--samples", 0),
-        ("--attack", "magic"),
-        ("--fail-on", "none"),
-        ("--format", "yaml"),
-        ("--seed", -1),
-    ):
-        code, out, _ = scan(lora, *arguments)
-        assert (code, out) == (2, "")
-
-
-def test_ctrl_c() -> None:
-    script = (
-        "import sys, time, loraudit.audit.words\n"
-        "def wait(*a, **b): print('ready', flush=True); time.sleep(60)\n"
-        "loraudit.audit.words.find_source = wait\n"
-        "sys.argv = ['loraudit', 'scan', 'x', '-o', 'report']\n"
-        "from loraudit.cli import main; main()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "loraudit: error: interrupted\n")

@@ -23,22 +23,8 @@ from loraudit.lora import write_kohya
 from loraudit.report.json_v1 import schema
 from tests.audits import random_factors
 from tests.headers import KOHYA
-from tests.test_exit_codes import loraudit
 
 QUICK = ("--samples", 2, "--steps", 2, "--device", "cpu", "--attack", "prompts")
-
-BROKEN = """
-import importlib.machinery, sys
-class Loader:
-    def exec_module(self, module): pass
-    def create_module(self, spec):
-        raise ImportError("libtorch.so: cannot open shared object file", name=spec.name)
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        return importlib.machinery.ModuleSpec(name, Loader()) if name == "torch" else None
-sys.meta_path.insert(0, Finder())
-"""
-"""Code after which torch is installed and cannot be loaded."""
 
 Scan = Callable[..., tuple[int, str, str]]
 
@@ -208,7 +194,8 @@ def test_what_cannot_be_read_at_all_is_told_as_well(
     monkeypatch.setattr("loraudit.audit.scan.read_weights", fail)
     code, out, _ = scan(sd, "-f", "json", "--fail-on", "never")
     report = told(out)
-    assert (code, report["incomplete"][0]["why"][:17]) == (3, "not enough memory")
+    assert (code, report["incomplete"][0]["what"]) == (4, "the weights")
+    assert report["incomplete"][0]["why"].startswith("not enough memory; ")
     assert report["findings"]
     monkeypatch.setattr("loraudit.audit.scan.read_words", fail)
     code, out, _ = scan(sd, tmp_path / "gone", "-f", "json")
@@ -248,21 +235,6 @@ def test_a_request_that_no_target_can_meet_scans_nothing(scan: Scan, sd: Path, t
         code, out, err = scan(sd, tiny, *options)
         assert (code, out) == (2, ""), options
         assert err.splitlines()[-2].startswith("loraudit: error: ") and "Traceback" not in err
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        BROKEN,
-        "import sys; sys.modules['torch'] = None",
-    ],
-)
-def test_torch_that_is_not_there_or_cannot_be_loaded(broken: str, sd: Path) -> None:
-    done = loraudit("scan", sd, "-f", "json", code=broken)
-    assert done.returncode == 1, done.stderr
-    report = json.loads(done.stdout)
-    assert report["target"]["rank"] == [2, 3] and report["findings"]
-    assert "pip install 'loraudit[attack]'" in report["incomplete"][0]["why"]
 
 
 def test_a_target_whose_gate_breaks_costs_no_other_its_report(

@@ -10,6 +10,7 @@ can name the missing packages.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from loraudit.audit.exclude import is_excluded
 from loraudit.audit.request import Request
 from loraudit.audit.target import target_of, unread_gaps, update_of
 from loraudit.audit.words import Words, read_words, without_collections
+from loraudit.base.limits import ATTACKS, READING, require_left
 from loraudit.errors import INSTALL, LorauditError, NotScannable, RequestError, missing
 from loraudit.findings.conditions import Settings
 from loraudit.findings.exits import Exit
@@ -134,6 +136,8 @@ class _Scanner:
         return Scanned(replace(report, findings=(*report.findings, *words.findings)), files=words.files)
 
     def _attack(self, lora: LoRA, number: int, words: Words) -> Report:
+        if "torch" not in sys.modules:
+            require_left(ATTACKS, "an attack")
         from loraudit.audit.auditor import Auditor
         from loraudit.audit.made_on import compare
         from loraudit.base.source import find_base
@@ -216,6 +220,8 @@ def read_weights(words: Words) -> LoRA:
 
     Raises `LorauditError` if the weights cannot be read or are not those of a LoRA.
     """
+    if "numpy" not in sys.modules:
+        require_left(READING, "reading weights")
     from loraudit.lora import load_lora
 
     lora = load_lora(words.source)
@@ -241,6 +247,10 @@ def _failed(words: Words | None, name: Target, error: LorauditError) -> Scanned:
     why, failed = gap("target", error).why, error.exit_code == Exit.ERROR
     if words is None:
         return Scanned(unscannable(__version__, name, why, failed=failed), error)
+    if error.exit_code == Exit.INCOMPLETE:
+        # The file may be sound: it was this machine that got no further than its metadata.
+        gaps = (gap("the weights", error),)
+        return Scanned(replace(_words_only(words).report, incomplete=gaps), files=words.files)
     return Scanned(unscannable(__version__, words.target, why, words.findings, failed), error, words.files)
 
 

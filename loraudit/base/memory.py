@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from loraudit.base.limits import memory_left
 from loraudit.errors import Incomplete
 from loraudit.text import clean
 
@@ -47,14 +48,16 @@ def _require(weights: int, free: int | None, kind: str, hint: str) -> None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that can be allocated without swapping, None where the system does not say."""
+    """Return the bytes that this process can allocate without swapping, None where nobody says."""
     # `loraudit doctor` must answer in an installation that lacks packages.
     try:
         import psutil
 
-        return int(psutil.virtual_memory().available)
+        free = [int(psutil.virtual_memory().available)]
     except (ImportError, OSError):
-        return None
+        free = []
+    left = memory_left()
+    return min([*free, *([] if left is None else [max(0, left)])], default=None)
 
 
 def free_memory(device: "torch.device") -> int | None:

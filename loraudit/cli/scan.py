@@ -6,10 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from loraudit.cli.attack_options import (
+    AttackOption,
+    BudgetOption,
+    DryRunOption,
+    DtypeOption,
+    EncoderOption,
+    LoRABaseOption,
+    ReferenceOption,
+    SamplesOption,
+    SaveImagesOption,
+    SeedOption,
+    StepsOption,
+)
 from loraudit.cli.choices import (
-    ATTACK,
     GATE,
-    AttackName,
     Budget,
     CalibrationOption,
     Depth,
@@ -73,99 +84,19 @@ def scan(
     offline: OfflineOption = False,
     _quiet: QuietOption = False,
     _no_progress: NoProgressOption = False,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            "--reference", help="Folder of photos of the person to check for.", rich_help_panel=ATTACK
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--base",
-            help="Base model: tiny, sd14, sd15, a diffusers folder, a .safetensors checkpoint or "
-            "hf://ns/name. [default: the LoRA's own]",
-            metavar="<name|path>",
-            rich_help_panel=ATTACK,
-        ),
-    ] = None,
-    attack: Annotated[
-        list[AttackName] | None,
-        typer.Option(
-            "--attack",
-            help="Attack to run; repeatable. [default: those of the budget]",
-            rich_help_panel=ATTACK,
-        ),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder",
-            help="Encoder that reads the weights: a bundled name or a folder. [default: the base's own]",
-            metavar="<name|dir>",
-            rich_help_panel=ATTACK,
-        ),
-    ] = None,
+    reference: ReferenceOption = None,
+    base: LoRABaseOption = None,
+    attack: AttackOption = None,
+    encoder: EncoderOption = None,
     calibration: CalibrationOption = None,
-    budget: Annotated[
-        Budget,
-        typer.Option(
-            "--budget",
-            help="At most 8, 16 or 32 pictures per attack; quick runs fewer attacks.",
-            rich_help_panel=ATTACK,
-        ),
-    ] = Budget.standard,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples",
-            help="Pictures per attack; overrides --budget.",
-            min=1,
-            max=4096,
-            rich_help_panel=ATTACK,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            help="Sampling steps per picture. [default: 25; tiny 12]",
-            min=1,
-            max=1000,
-            rich_help_panel=ATTACK,
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            "--seed",
-            help="Random seed of the first picture; the others follow.",
-            min=0,
-            max=2**32,
-            rich_help_panel=ATTACK,
-        ),
-    ] = 0,
+    budget: BudgetOption = Budget.standard,
+    samples: SamplesOption = None,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
     device: DeviceOption = None,
-    dtype: Annotated[
-        Dtype,
-        typer.Option(
-            "--dtype",
-            help="Numbers to compute in; auto is float16 on CUDA and float32 elsewhere.",
-            rich_help_panel=ATTACK,
-        ),
-    ] = Dtype.auto,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Tell what the scan would cost, and draw nothing.", rich_help_panel=ATTACK
-        ),
-    ] = False,
-    save_images: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-images", help="New folder for the reconstructed pictures.", rich_help_panel=ATTACK
-        ),
-    ] = None,
+    dtype: DtypeOption = Dtype.auto,
+    dry_run: DryRunOption = False,
+    save_images: SaveImagesOption = None,
     format: Annotated[  # noqa: A002
         ReportFormat, typer.Option("--format", "-f", help="Format of the report.", rich_help_panel=GATE)
     ] = ReportFormat.text,

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +16,15 @@ _REFUSALS: Final = {
 }  # fmt: skip
 """Errors by which a file system refuses a path, none of them a bug."""
 
+_NO_ROOM: Final = re.compile(r"[Cc]annot allocate memory|failed to map segment|out of memory")
+"""Words of the loader of libraries where there is no memory for one."""
+
 
 def reported(error: Exception) -> LorauditError:
     """Return `error` as a report tells it; a bug becomes an `InternalError` without the exception's words."""
     if isinstance(error, LorauditError):
         return error
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and _NO_ROOM.search(str(error))):
         return Incomplete("not enough memory", "close other programs, or use a machine with more memory")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return LorauditError("no space left on the disk", "make room, or write elsewhere")
@@ -30,7 +34,7 @@ def reported(error: Exception) -> LorauditError:
         name = clean(named or "a file")
         return LorauditError(f"cannot read {name}: {error.strerror}", "check the path and its permissions")
     if isinstance(error, ImportError):
-        package = (error.name or "a package that attacks need").partition(".")[0]
+        package = _package(error)
         if package != "loraudit":
             return Incomplete(f"{package} cannot be loaded", INSTALL)
     bug = InternalError(
@@ -38,3 +42,11 @@ def reported(error: Exception) -> LorauditError:
     )
     bug.__cause__ = error
     return bug
+
+
+def _package(error: ImportError) -> str:
+    """Name the package that cannot be loaded; of torch's `_C` the import tells only the file."""
+    name = (error.name or "").partition(".")[0]
+    if name.startswith("_") and error.path:
+        name = Path(error.path).parent.name
+    return name or "a package that attacks need"

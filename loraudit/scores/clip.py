@@ -92,7 +92,7 @@ def load_tiny_clip(folder: Path, device: str | torch.device = "cpu") -> OpenClip
         mean, std = tuple(config["preprocess_cfg"]["mean"]), tuple(config["preprocess_cfg"]["std"])
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise LorauditError(
-            f"the CLIP model in {folder} cannot be read ({type(error).__name__})",
+            f"the CLIP model in {folder.name} cannot be read ({type(error).__name__})",
             "restore models/tiny-clip from the repository",
         ) from error
 
@@ -155,7 +155,7 @@ def load_openai_clip(weights: Path, device: str | torch.device = "cpu") -> OpenC
         model.load_state_dict(state)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise LorauditError(
-            f"the CLIP model {weights} cannot be read ({type(error).__name__})",
+            f"the CLIP model {weights.name} cannot be read ({type(error).__name__})",
             "delete the file and try again",
         ) from error
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD

@@ -71,7 +71,7 @@ def load_tiny_face(folder: Path, device: str | torch.device = "cpu") -> TinyFace
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise LorauditError(
-            f"the face model in {folder} cannot be read ({type(error).__name__})",
+            f"the face model in {folder.name} cannot be read ({type(error).__name__})",
             "restore models/tiny-face from the repository",
         ) from error
     return TinyFace(network, config, device)

@@ -142,11 +142,9 @@ def facenet_weights(cache: Path, *, offline: bool) -> Path:
     source = SOURCE_URL.rpartition("/")[2]
     theirs = _torch_home() / "checkpoints" / source
     at_hand = theirs.exists()
-    # A hint ends up in reports, which must not name the user's folders.
-    hint = (
-        f"fetch {SOURCE_URL} on a machine with a network and put it into the folder checkpoints of torch's "
-        "cache ($TORCH_HOME, usually ~/.cache/torch)"
-    )
+    # A hint ends up in reports, which must not name the user's folders; the shell fills them in.
+    place = f"${{TORCH_HOME:-${{XDG_CACHE_HOME:-$HOME/.cache}}/torch}}/checkpoints/{source}"
+    hint = f'fetch it with: curl -L --create-dirs -o "{place}" {SOURCE_URL}'
     if offline and not at_hand:
         what = "changed since it was converted" if converted.exists() else "is not on this machine"
         raise Incomplete(f"the face model for photographs {what}, and --offline is set", hint)
@@ -186,7 +184,7 @@ def load_facenet(weights: Path, device: str | torch.device = "cpu") -> Facenet:
         network.load_state_dict({k: v for k, v in state.items() if not k.startswith("logits.")})
     except (OSError, RuntimeError, SafetensorError) as error:
         raise LorauditError(
-            f"the face model {weights} cannot be read ({type(error).__name__})",
+            f"the face model {weights.name} cannot be read ({type(error).__name__})",
             "delete the file and try again",
         ) from error
     shipped = models_dir() / "facenet" / "threshold.json"
