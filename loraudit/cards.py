@@ -29,6 +29,7 @@ __all__ = [
     "base_card",
     "base_names",
     "cache_folder",
+    "calibration_folder",
     "card_like",
     "is_fetchable",
     "models_dir",
@@ -97,6 +98,8 @@ class BaseCard:
     """Weight of guidance, `w`; 1 means none."""
     recipe: str
     """Recipe of fine-tuning, `tiny` or `paper`."""
+    cast: str
+    """Cast that it can draw (`loraudit.people.cast`), `portraits` or `photographs`."""
     calibration: str | None = None
     """Folder in `models/` of its calibration data; None if nothing was measured."""
     decoys: str | None = None
@@ -156,6 +159,7 @@ def base_card(name: str) -> BaseCard:
         steps=row["steps"],
         guidance=row["guidance"],
         recipe=row["recipe"],
+        cast=row["cast"],
         calibration=row.get("calibration"),
         decoys=row.get("decoys"),
         encoders=row.get("encoders", {}),
@@ -234,3 +238,9 @@ def cache_folder() -> Path:
     anything of a LoRA.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "loraudit"
+
+
+def calibration_folder(fingerprint: str) -> Path:
+    """Name the folder of the calibration that was made here for the base with this fingerprint."""
+    data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    return data / "loraudit" / "calibrations" / fingerprint[:16]

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from loraudit.errors import NotScannable
 from loraudit.hiding import named
 
-__all__ = ["JsonObject", "clean", "decode", "parse_json", "twice"]
+__all__ = ["JsonObject", "clean", "decode", "duration", "parse_json", "twice"]
 
 # Controls, bidirectional and zero-width formats, surrogates, private use, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -38,6 +38,13 @@ def clean(text: str, limit: int | None = 120) -> str:
     for command, harmless in _COMMANDS.items():
         text = text.replace(command, harmless)
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the largest unit that tells it well: `80 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def parse_json(data: bytes | str, what: str) -> Any:  # noqa: ANN401

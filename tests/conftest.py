@@ -27,6 +27,8 @@ os.environ.setdefault(
     "MPLCONFIGDIR", str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "matplotlib")
 )
 os.environ["XDG_CACHE_HOME"] = _KEPT.name
+# Nor must a calibration that somebody made on this machine.
+os.environ["XDG_DATA_HOME"] = _KEPT.name
 # Scans of the same file at another time end in the same bytes.
 os.environ["SOURCE_DATE_EPOCH"] = "1800000000"
 

@@ -41,7 +41,7 @@ def forecast(request: Request, target: Path = EXAMPLE) -> Forecast:
 @pytest.fixture
 def unmeasured(monkeypatch):
     """No base is loaded or timed."""
-    monkeypatch.setattr(forecasting, "_measured", lambda *_: (Measured("cpu", unknown="nothing"), None))
+    monkeypatch.setattr(forecasting, "_measured", lambda *_: (Measured("cpu", unknown="nothing"), None, None))
 
 
 @pytest.mark.parametrize("words", [0, 1, 2])

@@ -39,6 +39,7 @@ __all__ = [
     "calibrate",
     "calibration_of",
     "conditions_of",
+    "known",
     "measure",
     "measured",
 ]
@@ -113,7 +114,7 @@ def measured(
     again. `on_step` receives the number of LoRAs done, and their total. Raises `LorauditError` if the file is
     none of this run.
     """
-    done = _done(run, attacks)
+    done = known(run, attacks)
     for number, subject in enumerate(subjects):
         on_step(number, len(subjects), "")
         missing = [attack for attack in attacks if (subject.key, attack.name) not in done]
@@ -221,7 +222,7 @@ def _means(attack: Attack) -> dict[str, object]:
     return {"attack": attack.name, "version": version_of(attack.name), "encoder": _encoder(attack)}
 
 
-def _done(run: Run, attacks: Sequence[Attack]) -> dict[tuple[str, str], tuple[Shares, ...]]:
+def known(run: Run, attacks: Sequence[Attack]) -> dict[tuple[str, str], tuple[Shares, ...]]:
     """Read what an earlier call measured with the same attacks, by LoRA and attack."""
     means = {attack.name: _means(attack) for attack in attacks}
     rows = run.rows(_DONE)

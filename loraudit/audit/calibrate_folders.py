@@ -83,9 +83,17 @@ def begin_run(run: Run, conditions: Conditions, plan: Plan, more: dict[str, obje
         **(more or {}),
     }
     settings = json.dumps(told, sort_keys=True)
-    run.begin(
-        "settings.json", settings, lambda old: "" if old == settings else "a calibration with other settings"
-    )
+
+    def other(old: str) -> str:
+        if old == settings:
+            return ""
+        try:
+            base = json.loads(old)["base"]
+        except (ValueError, KeyError, TypeError):
+            return "a calibration with other settings"
+        return f"a calibration {'of another base' if base != told['base'] else 'with other settings'}"
+
+    run.begin("settings.json", settings, other)
 
 
 def check_folders(controls: Path, identities: Path | None, out: Path) -> None:

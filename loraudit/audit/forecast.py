@@ -15,10 +15,11 @@ from typing import Final
 
 import torch
 
-from loraudit.attacks.likelihood import evaluations_for, read_decoys
+from loraudit.attacks.likelihood import Decoys, evaluations_for
 from loraudit.attacks.plan import Plan, looks, plan_for
 from loraudit.attacks.prompts import given_away
 from loraudit.attacks.table import ATTACKS, Row, Sketch
+from loraudit.audit.calibrated import find_calibration
 from loraudit.audit.photos import read_photos
 from loraudit.audit.request import QUICK_CONTROLS, Request
 from loraudit.audit.scan import items_of, read_weights
@@ -28,7 +29,7 @@ from loraudit.base.load import NoBase
 from loraudit.base.memory import free_memory, is_out_of_memory
 from loraudit.base.model import CLASS_PROMPT, Base
 from loraudit.base.passes import pass_bytes, pictures_a_pass
-from loraudit.cards import BaseCard, base_card, base_names, models_dir
+from loraudit.cards import BaseCard, base_card, base_names
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.findings.failures import reported
@@ -38,7 +39,7 @@ from loraudit.text import clean
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.stopping import settled
 
-__all__ = ["DECODING", "Cost", "Forecast", "Measured", "forecasts"]
+__all__ = ["DECODING", "Cost", "Forecast", "Measured", "forecasts", "seconds_an_evaluation"]
 
 DECODING: Final = 1.06
 """Time of a picture, relative to that of its evaluations: 2.5 of 43 TFLOP at SD 1.x's size."""
@@ -102,7 +103,7 @@ def forecasts(
     `say` receives lines on what is going on. Raises `LorauditError` if the request itself cannot be met.
     """
     photos = 0 if request.reference is None else len(read_photos(request.reference).pictures)
-    measured: dict[str, tuple[Measured, BaseCard | None]] = {}
+    measured: dict[str, tuple[Measured, BaseCard | None, Decoys | None]] = {}
     several = len(targets) > 1
     for name, target in (item for one in targets for item in items_of(one, several, request.exclude, say)):
         try:
@@ -121,7 +122,14 @@ def forecasts(
 
 
 def _forecast(
-    name: str, lora: LoRA, request: Request, photos: int, base: str, here: Measured, card: BaseCard | None
+    name: str,
+    lora: LoRA,
+    request: Request,
+    photos: int,
+    base: str,
+    here: Measured,
+    card: BaseCard | None,
+    decoys: Decoys | None,
 ) -> Forecast:
     family = lora.base or base
     if card is None:
@@ -130,7 +138,7 @@ def _forecast(
         card, request.samples, request.steps, request.seed, QUICK_CONTROLS if request.quick else None
     )
     of_family = base_card(family) if family in base_names() else card
-    rows = _rows(request, photos, of_family)
+    rows = _rows(request, photos, of_family, decoys)
     encoder = "encoder" in of_family.encoders or request.encoder is not None
     words = len(given_away(lora.file.metadata, lora.file.triggers))
     likeness = photos > 0 and not request.quick
@@ -144,8 +152,8 @@ def _forecast(
     most = plan.most_at([aim.embedding for aim in aims])
     quiet = sum(_quiet_pictures(plan, aim, len(aims), photos > 0) for aim in aims)
     compared = 0
-    if card.decoys is not None and any(row.needs_photos for row in rows):
-        compared = evaluations_for(photos, read_decoys(models_dir() / card.decoys).latents)
+    if decoys is not None and any(row.needs_photos for row in rows):
+        compared = evaluations_for(photos, decoys.latents)
     return Forecast(
         clean(name),
         clean(base, 300),
@@ -159,7 +167,7 @@ def _forecast(
     )
 
 
-def _rows(request: Request, photos: int, card: BaseCard) -> list[Row]:
+def _rows(request: Request, photos: int, card: BaseCard, decoys: Decoys | None) -> list[Row]:
     """List the attacks that a scan with so many reference `photos` runs on the base of `card`."""
     return [
         row
@@ -167,7 +175,7 @@ def _rows(request: Request, photos: int, card: BaseCard) -> list[Row]:
         if row.name in request.attacks
         and (photos or not row.needs_photos)
         and (not row.needs_encoder or row.name in card.encoders or request.encoder is not None)
-        and (not row.needs_photos or card.decoys is not None)
+        and (not row.needs_photos or decoys is not None)
     ]
 
 
@@ -202,30 +210,31 @@ def _judges(card: BaseCard) -> int:
     return WEIGHTS.get(card.face, 0) + WEIGHTS.get(card.clip, 0)
 
 
-def _measured(request: Request, name: str) -> tuple[Measured, BaseCard | None]:
-    """Load the base if it is on this machine, and time it; return its card as well, None without a base."""
+def _measured(request: Request, name: str) -> tuple[Measured, BaseCard | None, Decoys | None]:
+    """Load the base if it is on this machine, and time it; return its card and decoys, None without any."""
     device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         base = open_base(replace(request, offline=True), name)
     except NoBase:
-        return Measured(device, unknown=f"the base {clean(name, 300)} is not on this machine"), None
+        return Measured(device, unknown=f"the base {clean(name, 300)} is not on this machine"), None, None
     except Incomplete as error:
-        return Measured(device, unknown=str(error)), None
+        return Measured(device, unknown=str(error)), None, None
     pictures = pictures_a_pass(base.latent_shape, base.device, base.dtype)
     modules = (base.unet, base.vae, base.text_encoder)
     weights = sum(weight.nbytes for module in modules for weight in module.parameters())
     taken = weights + pass_bytes(base.latent_shape, pictures, base.dtype)
     here = Measured(device, None, taken, free_memory(base.device))
+    decoys = find_calibration(request.calibration, base).decoys
     try:
-        return replace(here, seconds=_seconds(base, 2 * pictures)), base.card
+        return replace(here, seconds=seconds_an_evaluation(base, 2 * pictures)), base.card, decoys
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return replace(here, unknown="there is not enough memory for a pass"), base.card
+        return replace(here, unknown="there is not enough memory for a pass"), base.card, decoys
 
 
 @torch.no_grad()
-def _seconds(base: Base, samples: int) -> float:
+def seconds_an_evaluation(base: Base, samples: int) -> float:
     """Time the evaluation of one sample, in a pass of so many `samples`."""
     x = torch.randn(samples, *base.latent_shape).to(base.device, base.dtype)
     t = torch.full((samples,), 500, device=base.device)

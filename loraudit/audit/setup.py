@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraudit.attacks.aim import Aim, PhotoTest
 from loraudit.attacks.encoder import Encoders
 from loraudit.attacks.kept import KeptPictures
 from loraudit.attacks.kit import Kit
-from loraudit.attacks.likelihood import read_decoys
 from loraudit.attacks.plan import plan_for
 from loraudit.attacks.table import ATTACKS, version_of
+from loraudit.audit.calibrated import find_calibration
 from loraudit.base.load import load_base, pick_device
 from loraudit.base.model import CLASS_PROMPT
-from loraudit.cards import models_dir
 from loraudit.errors import Incomplete, LorauditError
-from loraudit.evidence.calibration import Conditions, load_calibration
+from loraudit.evidence.calibration import Conditions
 from loraudit.findings.report import Gap, gap
 from loraudit.lora.directions import directions
 from loraudit.runs import OnStep
 from loraudit.scores.scorers import look_at, open_scorers
+from loraudit.text import clean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,14 +131,16 @@ def set_up(
     base = open_base(request, name)
     scorers, absent = open_scorers(base.card.face, base.card.clip, CLASS_PROMPT, base.device, request.offline)
     encoders = Encoders(base, family, request.encoder)
-    decoys = None if base.card.decoys is None else read_decoys(models_dir() / base.card.decoys)
+    known = find_calibration(request.calibration, base)
+    if request.calibration is not None and known.calibration is not None:
+        _say_misfit(known.calibration, base, say)
     asked = encoders.asked_attack()
     # Naming an encoder asks for the attack that needs an encoder.
     names = {*request.attacks, *([] if request.named or asked is None else [asked.name])}
     face = None if scorers is None else scorers.face
     # A quick scan has no pictures to spare for the photos alone.
     likeness = bool(photos) and not request.quick
-    kit = Kit(base, encoders, photos, decoys, face, likeness, request.quick)
+    kit = Kit(base, encoders, photos, known.decoys, face, likeness, request.quick)
     found: list[Attack | PhotoTest] = []
     gaps: list[Gap] = []
     for row in (row for row in ATTACKS if row.name in names):
@@ -158,8 +159,14 @@ def set_up(
                 # Nobody asked for this attack, so the audit is complete without.
                 say(f"left out: {left_out.what}: {left_out.why}")
     if scorers is not None and photos:
-        others = None if decoys is None else decoys.faces
-        seen = look_at(photos, scorers.face, scorers.clip, others)
+        others = None if known.decoys is None else known.decoys.faces
+        seen = look_at(photos, scorers.face, scorers.clip)
+        if others is not None and others.shape[1] != len(seen.face):
+            raise LorauditError(
+                "the decoys beside the calibration are faces of another face model",
+                "make them again with 'loraudit calibrate'",
+            )
+        seen = replace(seen, decoys=others)
         say(f"reference: a face found in {seen.faces} of {seen.photos} photos")
         scorers = replace(scorers, references=seen)
     drawing = tuple(one for one in found if not isinstance(one, PhotoTest))
@@ -170,23 +177,25 @@ def set_up(
         scorers,
         tests,
         _guide(kit) if tests and not drawing else None,
-        _calibration(request.calibration, base),
+        known.calibration,
         (*gaps, *absent),
     )
+
+
+def _say_misfit(calibration: Calibration, base: Base, say: Callable[[str], None]) -> None:
+    """Say that calibration data were asked for which other weights gave."""
+    measured = calibration.conditions
+    if measured.fingerprint != base.fingerprint:
+        say(
+            f"calibration {calibration.name} is not used: it was measured on {measured.base} "
+            f"({measured.fingerprint[:12]}), not on {clean(base.name, 300)} ({(base.fingerprint or '')[:12]})"
+        )
 
 
 def _guide(kit: Kit) -> Attack | None:
     """Open the first attack of the table, the strongest, to aim comparisons that run alone."""
     opened = ATTACKS[0].open(kit)
     return None if isinstance(opened, PhotoTest) else opened
-
-
-def _calibration(asked: str | None, base: Base) -> Calibration | None:
-    """Read the calibration data asked for, a folder or bundled, else those of the base's card, if any."""
-    if asked is not None and Path(asked).is_dir():
-        return load_calibration(Path(asked))
-    name = asked or base.card.calibration
-    return None if name is None else load_calibration(models_dir() / name)
 
 
 def set_up_to_calibrate(request: Request, name: str) -> tuple[Setup, Plan]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from loraudit.cli.console import emit, say, say_error
 from loraudit.cli.failures import write_traceback
 from loraudit.errors import InternalError
+from loraudit.text import duration
 
 if TYPE_CHECKING:
     from loraudit.audit.forecast import Cost, Forecast
@@ -75,13 +76,7 @@ def _time(costs: Sequence["Forecast"]) -> str:
         return f"unknown: {unknown}"
     most, clean = (sum(seconds(one, getattr(one, side)) for one in costs) for side in ("most", "clean"))
     each = f", {here.seconds:.2g} s an evaluation" if len(costs) == 1 else ""
-    return f"{_both(_duration(most), _duration(clean))} ({here.device}{each})"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+    return f"{_both(duration(most), duration(clean))} ({here.device}{each})"
 
 
 def _gib(size: int) -> str:

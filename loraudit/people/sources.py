@@ -5,7 +5,7 @@ An identity is an integer. A LoRA is made of `PICTURES` pictures of an identity 
 """
 
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from loraudit.text import clean
 __all__ = [
     "PICTURES",
     "REFERENCES",
+    "Captioned",
     "People",
     "Synthetic",
     "portraits",
@@ -55,6 +56,15 @@ class People(Protocol):
 
     def require_public(self, identities: tuple[int, ...]) -> None:
         """Raise `LorauditError` if one of `identities` is held out."""
+        ...
+
+
+@runtime_checkable
+class Captioned(Protocol):
+    """People whose pictures have captions."""
+
+    def captions(self, number: int, most: int) -> tuple[str, ...]:
+        """Tell what captions of the first `most` pictures of an identity say beside the name."""
         ...
 
 

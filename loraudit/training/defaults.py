@@ -11,7 +11,7 @@ from loraudit.training import finetune as tuning
 from loraudit.training.finetune import Recipe, class_latents
 from loraudit.training.prior import kept_latents
 
-__all__ = ["base_recipe", "prior_latents", "quarters", "training_base"]
+__all__ = ["base_recipe", "prior_evaluations", "prior_latents", "quarters", "training_base"]
 
 _RECIPES: Final = {"tiny": (tuning.TINY, tuning.TINY_PRIOR), "paper": (tuning.PAPER, tuning.PAPER_PRIOR)}
 """Recipes named in `models/cards.toml`, each with the sampling of its class pictures."""
@@ -42,6 +42,12 @@ def prior_latents(base: Base, recipe: Recipe, on_step: OnStep = unheard) -> torc
         sampling,
         lambda: class_latents(base, recipe, recipe.class_images, sampling, on_step=on_step),
     )
+
+
+def prior_evaluations(base: Base) -> int:
+    """Count the evaluations of the UNet for the class pictures of the base's recipe."""
+    recipe, sampling = _RECIPES[base.card.recipe]
+    return recipe.class_images * sampling.steps * (1 if sampling.guidance == 1 else 2)
 
 
 def quarters(recipe: Recipe) -> tuple[int, ...]:

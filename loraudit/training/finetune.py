@@ -25,6 +25,7 @@ from loraudit.base.passes import CLASS_PICTURES, PREDICTED, samples_a_pass
 from loraudit.errors import LorauditError
 from loraudit.lora.matrices import Factors
 from loraudit.runs import OnStep, unheard
+from loraudit.training.texts import Texts
 
 __all__ = [
     "PAPER",
@@ -34,6 +35,7 @@ __all__ = [
     "Adapters",
     "Recipe",
     "Subject",
+    "adapted",
     "class_latents",
     "finetune",
     "new_adapters",
@@ -110,6 +112,8 @@ class Subject:
     prompt: str
     """Instance prompt."""
     seed: int
+    captions: tuple[str, ...] = ()
+    """Prompt of each picture; empty: the instance prompt for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +147,13 @@ class Adapters:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Latents, noise, times and loss weights of one step: LoRA by LoRA, instance before class pictures."""
+    """Latents, noise, times, weights and prompts of a step: LoRA by LoRA, instance before class pictures."""
 
     x: Tensor
     noise: Tensor
     t: Tensor
     weight: Tensor
+    prompts: tuple[str, ...]
 
 
 def new_adapters(base: Base, recipe: Recipe, seeds: Sequence[int]) -> Adapters:
@@ -157,17 +162,8 @@ def new_adapters(base: Base, recipe: Recipe, seeds: Sequence[int]) -> Adapters:
     Raises `LorauditError` if the base has none of the targets.
     """
     up, down, scale = {}, {}, {}
-    for site, module in sorted(base.modules().items()):
-        targets, alpha = (
-            (recipe.unet_targets, recipe.unet_alpha)
-            if site.startswith("unet.")
-            else (recipe.text_targets, recipe.text_alpha)
-        )
-        if not isinstance(module, nn.Linear | nn.Conv2d) or not site.endswith(
-            tuple(f".{target}" for target in targets)
-        ):
-            continue
-        out, width = len(module.weight), module.weight[0].numel()
+    for site, (out, width) in adapted(base, recipe).items():
+        alpha = recipe.unet_alpha if site.startswith("unet.") else recipe.text_alpha
         bound = 1 / math.sqrt(width)  # Kaiming-uniform with a = sqrt(5)
         rows = [_uniform(seed, site, (recipe.rank, width), bound) for seed in seeds]
         down[site] = torch.stack(rows).to(base.device).requires_grad_()
@@ -177,6 +173,16 @@ def new_adapters(base: Base, recipe: Recipe, seeds: Sequence[int]) -> Adapters:
         wanted = ", ".join((*recipe.unet_targets, *recipe.text_targets)) or "nothing"
         raise LorauditError(f"the base has no module called {wanted}", "name other targets")
     return Adapters(up, down, scale)
+
+
+def adapted(base: Base, recipe: Recipe) -> dict[str, tuple[int, int]]:
+    """Map the sites that the recipe adapts in the base to their sizes `(out, in)`, in order."""
+    found = {}
+    for site, module in sorted(base.modules().items()):
+        targets = recipe.unet_targets if site.startswith("unet.") else recipe.text_targets
+        if isinstance(module, nn.Linear | nn.Conv2d) and site.endswith(tuple(f".{one}" for one in targets)):
+            found[site] = len(module.weight), module.weight[0].numel()
+    return found
 
 
 def _uniform(seed: int, site: str, shape: tuple[int, int], bound: float) -> Tensor:
@@ -223,18 +229,13 @@ def finetune(
         raise ValueError("prior preservation needs class latents")
     adapters = adapters or new_adapters(base, recipe, [subject.seed for subject in subjects])
     optimizer = torch.optim.AdamW(_groups(adapters, recipe), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    kinds = 2 if recipe.prior_weight else 1
-    prompts = [prompt for s in subjects for prompt in (s.prompt, recipe.class_prompt)[:kinds]]
-    frozen_text = None
-    if not recipe.text_targets:
-        with torch.no_grad():
-            frozen_text = base.encode_text(prompts)
+    known = [prompt for s in subjects for prompt in (s.prompt, *s.captions, recipe.class_prompt)]
+    texts = Texts(base, () if recipe.text_targets else known, recipe.batch)
     for step in range(1, recipe.steps + 1):
         batch = _draw(base, subjects, recipe, prior, step)
         tuned = base.with_lora(adapters.terms())
-        text = tuned.encode_text(prompts) if frozen_text is None else frozen_text
-        condition = text.repeat_interleave(recipe.batch, 0)
-        prediction = tuned.epsilon(base.noised(batch.x, batch.noise, batch.t), batch.t, condition)
+        noised, condition = base.noised(batch.x, batch.noise, batch.t), texts.of(batch.prompts, tuned)
+        prediction = tuned.epsilon(noised, batch.t, condition)
         error = (prediction - batch.noise).pow(2).mean((1, 2, 3))
         # The mean over instance pictures plus prior_weight times the mean over class pictures, for each LoRA.
         loss = (error * batch.weight).view(len(subjects), -1).sum(1) / recipe.batch
@@ -260,20 +261,26 @@ def _groups(adapters: Adapters, recipe: Recipe) -> list[dict[str, object]]:
 
 def _draw(base: Base, subjects: Sequence[Subject], recipe: Recipe, prior: Tensor | None, step: int) -> _Batch:
     x, noise, t = [], [], []
+    prompts: list[str] = []
     count = recipe.batch
     kinds = 2 if recipe.prior_weight else 1
     for subject in subjects:
         rng = np.random.default_rng([subject.seed, 8, step])
-        x.append(subject.latents[_indices(rng, len(subject.latents), count)])
+        shown = _indices(rng, len(subject.latents), count)
+        x.append(subject.latents[shown])
+        prompts += [subject.captions[at] if subject.captions else subject.prompt for at in shown.tolist()]
         if kinds == 2 and prior is not None:
             x.append(prior[_indices(rng, len(prior), count)])
+            prompts += [recipe.class_prompt] * count
         samples = count * kinds
         noise.append(torch.from_numpy(rng.standard_normal((samples, *base.latent_shape), np.float32)))
         t.append(_indices(rng, len(base.alphas), samples))
     weight = torch.tensor([1.0, recipe.prior_weight][:kinds]).repeat_interleave(count).repeat(len(subjects))
     clean = torch.cat(x)
     device = clean.device
-    return _Batch(clean, torch.cat(noise).to(clean), torch.cat(t).to(device), weight.to(device))
+    return _Batch(
+        clean, torch.cat(noise).to(clean), torch.cat(t).to(device), weight.to(device), tuple(prompts)
+    )
 
 
 def _indices(rng: np.random.Generator, below: int, count: int) -> Tensor:

@@ -28,7 +28,7 @@ from loraudit.base.lowrank import Terms
 from loraudit.base.memory import is_out_of_memory
 from loraudit.base.model import Base
 from loraudit.errors import Incomplete, LorauditError
-from loraudit.people.sources import PICTURES, People, Synthetic
+from loraudit.people.sources import PICTURES, Captioned, People, Synthetic
 from loraudit.runs import OnStep, Run, unheard
 from loraudit.text import clean
 from loraudit.training.finetune import Subject, finetune
@@ -98,11 +98,26 @@ class Zoo:
 
 
 def person(
-    base: Base, member: Member, seed: int, people: People | None = None, most: int = PICTURES
+    base: Base,
+    member: Member,
+    seed: int,
+    people: People | None = None,
+    most: int = PICTURES,
+    captions: bool = False,
 ) -> Subject:
-    """Make the subject of the member's LoRA, from at most `most` pictures."""
-    pictures = (people or Synthetic()).pictures(member.identity, base.image_size, most)
-    return Subject(base.encode_images(pictures), member.prompt, seed)
+    """Make the subject of the member's LoRA, from at most `most` pictures, each with a caption or none.
+
+    Raises `LorauditError` for `captions` of people who have none.
+    """
+    people = people or Synthetic()
+    pictures = people.pictures(member.identity, base.image_size, most)
+    prompts: tuple[str, ...] = ()
+    if captions:
+        if not isinstance(people, Captioned):
+            raise LorauditError(f"pictures of {people.name} have no captions", "leave the captions out")
+        plain = member.prompt.removesuffix(".")
+        prompts = tuple(plain + told for told in people.captions(member.identity, most))
+    return Subject(base.encode_images(pictures), member.prompt, seed, prompts)
 
 
 def build_zoo(
@@ -143,7 +158,10 @@ def build_zoo(
         on_step(done, total, "building the zoo")
         start = number * plan.people_per_pass
         group = members[start : start + plan.people_per_pass]
-        subjects = [person(base, m, plan.seed * 1_000_003 + m.identity, people, plan.pictures) for m in group]
+        subjects = [
+            person(base, m, plan.seed * 1_000_003 + m.identity, people, plan.pictures, plan.captions)
+            for m in group
+        ]
         heard = partial(_heard, on_step, done, total)
         tensors = _tuned(base, subjects, plan, prior, heard)
         if tensors is None:

@@ -40,6 +40,8 @@ class Plan:
     """Instance prompt, with NAME in the place of the trigger."""
     names: tuple[str, ...] = ()
     """Triggers of `people`, in their order; empty draws them."""
+    captions: bool = False
+    """True if every picture has a prompt of its own: the instance prompt, and what else the picture shows."""
 
     def __post_init__(self) -> None:
         ascending = sorted({step for step in self.snapshots if 1 <= step <= self.recipe.steps})
@@ -101,6 +103,7 @@ def read_plan(folder: Path) -> tuple[Plan, str]:
             raw.get("pictures", PICTURES),
             raw.get("template", INSTANCE_PROMPT),
             tuple(raw.get("names", ())),
+            bool(raw.get("captions", False)),
         )
         return plan, str(raw.get("base", ""))
     except OSError:
