@@ -127,22 +127,29 @@ def write_single(
 ) -> None:
     """Write a checkpoint of these shapes in a single file, float32."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_ldm_file(file, *(make() for make in _parts(unet, vae, text)), torch.float32)
+    made = [make() for make in _parts(unet, vae, text)]
+    write_ldm_file(file, made[0], made[1], made[2], torch.float32)
 
 
-def write_form(form: str, folder: Path, **shapes: Mapping[str, Any]) -> str:
+def write_form(
+    form: str,
+    folder: Path,
+    unet: Mapping[str, Any] = UNET,
+    vae: Mapping[str, Any] = VAE,
+    text: Mapping[str, Any] = TEXT,
+) -> str:
     """Write the base in one of `FORMS` below `folder`; return what names it on the command line."""
     place = folder / form
     if form == "single":
-        write_single(place / "full-size.safetensors", **shapes)
+        write_single(place / "full-size.safetensors", unet, vae, text)
         return str(place / "full-size.safetensors")
     if form == "hub":
         entry = place / "hub" / f"models--{NAME.replace('/', '--')}"
-        write_pipeline(entry / "snapshots" / _COMMIT, **shapes)
+        write_pipeline(entry / "snapshots" / _COMMIT, unet, vae, text)
         (entry / "refs").mkdir()
         (entry / "refs" / "main").write_text(_COMMIT)
         return NAME
-    write_pipeline(place, half=form == "half", **shapes)
+    write_pipeline(place, unet, vae, text, half=form == "half")
     return str(place)
 
 

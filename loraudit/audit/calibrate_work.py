@@ -15,6 +15,7 @@ import torch
 
 from loraudit.attacks.aim import Attack
 from loraudit.attacks.plan import Plan
+from loraudit.attacks.search.search import SearchAttack
 from loraudit.attacks.table import ATTACKS
 from loraudit.audit.calibrate import PERSON, as_lora, known
 from loraudit.audit.calibrate_loras import Making
@@ -132,12 +133,14 @@ def _to_measure(
     blank = torch.zeros(1, 1, 1)
     lora = as_lora(dict.fromkeys(adapted(base, recipe), (blank, blank)), base)
     evaluations = pictures = 0
+    encoder = any(isinstance(attack, SearchAttack) and attack.encoder is not None for attack in attacks)
     for row in (row for row in ATTACKS if row.name in {attack.name for attack in attacks}):
         aims = [
             aim for aim in row.sketches if not aim.needs_words and (kind == PERSON or not aim.needs_photos)
         ]
         pictures += len(aims) * len(plan.seeds)
-        evaluations += plan.evaluations(len(aims) * len(plan.seeds)) + row.searched(lora, False)
+        searched = row.searched(lora, False, encoder)
+        evaluations += plan.evaluations(len(aims) * len(plan.seeds)) + searched
     return evaluations, pictures
 
 
