@@ -89,7 +89,7 @@ def test_an_empty_folder_and_one_with_pickles_are_nothing(scan, tmp_path) -> Non
     folder = folder_of(tmp_path)
     (folder / "x.ckpt").write_bytes(b"\x80")
     code, _, err = scan(folder, *METADATA)
-    assert code == 0 and "1 pickle files were not opened" in err
+    assert code == 0 and "1 pickle file was not opened" in err
 
 
 def test_a_mixed_folder(scan, tmp_path, sd1_factors) -> None:

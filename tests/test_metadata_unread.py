@@ -35,6 +35,10 @@ __all__ = ["folder"]
         ("ada.ckpt", "LA-PICKLE-001"),
         ("a.pt", "LA-PICKLE-001"),
         ("o.bin", "LA-PICKLE-001"),
+        ("o.joblib", "LA-PICKLE-001"),
+        ("O.PICKLE", "LA-PICKLE-001"),
+        ("Thumbs.db", "LA-BESIDE-001"),
+        ("X.ZIP", "LA-BESIDE-001"),
     ],
 )
 def test_what_is_never_opened_is_named(folder: Path, name: str, told: str, monkeypatch) -> None:
@@ -58,6 +62,9 @@ UNKNOWN = {
     "a.jp2": b"\0\0\0\x0cjP  \r\n\x87\n",
     "a.mp4": b"\0\0\0\x18ftypisom" + bytes(40),
     "a.svg": b"<svg/>",
+    "a.tga": bytes(20),
+    "a.PPM": b"P6 1 1 255\n...",
+    "a.m4v": b"\0\0\0\x18ftypM4V ",
     "a.HEIC": b"no picture at all",
     "sample/a.psd": b"8BPS\0\1",
 }

@@ -186,7 +186,8 @@ def items_of(
         if not (exclude and is_excluded(exclude, pickle.relative_to(path), *_places(pickle)))
     ]
     if pickles:
-        say(f"{name}: {len(pickles)} pickle files were not opened")
+        files = "1 pickle file was" if len(pickles) == 1 else f"{len(pickles)} pickle files were"
+        say(f"{name}: {files} not opened")
         members = with_pickles(path, members, pickles)
     return [
         (shown, replace(found, name=shown) if isinstance(found, Source) else found)

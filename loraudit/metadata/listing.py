@@ -14,14 +14,17 @@ _ENTRIES: Final = 10_000
 PICTURES: Final = (
     ".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff", ".jxl",
     ".jp2", ".jfif", ".apng", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",
-    ".mp4", ".mov", ".webm", ".mkv", ".avi",
+    ".jpe", ".j2k", ".hif", ".heics", ".avifs", ".ico", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".exr",
+    ".hdr", ".xcf", ".kra", ".eps", ".pef", ".srw", ".sr2", ".nrw", ".x3f",
+    ".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".m2ts", ".3gp",
 )  # fmt: skip
 """Endings of pictures and films, those of no format that is read included."""
 ARCHIVES: Final = (
     ".zip", ".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".cbz", ".npz", ".npy",
-    ".parquet", ".arrow",
+    ".parquet", ".arrow", ".tbz2", ".txz", ".lz4", ".lzma", ".zipx", ".cbr", ".iso", ".dmg", ".feather",
+    ".h5", ".hdf5", ".mdb", ".tfrecord", "thumbs.db",
 )  # fmt: skip
-"""Endings of archives, and of the tables and caches in which trainers keep pictures."""
+"""Endings of archives, and of the tables and caches in which trainers and file managers keep pictures."""
 SIDES: Final = (
     ".civitai.info", ".cm-info.json", ".metadata.json", ".json", ".description.txt", ".txt", ".md",
 )  # fmt: skip
@@ -34,7 +37,11 @@ _PREVIEWS: Final = tuple(
 )
 """Endings of previews: A1111 shows `name.png` or `name.preview.png` of `name.safetensors`. Cameras write
 `.JPG`."""
-_NAMED: Final = (*_PREVIEWS, *SIDES, *ARCHIVES[:6], *PICKLES)
+_NAMED: Final = (
+    *_PREVIEWS,
+    *SIDES,
+    *(spelled for ending in (*ARCHIVES[:6], *PICKLES) for spelled in (ending, ending.upper())),
+)
 _HALVES: Final = frozenset({"unet", "text_encoder"})
 
 

@@ -99,8 +99,8 @@ _LOOKS_AT: Mapping[str, tuple[str, Mapping[Severity, str]]] = {
         {Severity.MEDIUM: ""},
     ),
     "LA-PICKLE-001": (
-        "Files that end in .bin, .pt, .pth, .ckpt or .pkl: in the folder that is scanned, or, beside a "
-        "single file, those of its name. Only names are looked at.",
+        "Files that end in .bin, .pt, .pth, .ckpt, .pkl, .pickle, .joblib or .dill: in the folder that is "
+        "scanned, or, beside a single file, those of its name. Only names are looked at.",
         {Severity.MEDIUM: ""},
     ),
     "LA-BESIDE-001": (

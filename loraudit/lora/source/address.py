@@ -20,7 +20,7 @@ PEFT_WEIGHTS: Final = "adapter_model.safetensors"
 PEFT_CONFIG: Final = "adapter_config.json"
 
 WEIGHTS: Final = ".safetensors"
-PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 """Endings of files that are never opened."""
 _BARE: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _REVISION: Final = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)

@@ -84,7 +84,7 @@ def _folder(path: Path, name: str) -> tuple[Part, ...]:
     if files:
         listed = clean(", ".join(files), 300)
         raise LorauditError(f"the folder {name} holds {len(files)} .safetensors files", f"name one: {listed}")
-    if any(entry.endswith(PICKLES) for entry in entries):
+    if any(entry.lower().endswith(PICKLES) for entry in entries):
         raise NotScannable(
             f"the folder {name} holds pickle files and no .safetensors file",
             "loraudit never unpickles; ask for the .safetensors file",
