@@ -37,7 +37,7 @@ __all__ = ["folder"]
         ("o.bin", "LA-PICKLE-001"),
         ("o.joblib", "LA-PICKLE-001"),
         ("O.PICKLE", "LA-PICKLE-001"),
-        ("Thumbs.db", "LA-BESIDE-001"),
+        ("x.H5", "LA-BESIDE-001"),
         ("X.ZIP", "LA-BESIDE-001"),
     ],
 )
