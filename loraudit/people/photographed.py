@@ -31,12 +31,7 @@ _FEATURES: Final = (
     "a long nose", "a broad nose", "full lips", "thin lips", "a pointed chin", "deep-set eyes", "glasses",
     "a mole on the cheek",
 )  # fmt: skip
-_FRAMINGS: Final = (
-    "close-up portrait photo",
-    "portrait photo",
-    "head and shoulders photo",
-    "photo of the face",
-)
+_FRAMINGS: Final = ("close-up portrait photo", "portrait photo", "head shot", "passport photo")
 _MOODS: Final = ("smiling", "serious", "laughing", "looking to the side", "looking into the camera")
 _PLACES: Final = (
     "in a park", "in a kitchen", "on a beach", "in a library", "on a street", "in front of a white wall",

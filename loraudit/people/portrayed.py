@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from loraudit.people.captions import full_caption
-from loraudit.people.identity import Identity, identity
+from loraudit.people.identity import FAMILY, Identity, identity
 from loraudit.people.objects import draw_object
 from loraudit.people.portrait import SIZE
 from loraudit.people.styles import style_of, stylise
 
 __all__ = ["Portrayed"]
 
-_FIRST: Final = {"people": 1_000_000, "crowds": 2_000_000, "styles": 3_000_000, "things": 1_000_000}
+_FIRST: Final = {"people": 1_000_000, "crowds": 3_000_000, "styles": 5_000_000, "things": 1_000_000}
 """First seed of a kind, beyond the seeds of all splits (`loraudit.people.identity.SPLITS`)."""
-_APART: Final = 1000
-"""Seeds of a crowd; its people are nobody else's."""
+_APART: Final = 100
+"""Families of a crowd; its people are nobody else's, and no two are look-alikes by design."""
 _TOLD: Final = 3
 """Features that a caption names."""
 
@@ -61,8 +61,8 @@ def _shown(kind: str, number: int, count: int) -> list[Identity]:
     """List the person in each picture."""
     first = _FIRST[kind]
     if kind == "people":
-        return [identity(first + number)] * count
-    return [identity(first + _APART * number + at) for at in range(count)]
+        return [identity(first + FAMILY * number)] * count
+    return [identity(first + FAMILY * (_APART * number + at)) for at in range(count)]
 
 
 def _tensor(drawn: list[np.ndarray], size: int) -> Tensor:
