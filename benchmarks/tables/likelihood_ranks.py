@@ -43,13 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--harmless", type=Path, action="append", default=[], help="zoo of nobody, or folder of such zoos"
     )
+    parser.add_argument(
+        "--decoys", type=Path, default=models_dir() / "decoys-tiny", help="folder of photos of other people"
+    )
     parser.add_argument("--people", type=int, default=48, help="LoRAs of each zoo at most")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     base = load_base("tiny")
-    decoys = read_decoys(models_dir() / "decoys-tiny").latents
+    decoys = read_decoys(options.decoys).latents
     jobs = list(_jobs(options.zoo, options.harmless, options.people))
     found: dict[str, list[float]] = {who: [] for _, _, shown in jobs for who in shown}
     levels: dict[str, list[Severity]] = {who: [] for who in found}

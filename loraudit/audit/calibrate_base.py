@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from loraudit.evidence.calibration import Calibration
     from loraudit.scores import FaceScorer
 
-__all__ = ["Ahead", "calibrate_base", "look_ahead"]
+__all__ = ["Ahead", "calibrate_base", "draw_pictures", "look_ahead"]
 
 _VERSION: Final = 1
 """Raised whenever the same settings make other pictures or LoRAs."""
@@ -138,6 +138,12 @@ def calibrate_base(request: Request, name: str, ahead: Ahead, on_step: OnStep = 
             _forget()
             setup, plan = set_up_to_calibrate(request, name)
         return _measure(making, setup, plan, day)
+
+
+def draw_pictures(ahead: Ahead, setup: Setup, plan: Plan, on_step: OnStep = unheard) -> None:
+    """Draw the pictures of a calibration and its decoys alone. Raises as `calibrate_base`."""
+    _begin(ahead.making, setup, plan)
+    _draw(ahead.making, setup, plan, Workday(ahead.seconds, on_step))
 
 
 def _place(base: Base) -> Path:
