@@ -39,7 +39,6 @@ __all__ = [
     "calibrate",
     "calibration_of",
     "conditions_of",
-    "encoder_sha256",
     "known",
     "measure",
     "measured",
@@ -190,7 +189,7 @@ def measure(
 
 def conditions_of(base: Base, attacks: Sequence[Attack], plan: Plan, face_sha256: str) -> Conditions:
     """Return the conditions of a calibration with `attacks`; `face_sha256` is that of the face model."""
-    encoders = {attack.name: encoder_sha256(attack) for attack in attacks}
+    encoders = {attack.name: _encoder(attack) for attack in attacks}
     return Conditions(
         base.name,
         base.fingerprint or "",
@@ -212,7 +211,7 @@ def as_lora(terms: Terms, base: Base) -> LoRA:
     return LoRA(file, base.name, base.name, "terms", factors, ())
 
 
-def encoder_sha256(attack: Attack) -> str | None:
+def _encoder(attack: Attack) -> str | None:
     """Return the SHA-256 of the encoder that the attack uses, None without one."""
     encoder = attack.encoder if isinstance(attack, SearchAttack) else attack
     return encoder.checkpoint.sha256 if isinstance(encoder, EncoderAttack) else None
@@ -220,7 +219,7 @@ def encoder_sha256(attack: Attack) -> str | None:
 
 def _means(attack: Attack) -> dict[str, object]:
     """Name everything in a line of `done.jsonl` that decides the scores of an attack."""
-    return {"attack": attack.name, "version": version_of(attack.name), "encoder": encoder_sha256(attack)}
+    return {"attack": attack.name, "version": version_of(attack.name), "encoder": _encoder(attack)}
 
 
 def known(run: Run, attacks: Sequence[Attack]) -> dict[tuple[str, str], tuple[Shares, ...]]:
