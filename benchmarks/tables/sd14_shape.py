@@ -127,8 +127,8 @@ def write_single(
 ) -> None:
     """Write a checkpoint of these shapes in a single file, float32."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    made = [make() for make in _parts(unet, vae, text)]
-    write_ldm_file(file, made[0], made[1], made[2], torch.float32)
+    drawn = [make() for make in _parts(unet, vae, text)]
+    write_ldm_file(file, drawn[0], drawn[1], drawn[2], torch.float32)
 
 
 def write_form(
