@@ -178,10 +178,10 @@ def test_a_likeness_that_no_picture_passes_is_told_where_others_can_be_compared(
     assert of_002(usual, others).severity is Severity.NONE
 
 
-def test_controls_that_disagree_matter_where_few_harmless_loras_reach_as_much() -> None:
-    people = [0] * 7 + [f"p{i}" for i in range(9)]
-    split = seen(people, scrambled=[0] * 7 + [f"q{i}" for i in range(9)])
-    assert judge([split])[0].severity is Severity.INCONCLUSIVE
-    rare, usual = Null((16,), (0.0,) * 99), Null((16,), (0.5,) * 99)
-    assert judge([split], POLICY, rare)[0].severity is Severity.INCONCLUSIVE
-    assert judge([split], POLICY, usual)[0].severity is Severity.NONE
+def test_what_a_disturbance_reaches_as_well_is_open_only_where_it_would_be_high() -> None:
+    rare, usual = Null((16,), (0.0,) * 99), Null((16,), (0.9,) * 99)
+    for same, severity in ((7, Severity.NONE), (10, Severity.INCONCLUSIVE)):
+        people = [0] * same + [f"p{i}" for i in range(16 - same)]
+        split = seen(people, scrambled=[0] * same + [f"q{i}" for i in range(16 - same)])
+        for null in (None, rare, usual):
+            assert judge([split], POLICY, null)[0].severity is severity

@@ -82,16 +82,22 @@ def test_the_control_that_comes_as_close_is_named(base, scrambled, doubt):
 
     split = seen([0] * 5 + [1, 2, 3], base=of(base, "b"), scrambled=of(scrambled, "s"))
     assert at(split) == (OPEN, doubt)
-    # Below the share of a high level, only controls that disagree leave anything open.
-    less = (NONE, None) if base and scrambled else (OPEN, doubt)
-    assert at(split, high_agreement=SHARE + BIT) == less
-    more = {"high_agreement": SHARE + BIT, "medium_agreement": SHARE + BIT}
-    assert at(split, low_agreement=SHARE, **more) == less
-    assert at(split, low_agreement=SHARE + BIT, **more) == (NONE, None)
-    # And only where few control LoRAs reach as much.
-    assert at(split, null=NULL, low_p=P, **more) == less
-    assert at(split, null=NULL, low_p=P - BIT, **more) == (NONE, None)
-    assert at(split, null=NULL, low_p=P - BIT) == (OPEN, Doubt.BASE)
+    # Below the share of a high level, a control that comes as close leaves nothing open.
+    assert at(split, high_agreement=SHARE + BIT) == (NONE, None)
+    for p in (P, P - BIT):
+        assert at(split, null=NULL, low_p=p) == (OPEN, doubt)
+        assert at(split, null=NULL, low_p=p, high_agreement=SHARE + BIT) == (NONE, None)
+
+
+def test_beside_control_loras_the_range_has_to_lead_the_base_alone():
+    """Five of eight pictures and three of a copy: beyond chance, but the range reaches down to the copy's."""
+    copy = seen([0] * 7 + [1], scrambled=["s"] * 5 + ["t", "u", "v"])
+    claim = agreement_claim(copy, POLICY, 1, None)
+    assert claim.chance <= 0.05 and claim.share.low < claim.scrambled.value
+    assert claim.severity is MEDIUM
+    assert at(copy, null=Null((8,), (0.0,) * 99)) == (HIGH, None)
+    plain = seen([0] * 7 + [1], base=["s"] * 5 + ["t", "u", "v"])
+    assert at(plain) == at(plain, null=Null((8,), (0.0,) * 99)) == (MEDIUM, None)
 
 
 def test_what_looks_like_several_loras_keeps_its_level_and_is_told_at_its_threshold():

@@ -7,7 +7,7 @@ from loraudit.verdict.policy import Policy
 
 def test_the_thresholds_of_this_version():
     assert dataclasses.asdict(Policy()) == {
-        "version": 6,
+        "version": 7,
         "alpha": 0.05,
         "strong_alpha": 0.01,
         "min_faces": 5,

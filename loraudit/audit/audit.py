@@ -20,6 +20,7 @@ from loraudit.findings.conditions import Evaluations, Settings
 from loraudit.findings.report import Report
 from loraudit.runs import OnStep, unheard
 from loraudit.verdict.judge import judge
+from loraudit.verdict.people import returned
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.stopping import asks_for_controls, enough, settled
 from loraudit.version import __version__
@@ -97,10 +98,11 @@ def audit_lora(
     evidence: list[Evidence] = [*pictured, *compared]
     sought = aims or ([aim] if aim else [])
     searched = sum(one.evaluations for one in sought)
+    findings = judge(evidence, policy, null, len(aims)) if scorers or evidence else ()
     return Report(
         version=__version__,
         target=target_of(lora),
-        findings=judge(evidence, policy, null, len(aims)) if scorers or evidence else (),
+        findings=findings,
         scores=score_table(evidence),
         settings=Settings(
             base=base.name,
@@ -124,4 +126,5 @@ def audit_lora(
         incomplete=(*setup.gaps, *unread_gaps(lora), *missed),
         update=update_of(lora),
         distributions=distributions(pictured, null),
+        people=returned(findings, pictured),
     )

@@ -29,6 +29,7 @@ from itertools import combinations
 
 from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.evidence.intervals import Comparison, Share, quantile, wilson_interval
+from loraudit.evidence.persons import Person
 
 __all__ = [
     "accepted_share",
@@ -45,9 +46,19 @@ _DRAWS = 9_999
 _SEED = 20240913
 
 
-def agreement_share(faces: Faces, threshold: float) -> Share:
-    """Return the share of matching pairs of found faces, the interval of `found // 2` independent pairs."""
-    k, n = sum(cosine >= threshold for cosine in faces.pairs), len(faces.pairs)
+def agreement_share(faces: Faces, threshold: float, people: Sequence[Person] = ()) -> Share:
+    """Return the share of matching pairs of found faces, the interval of `found // 2` independent pairs.
+
+    Pairs of two different `people` are no pairs of one person, and are left out.
+    """
+    whose = {face: number for number, person in enumerate(people) for face in person.faces}
+    places = combinations(range(faces.found), 2)
+    pairs = [
+        cosine
+        for (i, j), cosine in zip(places, faces.pairs, strict=True)
+        if not whose or whose[i] == whose[j]
+    ]
+    k, n = sum(cosine >= threshold for cosine in pairs), len(pairs)
     independent = faces.found // 2
     low, high = wilson_interval(k / n * independent, independent) if n else (0.0, 1.0)
     return Share(k, n, low, high)

@@ -1,11 +1,11 @@
-"""Exhibits of a report beside its findings: changed modules, the score among those of other LoRAs, pictures.
+"""Exhibits of a report beside its findings: modules, people, the score among those of others, pictures.
 
 Nothing here is judged. Pictures are finished PNGs, pixelated before they get here.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["Distribution", "ModuleNorm", "Sheet", "SheetRow"]
+__all__ = ["Distribution", "ModuleNorm", "Returned", "Sheet", "SheetRow"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,25 @@ class Distribution:
     """Scores of LoRAs that hold no single person; for `likeness`, of LoRAs of somebody else."""
     leaking: tuple[float, ...] = ()
     """Scores of LoRAs of one person each, empty if not measured; for `likeness`, to photos of that person."""
+
+
+@dataclass(frozen=True)
+class Returned:
+    """Somebody who comes back in the pictures of one attack."""
+
+    attack: str
+    pictures: int
+    """Number of pictures that show the person, judged by the pairs of pictures that match."""
+    n: int
+    """Number of pictures that were made."""
+    low: float
+    """Lower end of the 95 % interval of the share of pictures."""
+    high: float
+    """Upper end of that interval."""
+    cosine: float | None = None
+    """Cosine of the person's mean face to the person in the reference photos; None without photos."""
+    accepted: int | None = None
+    """Number of the person's pictures that pass as the person in the photos; None without photos."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import total_ordering
 
 from loraudit.hiding import mask
 
-__all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity", "leading_attack"]
+__all__ = ["Allowed", "Confidence", "Finding", "Score", "Severity", "Step", "leading_attack"]
 
 
 @total_ordering
@@ -92,6 +92,28 @@ class Allowed:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Condition on a number that parts a finding from the next level."""
+
+    level: Severity
+    """Level that the finding would have: where the condition held, or, one level down, where it failed."""
+    number: str
+    """Name of the number, in words: `share of pairs`."""
+    here: float
+    """Value of this scan."""
+    relation: str
+    """Relation of the value to the threshold that the higher of the two levels takes: `>=`, `>` or `<=`."""
+    threshold: float
+
+    @property
+    def holds(self) -> bool:
+        """True if the value stands in the relation to the threshold."""
+        if self.relation == "<=":
+            return self.here <= self.threshold
+        return self.here > self.threshold or (self.relation == ">=" and self.here == self.threshold)
+
+
+@dataclass(frozen=True)
 class Finding:
     """An answer to one question, with the numbers behind it."""
 
@@ -115,6 +137,10 @@ class Finding:
     """True if an earlier report, `--baseline`, has the finding; None without an earlier report."""
     allowed: Allowed | None = None
     """Decision that the finding is acceptable, `--allow`; None without a decision."""
+    higher: tuple[Step, ...] = ()
+    """Conditions that failed: with all of them the finding would be one level higher."""
+    lower: tuple[Step, ...] = ()
+    """Conditions that held: without any of them the finding would be one level lower."""
 
     def __post_init__(self) -> None:
         # The last border: no format, and no option, shows a secret.

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from loraudit.findings.conditions import Settings
 from loraudit.findings.finding import Finding, Score, Severity
+from loraudit.findings.why import why
 
 if TYPE_CHECKING:
     from loraudit.errors import LorauditError
-    from loraudit.findings.exhibits import Distribution, ModuleNorm, Sheet
+    from loraudit.findings.exhibits import Distribution, ModuleNorm, Returned, Sheet
 
 __all__ = ["Gap", "Made", "Modules", "Report", "Target", "Verdict", "Withheld", "gap", "unscannable"]
 
@@ -99,6 +100,8 @@ class Verdict:
     level: Severity
     reasons: tuple[str, ...]
     """Sentences, at least one, the weightiest first."""
+    why: str = ""
+    """Sentence on what would have made the level one higher, and one lower."""
 
 
 _NOT_LOOKED = "Nothing was looked at."
@@ -124,6 +127,8 @@ class Report:
     """Norms of every module that was read."""
     distributions: tuple[Distribution, ...] = ()
     """Scores of this file among those of other LoRAs; empty where no calibration data were used."""
+    people: tuple[Returned, ...] = ()
+    """People who come back, the most frequent first; empty if nobody does or their number is not known."""
     sheet: Sheet | None = None
     """Pictures; None unless they were made and asked for."""
     failed: bool = False
@@ -178,7 +183,8 @@ class Report:
         if not reasons and judged:
             reasons = [_NOT_SHOWN]
         nothing_found = _NARROWED if narrowed else _NOTHING_FOUND
-        return Verdict(level, tuple(reasons) or (nothing_found if level is Severity.NONE else _NOT_LOOKED,))
+        told = tuple(reasons) or (nothing_found if level is Severity.NONE else _NOT_LOOKED,)
+        return Verdict(level, told, why(level, self.findings, bool(self.incomplete)))
 
 
 def unscannable(

@@ -8,8 +8,8 @@ of other names, and earlier reports without the members that are `late`.
 import math
 from typing import Any, Final
 
-from loraudit.findings.exhibits import Distribution, ModuleNorm
-from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity
+from loraudit.findings.exhibits import Distribution, ModuleNorm, Returned
+from loraudit.findings.finding import Allowed, Confidence, Finding, Score, Severity, Step
 from loraudit.findings.report import Gap, Made, Modules, Report, Target, Verdict, Withheld
 from loraudit.report.conditions import SHA256, SettingsV1
 from loraudit.report.kinds import Choice, Count, Flag, Number, Scalar, Text
@@ -69,6 +69,7 @@ _VERDICT: Final = Object(
     {
         "level": Member(_SEVERITY),
         "reasons": Member(Many(_TEXT, least=1)),
+        "why": Member(_TEXT, "What would have made the level one higher, and one lower.", late=True),
     },
 )
 
@@ -79,6 +80,18 @@ _ALLOWED: Final = Object(
         "until": Member(Text(null=True, form="date")),
     },
     null=True,
+)
+
+_STEP: Final = Object(
+    Step,
+    {
+        "level": Member(_SEVERITY, "Of the finding, if the condition were met or, one level down, not met."),
+        "number": Member(_TEXT),
+        "here": Member(Number(lacking=math.nan), "Of this scan."),
+        "relation": Member(Choice((">=", ">", "<=")), "To the threshold, for the higher level."),
+        "threshold": Member(Number(lacking=math.nan)),
+    },
+    name="step",
 )
 
 FindingV1: Final = Object(
@@ -115,6 +128,12 @@ FindingV1: Final = Object(
             _ALLOWED,
             "Why it may be there and so does not count, and the last day of that; null: it may not.",
             late=True,
+        ),
+        "higher": Member(
+            Many(_STEP), "Conditions that failed: with all of them it would be one level higher.", late=True
+        ),
+        "lower": Member(
+            Many(_STEP), "Conditions that held: without any of them it would be one level lower.", late=True
         ),
     },
     name="finding",
@@ -160,6 +179,20 @@ _DISTRIBUTION: Final = Object(
         "leaking": Member(Many(_SHARE), "Of LoRAs of one person each; empty if not measured."),
     },
     name="distribution",
+)
+
+_RETURNED: Final = Object(
+    Returned,
+    {
+        "attack": Member(_TEXT),
+        "pictures": Member(Count(), "That show the person, judged by the pairs that match."),
+        "n": Member(Count(), "Pictures that were made."),
+        "low": Member(_SHARE, "Lower end of the 95 % interval of the share of pictures."),
+        "high": Member(_SHARE, "Upper end."),
+        "cosine": Member(Number(-1, 1), "Of the mean face to the person in the photos; null without photos."),
+        "accepted": Member(Count(null=True), "Pictures that pass as the person in the photos."),
+    },
+    name="returned",
 )
 
 _WITHHELD: Final = Object(
@@ -208,6 +241,11 @@ ReportV1: Final = Object(
         "distributions": Member(
             Many(_DISTRIBUTION),
             "The score of this file among those of the calibration's LoRAs, if it was used.",
+            late=True,
+        ),
+        "people": Member(
+            Many(_RETURNED),
+            "People who come back, the most frequent first; empty if nobody does, or too faintly to count.",
             late=True,
         ),
         "made": Member(

@@ -62,7 +62,10 @@ def _section(report: Report, reveal: bool) -> str:
         about.append(f"SHA-256 {_code(target.sha256)}")
     if target.origin is not None:
         about.append(_code(target.origin, _TEXT_LIMIT))
-    told = [_prose(text) for text in (*report.verdict.reasons[:_ROWS], report.notes) if text]
+    told = [
+        _prose(text) for text in (*report.verdict.reasons[:_ROWS], report.notes, report.verdict.why) if text
+    ]
+    told += [_prose(f"{label}: {value}.") for label, value in words.people(report)]
     parts = [
         f"## loraudit: {words.level(report)}",
         " ".join(f"**{text}**" if at == 0 else text for at, text in enumerate(told)),

@@ -102,7 +102,10 @@ def _verdict(report: Report) -> RenderableType:
     style = _STYLE[level]
     title = Text.assemble((f" VERDICT: {words.level(report)} ", f"{style} reverse"), " ", overflow="ellipsis")
     return Panel(
-        Group(*(_text(told, _QUOTED_LIMIT, "bold") for told in (*reasons, report.notes) if told)),
+        Group(
+            *(_text(told, _QUOTED_LIMIT, "bold") for told in (*reasons, report.notes) if told),
+            _text(report.verdict.why, _QUOTED_LIMIT, "not bold"),
+        ),
         title=title.append(_text(f"{report.target.name} ", _NAME_LIMIT, "not dim bold")),
         title_align="left",
         subtitle=_text(f" loraudit {report.version} ", _NAME_LIMIT, "dim"),
@@ -191,6 +194,8 @@ def _about(report: Report, reveal: bool) -> Iterator[tuple[str, Text]]:
     yield "File", _text(", ".join(filter(None, told)))
     if target.origin is not None:
         yield "Origin", _text(target.origin, _QUOTED_LIMIT)
+    for label, value in words.people(report):
+        yield label, _text(value)
     if report.scanned:
         yield "Settings", _text("; ".join(_settings(report.settings, _in_table(report))))
     for label, value in words.settings_rows(report.settings, reveal=reveal):

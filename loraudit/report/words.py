@@ -26,6 +26,7 @@ __all__ = [
     "p_value",
     "paired",
     "path_below",
+    "people",
     "ranges",
     "settings_rows",
     "share",
@@ -87,6 +88,17 @@ def path_below(target: Target) -> str:
     """Return a path below the folder that the scan was started in, never out of the folder."""
     parts = [part for part in clean(target.path or target.name, 500).split("/") if part.strip(".")]
     return "/".join(parts) or "unnamed"
+
+
+def people(report: Report) -> list[tuple[str, str]]:
+    """Return a label and a sentence for each person who comes back."""
+    rows = []
+    for number, person in enumerate(report.people, 1):
+        told = f"in {person.pictures} of {person.n} pictures ({interval(person.low, person.high)})"
+        if person.cosine is not None and person.accepted is not None:
+            told += f"; cosine to the photos {share(person.cosine)}, {person.accepted} pass"
+        rows.append((f"Person {number}", f"{told}; attack {person.attack}"))
+    return rows
 
 
 def paired(scores: Sequence[Score]) -> list[tuple[Score, Score | None, Score | None]]:

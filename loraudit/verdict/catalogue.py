@@ -187,14 +187,15 @@ def _weights(policy: Policy) -> Iterator[Explained]:
         "chance, corrected for the number of attacks without calibration data. Where calibration data fit "
         f"the scan, high {conformal} A file that changes the model in more directions than LoRAs of one "
         f"person do (p <= {policy.high_p:g}), as several LoRAs merged do, keeps its level with low "
-        "confidence: the face may be a blend.",
+        "confidence: the face may be a blend. Where several people come back, each is counted, and pairs of "
+        "two of them are left out of the share.",
         {
             Severity.HIGH: f"a share of {policy.high_agreement:.2f} or more, and a 95 % interval above both "
             "controls",
             Severity.MEDIUM: f"a share of {policy.medium_agreement:.2f} or more",
             Severity.LOW: f"a share of {policy.low_agreement:.2f} or more",
-            Severity.INCONCLUSIVE: "a control agrees about as much, or the controls disagree and p <= "
-            f"{policy.low_p:g}",
+            Severity.INCONCLUSIVE: f"a share of {policy.high_agreement:.2f} or more, but a control agrees "
+            "about as much",
             Severity.NONE: "otherwise",
         },
         "The person can be drawn by anybody who has the file, whatever was cut from its metadata.",

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loraudit.evidence.faces import AttackEvidence
+from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.evidence.intervals import Comparison, Share
 from loraudit.evidence.null import Null, agreement_score, conformal_p, likeness_score
+from loraudit.evidence.persons import Person, persons
 from loraudit.evidence.statistics import (
     accepted_share,
     accepted_test,
@@ -13,11 +14,17 @@ from loraudit.evidence.statistics import (
     agreement_test,
     likeness_test,
 )
-from loraudit.findings.finding import Severity
+from loraudit.findings.finding import Severity, Step
+from loraudit.verdict.ladder import Ladder, condition, higher, level_of, lower
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import Doubt
 
 __all__ = ["Claim", "accepted_claim", "agreement_claim", "strongest"]
+
+_SHARE, _LOW = "share of pairs", "lower end of the 95 % range"
+_CHANCE, _P = "p against the controls of the scan", "p among control LoRAs"
+_ACCEPTED, _COUNT = "share of accepted pictures", "number of accepted pictures"
+_OTHERS = "p among LoRAs of other people"
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,12 @@ class Claim:
     """True if the severity rests on the likeness, not on pictures that are accepted."""
     blend: bool = False
     """True if the face that comes back may be a blend, as the file looks like several LoRAs merged."""
+    people: tuple[Person, ...] = ()
+    """People in the pictures, if their agreement is judged."""
+    higher: tuple[Step, ...] = ()
+    """Conditions that keep the claim from the next level."""
+    lower: tuple[Step, ...] = ()
+    """Conditions that keep the claim from the level below."""
 
     @property
     def control(self) -> float:
@@ -57,29 +70,51 @@ class Claim:
 def agreement_claim(evidence: AttackEvidence, policy: Policy, attacks: int, null: Null | None) -> Claim:
     """Judge one of `attacks` attacks by LA-IDENTITY-001, the agreement of reconstructions."""
     other = evidence.against_scrambled
-    share, base = (agreement_share(faces, evidence.threshold) for faces in (evidence.tuned, evidence.base))
-    scrambled = agreement_share(other.base, evidence.threshold) if other else None
+    people = persons(evidence.tuned, evidence.threshold)
+    several = people if len(people) > 1 else ()
+    share = agreement_share(evidence.tuned, evidence.threshold, several)
+    base = _of_control(evidence.base, evidence.threshold, bool(several))
+    scrambled = _of_control(other.base, evidence.threshold, bool(several)) if other else None
     tests = (agreement_test(evidence), *([agreement_test(other)] if other else []))
     p = None
     if null is not None:
         p = conformal_p(agreement_score(evidence.tuned, evidence.threshold, null.looks), null.agreement)
     claim = Claim(Severity.NONE, evidence, share, base, scrambled, tests, p)
     times = attacks if p is None else 1
-    leads = [test.p_value * times <= policy.alpha for test in tests]
-    severity, doubt = Severity.NONE, None
-    if all(leads) and _beyond(p, policy.low_p) and share.value >= policy.low_agreement:
-        severity = Severity.LOW
-        if share.value >= policy.medium_agreement and _beyond(p, policy.medium_p):
-            severity = Severity.MEDIUM
-        if share.value >= policy.high_agreement and share.low > claim.control and _beyond(p, policy.high_p):
-            severity = Severity.HIGH
-    elif any(leads) and not all(leads) and share.value >= policy.low_agreement and _beyond(p, policy.low_p):
-        severity, doubt = Severity.INCONCLUSIVE, Doubt.SCRAMBLED if leads[0] else Doubt.BASE
-    elif share.value >= policy.high_agreement:
-        severity, doubt = Severity.INCONCLUSIVE, Doubt.CONTROLS if all(leads) else Doubt.BASE
+    ladder = {
+        level: [
+            *condition(level, _CHANCE, claim.chance * times, "<=", policy.alpha),
+            *condition(level, _P, p, "<=", most),
+            *condition(level, _SHARE, share.value, ">=", least),
+        ]
+        for level, most, least in (
+            (Severity.LOW, policy.low_p, policy.low_agreement),
+            (Severity.MEDIUM, policy.medium_p, policy.medium_agreement),
+            (Severity.HIGH, policy.high_p, policy.high_agreement),
+        )
+    }
+    # Copies as strong as the file may agree on a colour cast, for which control LoRAs answer if they can.
+    control = claim.control if p is None else base.value
+    ladder[Severity.HIGH] += condition(Severity.HIGH, _LOW, share.low, ">", control)
+    severity, doubt = level_of(ladder), None
+    down = lower(ladder, severity)
+    agree = condition(Severity.NONE, _SHARE, share.value, ">=", policy.high_agreement)
+    if severity is Severity.NONE and agree[0].holds:
+        severity, down = Severity.INCONCLUSIVE, tuple(agree)
+        leads = [test.p_value * times <= policy.alpha for test in tests]
+        doubt = Doubt.CONTROLS if all(leads) else Doubt.SCRAMBLED if leads[0] else Doubt.BASE
     # Faces blend as the weights do, and one blended face is as consistent as a person's: no less a finding.
     blend = severity > Severity.INCONCLUSIVE and null is not None and policy.merged(null.one_person)
-    return Claim(severity, evidence, share, base, scrambled, tests, p, doubt, blend=blend)
+    up = higher(ladder, severity)
+    return Claim(severity, evidence, share, base, scrambled, tests, p, doubt, False, blend, people, up, down)
+
+
+def _of_control(faces: Faces, threshold: float, several: bool) -> Share:
+    """Return the agreement of a control, judged as the tuned pictures are if these show `several` people."""
+    share = agreement_share(faces, threshold)
+    people = persons(faces, threshold) if several else ()
+    apart = agreement_share(faces, threshold, people) if len(people) > 1 else share
+    return max(share, apart, key=lambda one: one.value)
 
 
 def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) -> Claim | None:
@@ -95,40 +130,59 @@ def accepted_claim(evidence: AttackEvidence, policy: Policy, null: Null | None) 
     if null is not None and null.likeness:
         p = conformal_p(likeness_score(evidence.tuned, null.looks), null.likeness)
     control = Claim(Severity.NONE, evidence, share, base, scrambled, tests, p).control
-    severity, doubt = Severity.NONE, None
-    if share.k >= policy.least_accepted(p is not None):
-        severity, doubt = Severity.INCONCLUSIVE, Doubt.BASE
-        if share.value > base.value:
-            doubt = Doubt.SCRAMBLED if share.value <= control else Doubt.CONTROLS
+    ladder = _accepted_ladder(share, control, p, policy)
     # Without controls there is nothing to lead, so nothing is shown.
-    if evidence.controlled and share.value > control and _beyond(p, policy.low_p):
-        severity, doubt = Severity.LOW, None
-        if share.k >= 2 and share.low > control:
-            if _beyond(p, policy.medium_p):
-                severity = Severity.MEDIUM
-            if share.low >= policy.high_low and _beyond(p, policy.high_p):
-                severity = Severity.HIGH
-            if share.low >= policy.critical_low and _beyond(p, policy.high_p):
-                severity = Severity.CRITICAL
-    alike = _alike(evidence, p, policy)
-    if alike > severity:
-        return Claim(alike, evidence, share, base, scrambled, tests, p, by_likeness=True)
-    return Claim(severity, evidence, share, base, scrambled, tests, p, doubt)
+    severity, doubt = level_of(ladder) if evidence.controlled else Severity.NONE, None
+    up, down = higher(ladder, severity), lower(ladder, severity)
+    if severity is Severity.NONE:
+        passing = condition(Severity.NONE, _COUNT, float(share.k), ">=", policy.least_accepted(p is not None))
+        if passing[0].holds:
+            severity, doubt, down = Severity.INCONCLUSIVE, Doubt.BASE, tuple(passing)
+            if share.value > base.value:
+                doubt = Doubt.SCRAMBLED if share.value <= control else Doubt.CONTROLS
+    alike = _alike_ladder(evidence, p, policy)
+    if alike and level_of(alike) > severity:
+        severity = level_of(alike)
+        up = higher(alike, severity) or higher(ladder, severity)
+        down = lower(alike, severity)
+        return Claim(
+            severity, evidence, share, base, scrambled, tests, p, by_likeness=True, higher=up, lower=down
+        )
+    return Claim(severity, evidence, share, base, scrambled, tests, p, doubt, higher=up, lower=down)
 
 
-def _alike(evidence: AttackEvidence, p: float | None, policy: Policy) -> Severity:
-    """Return the severity by the likeness alone; none without calibration data."""
+def _accepted_ladder(share: Share, control: float, p: float | None, policy: Policy) -> Ladder:
+    ladder = {
+        Severity.LOW: [
+            *condition(Severity.LOW, _ACCEPTED, share.value, ">", control),
+            *condition(Severity.LOW, _OTHERS, p, "<=", policy.low_p),
+        ]
+    }
+    for level, most, least in (
+        (Severity.MEDIUM, policy.medium_p, None),
+        (Severity.HIGH, policy.high_p, policy.high_low),
+        (Severity.CRITICAL, policy.high_p, policy.critical_low),
+    ):
+        ladder[level] = [
+            *condition(level, _COUNT, float(share.k), ">=", 2),
+            *condition(level, _LOW, share.low, ">", control),
+            *condition(level, _OTHERS, p, "<=", most),
+            *([] if least is None else condition(level, _LOW, share.low, ">=", least)),
+        ]
+    return ladder
+
+
+def _alike_ladder(evidence: AttackEvidence, p: float | None, policy: Policy) -> Ladder | None:
+    """Return the levels by the likeness alone; None where it tells nothing, as without calibration data."""
     if p is None or p > policy.medium_p:
-        return Severity.NONE
+        return None
     other = evidence.against_scrambled
     if any(likeness_test(e).p_value > policy.alpha for e in (evidence, other) if e is not None):
-        return Severity.NONE
-    return Severity.MEDIUM if p <= policy.high_p else Severity.LOW
-
-
-def _beyond(p: float | None, most: float) -> bool:
-    """Tell whether a conformal p-value is at most `most`; True without calibration data."""
-    return p is None or p <= most
+        return None
+    return {
+        level: condition(level, _OTHERS, p, "<=", most)
+        for level, most in ((Severity.LOW, policy.medium_p), (Severity.MEDIUM, policy.high_p))
+    }
 
 
 def strongest(claims: Sequence[Claim], policy: Policy) -> Claim | None:

@@ -19,6 +19,7 @@ from loraudit.evidence.copies import Copies, copied_photos, copied_share
 from loraudit.evidence.faces import AttackEvidence
 from loraudit.evidence.intervals import Share
 from loraudit.findings.finding import Confidence, Finding, Severity
+from loraudit.verdict.ladder import Ladder, condition, higher, level_of, lower
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import COPIES
 
@@ -34,7 +35,7 @@ def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Fi
     if not asked:
         return ()
     claims = [
-        (_severity(share, policy), share.value, one, copies, share)
+        (level_of(_ladder(share, policy)), share.value, one, copies, share)
         for one, copies in asked
         if copies.tuned and (copies.controls or not copies.near)
         for share in (copied_share(copies.tuned, copies.controls, copies),)
@@ -80,14 +81,25 @@ def judge_copies(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Fi
                 "photos_copied": len(photos),
                 "policy": policy.version,
             },
+            higher=higher(_ladder(share, policy), severity),
+            lower=lower(_ladder(share, policy), severity),
         ),
     )
 
 
-def _severity(share: Share, policy: Policy) -> Severity:
-    if share.k < 2:
-        return Severity.MEDIUM if share.k else Severity.NONE
-    return Severity.CRITICAL if share.low >= policy.critical_low else Severity.HIGH
+def _ladder(share: Share, policy: Policy) -> Ladder:
+    count, k = "number of near-copies", float(share.k)
+    two = condition(Severity.HIGH, count, k, ">=", 2)
+    return {
+        Severity.MEDIUM: condition(Severity.MEDIUM, count, k, ">=", 1),
+        Severity.HIGH: two,
+        Severity.CRITICAL: [
+            *two,
+            *condition(
+                Severity.CRITICAL, "lower end of the 95 % range", share.low, ">=", policy.critical_low
+            ),
+        ],
+    }
 
 
 def _nearest(copies: Copies) -> tuple[float, float, float]:

@@ -10,9 +10,19 @@ from loraudit.evidence.null import Null
 from loraudit.findings.finding import Confidence, Finding, Severity
 from loraudit.verdict.claims import Claim, accepted_claim, agreement_claim, strongest
 from loraudit.verdict.copies import judge_copies
+from loraudit.verdict.ladder import condition
 from loraudit.verdict.likelihood import judge_likelihood
 from loraudit.verdict.policy import Policy
-from loraudit.verdict.rules import ACCEPTED, AGREEMENT, ALIKE, BLEND, NO_CONTROLS, TOO_FEW_FACES, Rule
+from loraudit.verdict.rules import (
+    ACCEPTED,
+    AGREEMENT,
+    ALIKE,
+    BLEND,
+    NO_CONTROLS,
+    SEVERAL,
+    TOO_FEW_FACES,
+    Rule,
+)
 
 __all__ = ["judge", "judge_identity"]
 
@@ -86,12 +96,14 @@ def _sure(claim: Claim, policy: Policy, attacks: int) -> Confidence:
 
 
 def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null | None) -> Finding:
+    leak = claim.severity > Severity.INCONCLUSIVE
     words = rule.doubts[claim.doubt] if claim.doubt else rule.words[claim.severity]
     if claim.by_likeness:
         words = ALIKE
     if claim.blend:
         words = BLEND
-    leak = claim.severity > Severity.INCONCLUSIVE
+    if leak and len(claim.people) > 1:
+        words = SEVERAL[claim.severity]
     tuned, base, scrambled, evidence = claim.share, claim.base, claim.scrambled, claim.evidence
     controls = f"base model alone: {base.k} of {base.n}" if evidence.controlled else NO_CONTROLS
     sets = {"": evidence.tuned, "base model ": evidence.base}
@@ -108,7 +120,7 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
     detail = (
         f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen} (cosine {evidence.threshold:.2f} or "
         f"more, as 1 in {round(1 / evidence.far)} strangers{borrowed}); {controls}. "
-        f"{faces}{_calibrated(rule, claim, null)}{rule.caveat}"
+        f"{faces}{_people(claim) if leak else ''}{_calibrated(rule, claim, null)}{rule.caveat}"
     ).rstrip()
     to_do = f"{rule.remedy} {words.next_step}".rstrip() if leak else words.next_step or rule.next_step
     if evidence.tuned.to_reference is None and not words.next_step:
@@ -123,7 +135,18 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
         words.summary,
         _numbers(claim, policy, attacks, null),
         evidence.quotes,
+        higher=claim.higher,
+        lower=claim.lower,
     )
+
+
+def _people(claim: Claim) -> str:
+    """Tell how many people share the pictures, if there is more than one."""
+    if len(claim.people) < 2:
+        return ""
+    told = ", ".join(str(person.pictures) for person in claim.people)
+    n = claim.evidence.tuned.pictures
+    return f"{len(claim.people)} people, in {told} of {n} pictures; pairs of two people are left out. "
 
 
 def _borrowed(evidence: AttackEvidence) -> str:
@@ -162,6 +185,15 @@ def _too_few_faces(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[
                 "min_faces": policy.min_faces,
                 "policy": policy.version,
             },
+            lower=tuple(
+                condition(
+                    Severity.NONE,
+                    "number of faces",
+                    float(max((e.tuned.found for e in told), default=0)),
+                    "<=",
+                    policy.min_faces - 1,
+                )
+            ),
         ),
     )
 
@@ -193,6 +225,8 @@ def _numbers(
         }
     if evidence.threshold_from:
         numbers["threshold_from"] = _borrowed(evidence)
+    if claim.people and claim.severity > Severity.INCONCLUSIVE:
+        numbers["people"] = len(claim.people)
     if claim.scrambled:
         numbers["scrambled_value"] = claim.scrambled.value
     if null is not None and claim.conformal is not None:

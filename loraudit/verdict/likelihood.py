@@ -2,6 +2,7 @@
 
 from loraudit.evidence.likelihood import Likelihood
 from loraudit.findings.finding import Confidence, Finding, Severity
+from loraudit.verdict.ladder import condition, higher, level_of, lower
 from loraudit.verdict.policy import Policy
 from loraudit.verdict.rules import LIKELIHOOD
 
@@ -14,7 +15,11 @@ def judge_likelihood(found: Likelihood, policy: Policy) -> Finding:
     The severity is never `high`: one stranger in a hundred leads 99 decoys by luck.
     """
     p = found.p_value
-    level = Severity.MEDIUM if p <= policy.high_p else Severity.LOW if p <= policy.medium_p else Severity.NONE
+    ladder = {
+        one: condition(one, "p among other people", p, "<=", most)
+        for one, most in ((Severity.LOW, policy.medium_p), (Severity.MEDIUM, policy.high_p))
+    }
+    level = level_of(ladder)
     words = LIKELIHOOD.words[level]
     below = sum(decoy < found.own for decoy in found.decoys)
     return Finding(
@@ -33,4 +38,6 @@ def judge_likelihood(found: Likelihood, policy: Policy) -> Finding:
             "p_value": p,
             "policy": policy.version,
         },
+        higher=higher(ladder, level),
+        lower=lower(ladder, level),
     )

@@ -14,6 +14,7 @@ __all__ = [
     "COPIES",
     "LIKELIHOOD",
     "NO_CONTROLS",
+    "SEVERAL",
     "TOO_FEW_FACES",
     "Doubt",
     "Rule",
@@ -194,6 +195,23 @@ BLEND = Words(
     "To tell whose face it is, scan the parts before the merge, or the file with photos of each person.",
 )
 """Words of `AGREEMENT` where the file looks like several LoRAs merged, whatever the severity."""
+
+SEVERAL = {
+    Severity.HIGH: Words(
+        "Several people come back from the weights",
+        "An adversary with this file and the public base model gets back several people, each of them "
+        "again and again.",
+    ),
+    Severity.MEDIUM: Words(
+        "Many reconstructions agree on one of several people",
+        "An adversary with this file and the public base model often gets back the same few people.",
+    ),
+    Severity.LOW: Words(
+        "Reconstructions lean towards several people",
+        "An adversary with this file and the public base model gets back faint hints of several people.",
+    ),
+}
+"""Words of `AGREEMENT` where the pictures show more than one person."""
 
 ALIKE = Words(
     "Reconstructions resemble the person in the reference photos",
