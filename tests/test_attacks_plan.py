@@ -6,15 +6,17 @@ from itertools import pairwise
 import pytest
 import torch
 
-from loraudit.attacks.aim import Aim
-from loraudit.attacks.controls import scrambled
+from loraudit.attacks.aim import Aim, Reconstruction
+from loraudit.attacks.controls import as_strong, effort
 from loraudit.attacks.kept import KeptPictures
-from loraudit.attacks.plan import Plan, plan_for
+from loraudit.attacks.plan import COPIES, Plan, plan_for
 from loraudit.base.lowrank import stack
 from loraudit.base.model import Sampling
+from loraudit.cards import base_card
 from loraudit.errors import NotScannable
 from loraudit.lora import write_diffusers, write_kohya, write_peft
-from tests.audits import random_factors, random_lora
+from loraudit.scores.scorers import Scorers
+from tests.audits import ColourFace, random_factors, random_lora
 from tests.tiny import tiny_base
 
 PLAN = Plan((3, 4, 5), Sampling(3, 2.0))
@@ -55,14 +57,54 @@ def test_the_control_is_the_base_under_the_same_embedding_and_seeds(aims) -> Non
     assert (found.aim, found.seeds) == (aims[0], PLAN.seeds)
 
 
-def test_the_other_control_is_a_scrambled_copy(aims) -> None:
+def test_the_other_control_is_a_scrambled_copy_as_strong_as_the_lora(aims) -> None:
     base, lora = tiny_base(), random_lora()
     (found, _) = pictures(PLAN, lora, base, aims)
-    control = base.with_lora(scrambled(stack([lora]), PLAN.seeds[0]))
-    expected = control.sample(aims[0].embedding[None], PLAN.seeds, PLAN.sampling)
-    assert torch.allclose(found.scrambled, expected, atol=1e-5)
+    embedding, seed = aims[0].embedding[None], PLAN.seeds[0]
+    copy = as_strong(stack([lora]), seed, base, embedding, found.base[None])
+    expected = base.with_lora(copy.terms).sample(embedding, PLAN.seeds, PLAN.sampling)
+    assert torch.allclose(found.scrambled, expected, atol=1e-4)
     for other in (found.tuned, found.base):
         assert not torch.allclose(other, expected, atol=1e-3)
+    assert (found.others, found.weaker, found.matching) == ((), False, effort(3))
+
+
+def test_there_may_be_several_copies_each_the_same_at_every_look(aims) -> None:
+    base, lora = tiny_base(), random_lora()
+    three = dataclasses.replace(LONG, copies=3)
+    (whole,) = pictures(three, lora, base, aims[:1])
+    assert [len(one) for one in whole.copies] == [8, 8, 8] and len(whole.others) == 2
+    assert whole.drawn == 2 * 14 + 3 * 8 and whole.matching == 3 * effort(8)
+    for one, other in pairwise(whole.copies):
+        assert not torch.allclose(one, other, atol=1e-3)
+    (single,) = pictures(LONG, lora, base, aims[:1])
+    assert torch.equal(single.scrambled[:8], whole.scrambled) and single.others == ()
+    at_once = dataclasses.replace(three, sequential=False)
+    (same,) = list(at_once.reconstruct(lora, base, aims[:1], lambda *_: None))
+    for one, other in zip(whole.copies, same.copies, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+    assert three.most(aims[:1]) == (2 * 14 + 3 * 8) * 2 + 3 * effort(8)
+    steps: list[tuple[int, int, str]] = []
+    list(three.reconstruct(lora, base, aims[:1], lambda *s: steps.append(s)))
+    assert steps[-1][:2] == (2 * 14 + 3 * 8,) * 2
+
+
+def test_there_are_several_copies_where_no_calibration_ships() -> None:
+    assert [plan_for(base_card(name), 16, None, 0).copies for name in ("tiny", "sd15")] == [1, COPIES]
+    assert plan_for(base_card("sd15"), 8, None, 0, controls=5).copies == 1
+
+
+def test_the_copy_whose_faces_agree_most_is_judged(aims) -> None:
+    tuned, mixed = torch.ones(4, 3, 2, 2), torch.eye(3)[[0, 1, 2, 0]][:, :, None, None].expand(-1, -1, 2, 2)
+    alike = torch.eye(3)[[1, 1, 1, 1]][:, :, None, None].expand(-1, -1, 2, 2)
+    found = Reconstruction(aims[0], (0, 1, 2, 3), tuned, mixed, mixed, (alike, mixed))
+    scorers = Scorers(ColourFace())
+    assert torch.equal(found.ranked(scorers).scrambled, alike)
+    judged = found.weighed(scorers).scrambled
+    assert judged is not None and set(judged.pairs) == {1.0}
+    # The negative control: alone, the first copy is judged.
+    only = dataclasses.replace(found, others=()).weighed(scorers).scrambled
+    assert only is not None and sum(pair > 0.9 for pair in only.pairs) == 1
 
 
 def test_an_aim_stops_when_it_is_settled_and_a_scan_when_it_has_enough(aims) -> None:
@@ -122,7 +164,7 @@ def test_aims_of_one_embedding_share_the_pictures_of_the_base(aims) -> None:
         assert torch.allclose(getattr(both[2], name), getattr(alone, name), atol=1e-4)
     assert torch.equal(both[2].base[:8], both[0].base)
     assert not torch.allclose(both[2].tuned[:8], both[0].tuned, atol=1e-3)
-    assert LONG.most(asked) == (3 * 3 * 14 - 14) * 1 * 2
+    assert LONG.most(asked) == (3 * 3 * 14 - 14) * 1 * 2 + 3 * effort(8)
 
 
 def test_controls_are_drawn_where_the_pictures_ask_for_them(aims) -> None:
@@ -156,8 +198,9 @@ def test_controls_may_be_few_and_for_one_aim(aims) -> None:
     assert steps[-1][:2] == (7, 7)
     second = quick.reconstruct(lora, base, three, lambda *_: None, lambda found: found.aim.attack == "b")
     assert [(one.aim.attack, one.drawn) for one in second] == [("a", 3), ("b", 7)]
-    assert quick.most(three) == (3 * 3 + 2 * 2) * 3 * 2
+    assert quick.most(three) == (3 * 3 + 2 * 2) * 3 * 2 + effort(2)
     assert dataclasses.replace(quick, controls=9).most(three[:1]) == PLAN.most(three[:1])
+    assert PLAN.most_pictures([1, 2, 1]) == (3 + 2 + 3) * 3
     assert quick.most([]) == PLAN.most([]) == 0
     whole = pictures(PLAN, lora, base, aims)
     assert torch.allclose(first[0].base, whole[0].base[:2], atol=1e-4)
@@ -209,7 +252,7 @@ def test_progress_goes_from_nothing_to_all(aims, monkeypatch) -> None:
 
 
 def test_the_budget_in_words() -> None:
-    assert plan_for(tiny_base().card, 4, 20, 7) == Plan((7, 8, 9, 10), Sampling(20, 3.0))
+    assert plan_for(tiny_base().card, 4, 20, 7) == Plan((7, 8, 9, 10), Sampling(20, 3.0), copies=COPIES)
     assert plan_for(tiny_base().card, 4, 20, 7).budget == "at most 4 samples, 20 steps, guidance 3"
 
 

@@ -58,6 +58,7 @@ class FakePlan:
 
     def __init__(self, tuned=None, scrambled=None):
         self.scrambled = scrambled
+        self.controls = None
         self.tuned = RED.expand(8, -1, -1, -1) if tuned is None else tuned
 
     def device(self, base):

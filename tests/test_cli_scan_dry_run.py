@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from loraudit.attacks.controls import effort
 from loraudit.attacks.encoder import Encoders
 from loraudit.attacks.kit import Kit
-from loraudit.attacks.plan import Plan, plan_for
+from loraudit.attacks.plan import COPIES, Plan, plan_for
 from loraudit.attacks.search.gap import Climb
 from loraudit.attacks.table import ATTACKS, names_at
 from loraudit.audit import forecast as forecasting
@@ -124,7 +125,7 @@ def test_a_file_without_rows_is_climbed_and_one_with_words_has_more_aims(
     )
     assert climbed.clean.evaluations - plain.clean.evaluations == Climb().evaluations - 16
     assert (told.aims, plain.aims) == (6, 5)
-    assert told.most.evaluations - plain.most.evaluations == 3 * 16 * 50
+    assert told.most.evaluations - plain.most.evaluations == (2 * 16 + COPIES * 8) * 50 + COPIES * effort(8)
 
 
 def test_it_says_what_it_would_cost_and_draws_nothing(scan, monkeypatch) -> None:

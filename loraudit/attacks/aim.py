@@ -10,6 +10,7 @@ from torch import Tensor
 from loraudit.base.model import Base
 from loraudit.evidence.faces import AttackEvidence
 from loraudit.evidence.likelihood import Likelihood
+from loraudit.evidence.null import agreement_score
 from loraudit.findings.conditions import EncoderUsed
 from loraudit.findings.report import Gap
 from loraudit.lora import LoRA
@@ -63,19 +64,33 @@ class Reconstruction:
     `J` is at most `K`: controls are drawn only where the pictures above ask for them.
     """
     scrambled: Tensor
-    """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`), likewise."""
+    """Pictures by the model with a scrambled copy of the LoRA (`loraudit.attacks.controls`), likewise.
+
+    This copy is judged. Of several it is the one whose faces agree most, once `ranked`.
+    """
+    others: tuple[Tensor, ...] = ()
+    """Pictures with each further scrambled copy."""
     shared: int = 0
     """Number of pictures in `base` that an earlier aim had, too."""
+    matching: int = 0
+    """Evaluations of the UNet spent on making the copies as strong as the LoRA."""
+    weaker: bool = False
+    """True if a copy moves the model less than the LoRA even at its largest."""
 
     @property
     def drawn(self) -> int:
         """Number of pictures that had to be drawn."""
-        return len(self.tuned) + len(self.base) + len(self.scrambled) - self.shared
+        return len(self.tuned) + len(self.base) + sum(map(len, self.copies)) - self.shared
+
+    @property
+    def copies(self) -> tuple[Tensor, ...]:
+        """Pictures with each scrambled copy; none before any are drawn."""
+        return (self.scrambled, *self.others) if len(self.scrambled) else ()
 
     @property
     def whole(self) -> bool:
         """True if every pixel is a number; others say nothing, not even that there is no face."""
-        return all(bool(one.isfinite().all()) for one in (self.tuned, self.base, self.scrambled))
+        return all(bool(one.isfinite().all()) for one in (self.tuned, self.base, *self.copies))
 
     def gap(self, base: Base) -> Gap | None:
         """Return the reason why the pictures cannot be judged; None if they can."""
@@ -88,12 +103,29 @@ class Reconstruction:
         )
         return Gap(f"attack {self.aim.attack}", why)
 
+    def ranked(self, scorers: Scorers) -> "Reconstruction":
+        """Put the scrambled copy first whose faces agree most: a file has to lead the strongest of them."""
+        if not self.others:
+            return self
+
+        def agree(pictures: Tensor) -> float:
+            return agreement_score(scorers.faces(pictures), scorers.face.threshold, (len(pictures),))
+
+        first, *others = sorted(self.copies, key=agree, reverse=True)
+        return replace(self, scrambled=first, others=tuple(others))
+
     def weighed(self, scorers: Scorers) -> AttackEvidence:
         """Score the pictures with `scorers`."""
-        seen = scorers.weigh(self.aim.attack, Pictures(self.tuned, self.base, self.scrambled))
-        aim = self.aim
+        strongest, aim = self.ranked(scorers).scrambled, self.aim
+        seen = scorers.weigh(aim.attack, Pictures(self.tuned, self.base, strongest))
+        faces = [scorers.face.embed(pictures).found for pictures in self.copies]
         return replace(
-            seen, aims_at_face=aim.aims_at_face, likeness_only=aim.likeness_only, quotes=aim.quotes
+            seen,
+            disturbed=tuple((sum(found), len(found)) for found in faces),
+            weaker=self.weaker,
+            aims_at_face=aim.aims_at_face,
+            likeness_only=aim.likeness_only,
+            quotes=aim.quotes,
         )
 
 

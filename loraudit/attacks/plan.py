@@ -1,15 +1,14 @@
 """The plan of an audit: the seeds, the sampling, and the loop that all attacks share.
 
 An audit goes attack by attack, the strongest first, and looks at the pictures every few. Pictures with the
-LoRA come first. Controls follow where the pictures ask for them: two pictures in three are controls, and of
-most harmless files no picture asks for one. An attack whose outcome is settled makes no more pictures. Once
-no attack can raise the verdict, the rest are skipped (`loraudit.verdict.stopping` says when). The same file,
-seeds and budget give the same pictures.
+LoRA come first. Controls follow where the pictures ask for them: at least two pictures in three are controls,
+and of most harmless files no picture asks for one. An attack whose outcome is settled makes no more pictures.
+Once no attack can raise the verdict, the rest are skipped (`loraudit.verdict.stopping` says when). The same
+file, seeds and budget give the same pictures.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.metadata import version
 from typing import Final
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from loraudit.attacks.aim import Aim, Reconstruction
-from loraudit.attacks.controls import scrambled
+from loraudit.attacks.controls import Copy, as_strong, effort
 from loraudit.attacks.guidance import ModelGuidance
 from loraudit.attacks.kept import KeptPictures, key_of
 from loraudit.attacks.table import place_of
@@ -28,12 +27,14 @@ from loraudit.cards import BaseCard
 from loraudit.lora import LoRA
 from loraudit.runs import OnStep
 
-__all__ = ["Plan", "draw", "looks", "plan_for"]
+__all__ = ["COPIES", "FIRST_LOOK", "Plan", "draw", "looks", "plan_for"]
 
 FIRST_LOOK: Final = 8
 """Pictures before the first look; four would hold fewer faces than a verdict needs."""
 LOOKS_APART: Final = 4
 """Pictures between two looks."""
+COPIES: Final = 3
+"""Scrambled copies where no calibration data ship."""
 
 
 def looks(most: int) -> tuple[int, ...]:
@@ -46,7 +47,7 @@ class Plan:
     """Budget of an audit."""
 
     seeds: tuple[int, ...]
-    """Seeds of the pictures of every aim, at most; a seed makes a picture with the LoRA and two controls."""
+    """Seeds of the pictures of every aim, at most; a seed makes a picture with the LoRA and each control."""
     sampling: Sampling
     sequential: bool = True
     """True if the audit may stop early; a measurement of the pictures themselves must not."""
@@ -54,6 +55,11 @@ class Plan:
     """Pictures of each control that the whole audit has, for the first aim that asks; None: no limit.
 
     Once they are drawn, no further aim is tried.
+    """
+    copies: int = 1
+    """Scrambled copies of the file, each with pictures of its own; the strongest is judged.
+
+    Several have the pictures of a first look each, at most.
     """
 
     @property
@@ -85,9 +91,10 @@ class Plan:
     ) -> Iterator[Reconstruction]:
         """Make the pictures of one aim after the other, and the controls that these pictures ask for.
 
-        The controls are pictures without the LoRA and with a scrambled copy. A picture is a function of
-        (LoRA, embedding, seed, settings), whatever else is in its batch. Without the LoRA neither guidance
-        nor strength matters: the untouched model draws once for an embedding, and takes what is `kept`.
+        The controls are pictures without the LoRA and with scrambled copies as strong as the LoRA. A picture
+        is a function of (LoRA, embedding, seed, settings), whatever else is in its batch. Without the LoRA
+        neither guidance nor strength matters: the untouched model draws once for an embedding, and takes what
+        is `kept`.
 
         At every look `asks` is asked whether controls could matter, and then `settled` whether an aim needs
         no more pictures. `enough` is asked after every aim whether the others are not needed. A plan that is
@@ -98,9 +105,7 @@ class Plan:
         Raises `NotScannable` if the LoRA does not fit the base.
         """
         terms = base.with_lora(lora).terms
-        # Of files of full rank a scrambled copy takes a while, and most files ask for none.
-        copy = cache(lambda: scrambled(terms, self.seeds[0]))
-        each = len(self.seeds) + 2 * self._controls
+        each = len(self.seeds) + self._controls + self.copies * self.scrambled
         total = len(aims) * each
         easel = _Easel(self, base, on_step, kept or KeptPictures(), Pass(self.pictures_a_pass(base)), total)
         for aim in aims:
@@ -109,7 +114,7 @@ class Plan:
             for look in looks(len(self.seeds)):
                 found = easel.with_tuned(found, terms, look)
                 if found.whole and (not self.sequential or asks(found)):
-                    found = easel.with_controls(found, copy)
+                    found = easel.with_controls(found, terms)
                 if not found.whole:
                     break
                 if self.sequential and look < len(self.seeds) and settled(found):
@@ -132,6 +137,11 @@ class Plan:
         """Pictures of each control beside one aim, at most."""
         return len(self.seeds) if self.controls is None else min(self.controls, len(self.seeds))
 
+    @property
+    def scrambled(self) -> int:
+        """Pictures with each scrambled copy beside one aim, at most."""
+        return self._controls if self.copies == 1 else min(FIRST_LOOK, self._controls)
+
     def evaluations(self, pictures: int) -> int:
         """Count evaluations of the UNet for so many `pictures`, whichever model draws them."""
         return pictures * self.sampling.steps * (1 if self.sampling.guidance == 1 else 2)
@@ -142,9 +152,15 @@ class Plan:
 
     def most_at(self, embeddings: Sequence[Hashable]) -> int:
         """Count as `most` does, for an aim at each of `embeddings`, of which some may be equal."""
+        controlled = len(embeddings) if self.controls is None else min(1, len(embeddings))
+        matched = controlled * self.copies * effort(min(self._controls, FIRST_LOOK))
+        return self.evaluations(self.most_pictures(embeddings)) + matched
+
+    def most_pictures(self, embeddings: Sequence[Hashable]) -> int:
+        """Count the pictures for an aim at each of `embeddings` if all are drawn, with all controls."""
         plain = len(set(embeddings)) if self.controls is None else min(1, len(embeddings))
-        copies = len(embeddings) if self.controls is None else plain
-        return self.evaluations(len(embeddings) * len(self.seeds) + (plain + copies) * self._controls)
+        copies = self.copies * (len(embeddings) if self.controls is None else plain)
+        return len(embeddings) * len(self.seeds) + plain * self._controls + copies * self.scrambled
 
 
 class _Easel:
@@ -157,6 +173,7 @@ class _Easel:
         self.done, self.total = 0, total
         self._of_file: set[tuple[bytes, int]] = set()
         """Embeddings and seeds of which this file has a picture of the base."""
+        self._copies: dict[Aim, list[Copy]] = {}
 
     def start(self, aim: Aim) -> Reconstruction:
         """Begin an aim, without a picture."""
@@ -171,24 +188,55 @@ class _Easel:
         made = torch.cat([found.tuned, self._drawn(model, found.aim, seeds)])
         return replace(found, seeds=(*found.seeds, *seeds), tuned=made)
 
-    def with_controls(self, found: Reconstruction, copy: Callable[[], Terms]) -> Reconstruction:
-        """Draw pictures by the base and with the scrambled `copy`, as many as with the LoRA or as planned."""
-        aim, seeds = found.aim, found.seeds[len(found.base) : self._plan.controls]
-        model = self._base.with_lora(copy(), aim.strength)
-        key = key_of(aim.embedding, self._plan.sampling)
+    def with_controls(self, found: Reconstruction, terms: Terms) -> Reconstruction:
+        """Draw pictures by the base and with scrambled copies of the LoRA `terms`.
+
+        There are as many of each as with the LoRA, or as planned.
+        """
+        plan, aim = self._plan, found.aim
+        seeds = found.seeds[len(found.base) : plan.controls]
+        if not seeds:
+            return found
+        key = key_of(aim.embedding, plan.sampling)
         plain = replace(aim, against_base=False)
         before = self.done
         base = self._kept.of(key, seeds, lambda missing: self._drawn(self._base, plain, missing))
         self.done = before + len(seeds)
         mine = {(key, seed) for seed in seeds}
         shared, self._of_file = len(mine & self._of_file), self._of_file | mine
-        scrambled = self._drawn(model, aim, seeds)
-        return replace(
+        found = replace(
             found,
             base=torch.cat([found.base, *(picture[None] for picture in base)]),
-            scrambled=torch.cat([found.scrambled, scrambled]),
             shared=found.shared + shared,
         )
+        if not found.whole:
+            return found
+        copies, matching = self._copies_for(found, terms)
+        few = found.seeds[len(found.scrambled) : plan.scrambled]
+        drawn = [self._drawn(self._base.with_lora(copy.terms), aim, few) for copy in copies]
+        sets = found.copies or (found.scrambled,) * len(copies)
+        first, *others = (torch.cat(pair) for pair in zip(sets, drawn, strict=True))
+        return replace(
+            found,
+            scrambled=first,
+            others=tuple(others),
+            matching=found.matching + matching,
+            weaker=any(copy.weaker for copy in copies),
+        )
+
+    def _copies_for(self, found: Reconstruction, terms: Terms) -> tuple[list[Copy], int]:
+        """Return the scrambled copies for an aim, and the evaluations spent; none where they are there."""
+        aim, plan = found.aim, self._plan
+        if aim in self._copies:
+            return self._copies[aim], 0
+        shown = found.base[:FIRST_LOOK]
+        self._copies[aim] = [
+            as_strong(
+                terms, plan.seeds[0] + number, self._base, aim.embedding[None], shown[None], aim.strength
+            )
+            for number in range(plan.copies)
+        ]
+        return self._copies[aim], plan.copies * effort(len(shown))
 
     def _drawn(self, model: Base, aim: Aim, seeds: tuple[int, ...]) -> Tensor:
         """Draw pictures `[K, 3, H, W]` of `model` at the aim, a pass at a time."""
@@ -215,7 +263,9 @@ def draw(
 def plan_for(card: BaseCard, samples: int, steps: int | None, seed: int, controls: int | None = None) -> Plan:
     """Plan pictures of `samples` seeds from `seed` on, with the guidance of the base's card.
 
-    `steps` None means the steps of the card. `controls` is that of `Plan`.
+    `steps` None means the steps of the card. `controls` is that of `Plan`. Where no calibration data ship,
+    scrambled copies are the only LoRAs of nobody to compare with, and there are several.
     """
     seeds = tuple(range(seed, seed + samples))
-    return Plan(seeds, Sampling(steps or card.steps, card.guidance), controls=controls)
+    copies = COPIES if card.calibration is None and controls is None else 1
+    return Plan(seeds, Sampling(steps or card.steps, card.guidance), controls=controls, copies=copies)

@@ -5,8 +5,8 @@
 
 Every attack sees the LoRA and the public base only; the owner's reference photos meet the pictures
 afterwards. Where the pictures could be a finding, two controls run under the same embeddings, seeds and
-settings: the base model, and a scrambled copy of the LoRA. Where calibration data are at hand, LoRAs that
-hold nobody are a third control.
+settings: the base model, and a scrambled copy that is as strong as the LoRA. Where calibration data are at
+hand, LoRAs that hold nobody are a third control.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loraudit.audit.target import target_of, unread_gaps, update_of
+from loraudit.evidence.holding import asks_what
 from loraudit.evidence.null import distributions
 from loraudit.evidence.table import score_table
 from loraudit.findings.conditions import Evaluations, Settings
@@ -61,11 +62,18 @@ def audit_lora(
 
     # 2. The plan draws at every aim, and the controls that it asks for, until more would change nothing.
     pictured: list[AttackEvidence] = []
-    ran = pictures = 0
+    ran = pictures = matching = 0
 
     def asks(found: Reconstruction) -> bool:
-        # Pictures that nobody judges are kept beside all of their controls.
-        return scorers is None or asks_for_controls(found.weighed(scorers), len(aims), policy, null)
+        if scorers is None:
+            # Pictures that nobody judges are kept beside all of their controls.
+            return True
+        seen = found.weighed(scorers)
+        # Few controls are left for the last aim, unless a person asks for them before.
+        may_ask = plan.controls is None or found.aim is aims[-1]
+        return asks_for_controls(seen, len(aims), policy, null) or (
+            may_ask and asks_what(seen, pictured, policy.min_faces, policy.high_p)
+        )
 
     def is_settled(found: Reconstruction) -> bool:
         return scorers is not None and settled(
@@ -76,11 +84,11 @@ def audit_lora(
         return scorers is not None and enough(pictured, len(aims), policy, null)
 
     for found in plan.reconstruct(lora, base, aims, on_step, asks, is_settled, is_enough, setup.kept):
-        ran, pictures = ran + 1, pictures + found.drawn
+        ran, pictures, matching = ran + 1, pictures + found.drawn, matching + found.matching
         if broken := found.gap(base):
             missed.append(broken)
             continue
-        keep(found)
+        keep(found.ranked(scorers) if scorers else found)
         if scorers:
             pictured.append(found.weighed(scorers))
 
@@ -116,7 +124,7 @@ def audit_lora(
             seeds=plan.seeds,
             budget=plan.budget,
             evaluations=Evaluations(
-                searched + plan.evaluations(pictures) + sum(test.evaluations for test in tests),
+                searched + plan.evaluations(pictures) + matching + sum(test.evaluations for test in tests),
                 searched + plan.most(aims) + sum(test.evaluations for test in setup.tests),
             ),
             calibration=calibration,

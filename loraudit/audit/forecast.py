@@ -149,7 +149,8 @@ def _forecast(
         if sketch.needs_words <= words and (likeness or not sketch.needs_photos)
     ]
     searched = sum(row.searched(lora, request.quick, encoder) for row in rows)
-    most = plan.most_at([aim.embedding for aim in aims])
+    embeddings = [aim.embedding for aim in aims]
+    most = plan.most_at(embeddings)
     quiet = sum(_quiet_pictures(plan, aim, len(aims), photos > 0) for aim in aims)
     compared = 0
     if decoys is not None and any(row.needs_photos for row in rows):
@@ -160,7 +161,7 @@ def _forecast(
         plan,
         tuple(row.name for row in rows),
         len(aims),
-        Cost(most // plan.evaluations(1), searched + most + compared),
+        Cost(plan.most_pictures(embeddings), searched + most + compared),
         Cost(quiet, searched + plan.evaluations(quiet) + compared),
         here,
         None if here.weights is None else here.weights + 2 * _bytes(lora) + _judges(card),

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from loraudit.attacks.controls import scrambled
-from loraudit.attacks.plan import draw
+from loraudit.attacks.controls import as_strong, scrambled
+from loraudit.attacks.plan import FIRST_LOOK, draw
 from loraudit.attacks.search.search import SearchAttack
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
@@ -139,16 +139,17 @@ def _faces_of(
     start = None if encoder is None else encoder(terms)[0]
     search = SearchAttack(photos=True)
     embedding = search.best(tuned, base, start).embeddings
-    groups = {"tuned": terms, "scrambled": scrambled(terms, SCRAMBLE_SEED)}
     # Without a LoRA all aims draw the same pictures.
     plain = base.sample(embedding, seeds, shots.sampling)
+    shown = plain.view(len(embedding), len(seeds), *plain.shape[1:])[:, :FIRST_LOOK]
     found = {}
     for aim in search.ways(embedding[0]):
+        copy = as_strong(terms, SCRAMBLE_SEED, base, embedding, shown, aim.strength)
+        models = {"tuned": base.with_lora(terms, aim.strength), "scrambled": base.with_lora(copy.terms)}
         for group in GROUPS:
             pictures = plain
-            if group != "base":
-                model = base.with_lora(groups[group], aim.strength)
-                pictures = draw(model, base, embedding, seeds, shots.sampling, aim.against_base)
+            if group in models:
+                pictures = draw(models[group], base, embedding, seeds, shots.sampling, aim.against_base)
             found[f"{aim.attack}/{group}"] = face.embed(pictures).vectors.view(tuned.loras, len(seeds), -1)
     return found
 

@@ -86,6 +86,10 @@ class AttackEvidence:
     """Pictures made with the scrambled LoRA: same embedding, first seeds and settings; None without any."""
     scrambled_cross: tuple[float, ...] = ()
     """Cosines between found tuned faces and found scrambled faces: `[tuned.found * scrambled.found]`."""
+    disturbed: tuple[tuple[int, int], ...] = ()
+    """Faces found, and pictures made, with each scrambled LoRA; `scrambled` is the one that agrees most."""
+    weaker: bool = False
+    """True if a scrambled LoRA moves the model less than the file even at its largest."""
     readings: tuple[Reading, ...] = ()
     aims_at_face: bool = True
     """False if the prompt does not ask for a person: a picture without a face is an answer too."""
@@ -118,7 +122,12 @@ class AttackEvidence:
         if self.scrambled is None:
             return None
         return replace(
-            self, base=self.scrambled, cross=self.scrambled_cross, scrambled=None, scrambled_cross=()
+            self,
+            base=self.scrambled,
+            cross=self.scrambled_cross,
+            scrambled=None,
+            scrambled_cross=(),
+            disturbed=(),
         )
 
 

@@ -2,7 +2,7 @@
 
 An attack makes `n` pictures from the tuned model and two controls of `n` pictures each, with the same
 embedding, seeds and settings. The first control is the untouched base model: the outcome without the file's
-weights. The second is a scrambled LoRA, as large as the file's and of nobody: the outcome with weights that
+weights. The second is a scrambled LoRA, as strong as the file's and of nobody: the outcome with weights that
 say nothing. A face model turns pictures into embeddings. Two faces *match* when their cosine reaches the
 threshold at which the model accepts a stranger at a stated false-accept rate (FAR).
 

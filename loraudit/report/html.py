@@ -57,7 +57,7 @@ _ROWS: Final = {
     "reference": ("Your reference photos", "never seen by the attack"),
     "tuned": ("With the file", "what came back"),
     "base": ("Base model alone", "same input and seeds, without the file"),
-    "scrambled": ("A scrambled copy", "as large as the file, of nobody"),
+    "scrambled": ("A scrambled copy", "as strong as the file, of nobody"),
 }
 
 
