@@ -2,13 +2,17 @@
 
     python -m benchmarks.tables.merged_loras --zoo runs/people --zoo runs/paper --out merged.json
 
-Each zoo gives every LoRA of one person, and the means of two, four and eight LoRAs. The mean of eight is also
-cut to a smaller rank, as merging tools do. Weights alone are read.
+Each zoo gives every LoRA of one person, and the means of two, four and eight LoRAs: what a weighted sum and a
+concatenation of factors come to. Each mean is also cut to a smaller rank by its singular values, as kohya's
+`svd_merge_lora` does, and made by adding the factors themselves, as kohya's `merge_lora` does. Two LoRAs are
+also merged seven to three. Weights alone are read. A zoo of one trainer or of another serves alike
+(`models.recipes.zoo`, `models.recipes.second_trainer`).
 """
 
 import argparse
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -28,11 +32,13 @@ from loraudit.lora import Factors, LoRA
 from loraudit.lora.directions import directions
 from loraudit.training.zoo import Zoo
 
-__all__ = ["cut", "main"]
+__all__ = ["added", "cut", "main", "uneven"]
 
 ONE: Final = "one person"
 CUT: Final = (16, 8, 4)
-"""Ranks that the mean of `MERGE` LoRAs is cut to."""
+"""Ranks that a mean is cut to."""
+UNEVEN: Final = (0.7, 0.3)
+"""Weights of two LoRAs merged unevenly."""
 
 
 @torch.no_grad()
@@ -73,11 +79,12 @@ def _loras(zoo: Zoo) -> Iterator[tuple[str, LoRA]]:
     for first in range(0, len(zoo.members), size):
         terms = _unet(zoo.terms(first, zoo.plan.snapshots[-1]))
         yield from ((ONE, lora) for lora in _each(terms))
+        yield from (("2 merged, 7 to 3", lora) for lora in _each(uneven(terms)))
         for each in (2, 4, MERGE):
             for lora in _each(merged(terms, each)):
                 yield f"{each} merged", lora
-                if each == MERGE:
-                    yield from ((f"{each} merged, cut to rank {rank}", cut(lora, rank)) for rank in CUT)
+                yield from ((f"{each} merged, cut to rank {rank}", cut(lora, rank)) for rank in CUT)
+            yield from ((f"{each} merged, factors added", lora) for lora in _each(added(terms, each)))
 
 
 def _unet(terms: Terms) -> Terms:
@@ -86,6 +93,29 @@ def _unet(terms: Terms) -> Terms:
 
 def _each(terms: Terms) -> Iterator[LoRA]:
     return (as_lora(terms, row) for row in range(len(next(iter(terms.values()))[0])))
+
+
+def uneven(terms: Terms) -> Terms:
+    """Merge every two LoRAs of `terms` into one, by the weights `UNEVEN`."""
+    pairs = {}
+    for site, (up, down) in terms.items():
+        even = len(up) // 2 * 2
+        weight = torch.tensor(UNEVEN).repeat(even // 2)[:, None, None]
+        # `merged` takes the mean of two.
+        pairs[site] = 2 * weight * up[:even], down[:even]
+    return merged(pairs, 2)
+
+
+def added(terms: Terms, each: int) -> Terms:
+    """Merge every `each` LoRAs of `terms` by adding their factors, so that the rank stays."""
+
+    def sums(matrix: torch.Tensor) -> torch.Tensor:
+        count = len(matrix) // each
+        # Both factors have the root of the weight, as kohya's scripts give it.
+        groups = matrix[: count * each].view(count, each, *matrix.shape[1:])
+        return groups.sum(1) / math.sqrt(each)
+
+    return {site: (sums(up), sums(down)) for site, (up, down) in terms.items()}
 
 
 def cut(lora: LoRA, rank: int) -> LoRA:
