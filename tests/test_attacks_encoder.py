@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from loraudit.attacks.encoder import open_encoder, recorded_step
+from loraudit.attacks.encoder import open_encoder
 from loraudit.encoder import save_encoder, stack_loras
 from loraudit.encoder.checkpoint import DoesNotFit
 from loraudit.findings.conditions import EncoderUsed
+from loraudit.lora.recorded import recorded_step
 from tests.audits import random_encoder, random_lora
 from tests.tiny import tiny_base
 

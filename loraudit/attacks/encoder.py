@@ -7,11 +7,9 @@ The embedding is the mean of the encoder's distribution at the fine-tuning step 
 file without one, the paper's encoder takes the last step of its training, ours takes the step as unknown.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import torch
 
@@ -23,14 +21,10 @@ from loraudit.encoder import Encoder, EncoderCheckpoint, PaperEncoder, frozen_tr
 from loraudit.errors import Incomplete, LorauditError
 from loraudit.findings.conditions import EncoderUsed
 from loraudit.lora import LoRA
+from loraudit.lora.recorded import recorded_step
 from loraudit.text import clean
 
-__all__ = ["EncoderAttack", "Encoders", "check_encoder", "open_encoder", "recorded_step"]
-
-_STEP_KEYS: Final = ("ss_steps", "global_step")
-"""Metadata keys of the step: kohya-ss/sd-scripts `train_network.py`; SimpleTuner `save_hooks.py`."""
-_DIGITS: Final = 9
-"""Digits of a recorded step, at most."""
+__all__ = ["EncoderAttack", "Encoders", "check_encoder", "open_encoder"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +111,3 @@ def open_encoder(where: str | Path, base: Base) -> EncoderAttack:
     frozen = frozen_transformer(base.text_encoder)
     encoder, checkpoint = load_encoder(where, frozen, base.embedding_shape[0])
     return EncoderAttack(encoder.to(base.device), checkpoint)
-
-
-def recorded_step(metadata: Mapping[str, str]) -> int | None:
-    """Return the fine-tuning steps, at least 1, that the metadata records; None if no known key does."""
-    values: list[object] = [metadata.get(key) for key in _STEP_KEYS]
-    try:
-        # ostris/ai-toolkit `toolkit/metadata.py`
-        info = json.loads(metadata.get("training_info", "{}")[:1000])
-        values.append(str(info.get("step")) if isinstance(info, dict) else None)
-    except (ValueError, RecursionError):
-        pass
-    for value in values:
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
-            return int(value) or None
-    return None

@@ -18,6 +18,7 @@ from loraudit.cli.choices import (
 )
 from loraudit.cli.console import say
 from loraudit.cli.progress import progress, resumable
+from loraudit.errors import LorauditError
 from loraudit.text import clean
 
 __all__ = ["train_encoder"]
@@ -25,11 +26,12 @@ __all__ = ["train_encoder"]
 EXAMPLES: Final = (
     "loraudit train-encoder --arch probe --zoo zoo/ -o encoder/",
     "loraudit train-encoder --base sd14 --data folders:photos/ -o encoder/",
+    "loraudit train-encoder --base sd14 --from loras/ --zoo zoo/ -o encoder/",
 )
 
 
 _SHOWN: Final = 20
-"""People left out that are named, at most; all of them are counted."""
+"""People or LoRAs left out that are named, at most; all of them are counted."""
 
 
 class Arch(StrEnum):
@@ -53,6 +55,14 @@ def train_encoder(
             help="Pictures to train on: synthetic, celeba-hq:DIR, or folders:DIR (a folder per person).",
         ),
     ] = "synthetic",
+    public: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder of public LoRAs to train on: a folder per person, with LoRAs and photos. Replaces "
+            "--data; --zoo names a new folder for a copy.",
+        ),
+    ] = None,
     zoo: Annotated[
         Path | None,
         typer.Option(
@@ -158,6 +168,8 @@ def train_encoder(
     on where the training stopped.
     """
     check_base(base)
+    if public is not None and data != "synthetic":
+        raise LorauditError("--from brings its own photos", "leave out --data")
     from loraudit.training.encoder_job import EncoderJob, train_an_encoder
 
     settings = {
@@ -180,13 +192,18 @@ def train_encoder(
         people=people,
         snapshots=tuple(sorted(snapshot)) if snapshot else None,
         timestep=not no_timestep,
+        public=public,
         arch="constant" if constant else arch.value,
         command=sys.argv[1:],
     )
     with resumable(), progress("loading the base model") as on_step:
         left_out = train_an_encoder(base, device, offline, job, on_step)
-    if left_out:
-        say(f"{len(left_out)} people were left out, as their pictures cannot be read:")
-        for why in left_out[:_SHOWN]:
-            say(f"  {why}")
+    for found, why in (
+        (left_out.people, "people were left out, as their pictures cannot be read"),
+        (left_out.loras, "LoRAs were left out"),
+    ):
+        if found:
+            say(f"{len(found)} {why}:")
+            for one in found[:_SHOWN]:
+                say(f"  {one}")
     say(f"the encoder, its card and its record are in {clean(str(out), 300)}")

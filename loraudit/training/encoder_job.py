@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
 from torch.nn import functional
 
+from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base
 from loraudit.encoder import ProbeEncoder, frozen_transformer
 from loraudit.errors import LorauditError
@@ -26,13 +27,14 @@ from loraudit.training.encoder_settings import Settings
 from loraudit.training.finetune import Recipe, new_adapters
 from loraudit.training.latents import Latents
 from loraudit.training.people_a_pass import people_a_pass
+from loraudit.training.public import PublicPeople, gather, open_public
 from loraudit.training.reader import fit_reader
 from loraudit.training.samples import LiveSource, Source, VariedSource, ZooSource, require_trainable
 from loraudit.training.train_encoder import new_constant, new_encoder, new_probe, train_encoder
 from loraudit.training.zoo import Zoo, build_zoo, fingerprint, is_finished, open_varied, open_zoo
 from loraudit.training.zoo_plan import RECORD, Plan, members_of, read_plan
 
-__all__ = ["EncoderJob", "train_an_encoder"]
+__all__ = ["EncoderJob", "LeftOut", "train_an_encoder"]
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,30 @@ class EncoderJob:
     people: int | None = None
     snapshots: tuple[int, ...] | None = None
     timestep: bool = True
+    public: Path | None = None
+    """Folder of public LoRAs with photos, in the place of `data`."""
     arch: str = "paper"
     """`paper`, `probe`, or `constant` for the baseline that reads no LoRA."""
     command: Sequence[str] = ()
     """Words of the command line, for the card."""
 
 
+class LeftOut(NamedTuple):
+    """Sentences on what was not trained on, and why."""
+
+    people: tuple[str, ...]
+    """People whose pictures could not be read."""
+    loras: tuple[str, ...]
+    """Public LoRAs that could not be used."""
+
+
 def train_an_encoder(
     base_name: str, device: str | None, offline: bool, job: EncoderJob, on_step: OnStep = unheard
-) -> tuple[str, ...]:
+) -> LeftOut:
     """Train the encoder that `job` describes, or go on where an interrupted training stopped.
 
     `on_step` hears the stages: building and reading a zoo, where one is asked for, then the training. Returns
-    why people were left out, a sentence for each whose pictures could not be read.
+    who and what was left out.
 
     Raises `LorauditError` if `job.out` holds a finished encoder or another training, or the data do not fit.
     Checks that need no base come before the base is loaded.
@@ -73,15 +86,18 @@ def train_an_encoder(
         on_step = unheard
     base = training_base(base_name, device or str(state.device), offline)
     settings = dataclasses.replace(_settings(base, job.arch), **job.settings)
-    latents = Latents(base, people)
+    latents, unused = Latents(base, people), tuple[str, ...]()
+    if isinstance(people, PublicPeople) and job.zoo is not None:
+        chosen, steps = people.train(job.people, settings.seed), base_recipe(base).steps
+        with state.main_process_first():
+            unused = gather(base, people, chosen, job.recipe.get("steps", steps), job.zoo, on_step)
     source, recipe, about = _source(latents, job, settings, state, on_step)
     if job.arch == "constant":
         model: Any = new_constant(base, recipe.class_prompt)
     elif job.arch == "probe":
         model, source = _probe(base, source, people, recipe, settings.seed, on_step)
     else:
-        # Every LoRA of the recipe has these shapes; the matrices are not looked at.
-        shapes = new_adapters(base, recipe, [0]).terms()
+        shapes = _shapes(base, source, recipe)
         model = new_encoder(base, shapes, job.timestep, recipe.steps, settings.seed)
     described = {
         "base": base.name,
@@ -97,7 +113,7 @@ def train_an_encoder(
         record = {**dataclasses.asdict(settings), **described, "processes": state.num_processes}
         frozen = frozen_transformer(base.text_encoder)
         finish(job.out, model, frozen, base.name, json.loads(json.dumps(record)), job.command)
-    return tuple(latents.unread.values())
+    return LeftOut(tuple(latents.unread.values()), unused)
 
 
 def _checked(job: EncoderJob) -> People:
@@ -107,13 +123,19 @@ def _checked(job: EncoderJob) -> People:
             f"{clean(job.out.name)} holds a trained encoder already",
             "name another folder with --output, or delete this one",
         )
-    people = open_people(job.data)
+    people: People = open_people(job.data) if job.public is None else open_public(job.public)
     dataclasses.replace(encoder_settings.TINY, **job.settings)
     Recipe(**job.recipe)
     Run(job.out).check()
     if job.arch == "probe" and job.zoo is None:
         raise LorauditError("the probe encoder is trained on a zoo", "name one with --zoo")
-    if job.zoo is None or not job.zoo.exists():
+    if job.public is not None:
+        if job.zoo is None:
+            raise LorauditError("public LoRAs are kept as a zoo", "name a new folder for it with --zoo")
+        if {"rank", "lr"} & set(job.recipe) or job.snapshots:
+            raise LorauditError("public LoRAs are trained already", "leave out options of their training")
+        people.train(job.people, job.settings.get("seed", 0))
+    elif job.zoo is None or not job.zoo.exists():
         people.train(job.people, job.settings.get("seed", 0))
     elif (job.zoo / RECORD).exists():
         _check_zoo(job.zoo, job, people)
@@ -138,9 +160,12 @@ def _probe(
     face = open_face(base.card.face, base.device, offline=False)[1]
     total = sum(len(one.zoo.members) for one in sources)
     vectors: list[torch.Tensor] = []
+    known: dict[int, torch.Tensor] = {}
     for member in (member for one in sources for member in one.zoo.members):
-        seen = face.embed(people.pictures(member.identity, base.image_size)).vectors
-        vectors.append(functional.normalize(seen.mean(0), dim=0))
+        if member.identity not in known:
+            seen = face.embed(people.pictures(member.identity, base.image_size)).vectors
+            known[member.identity] = functional.normalize(seen.mean(0), dim=0)
+        vectors.append(known[member.identity])
         on_step(len(vectors), total, "looking at the people's faces")
     faces = list(torch.stack(vectors).split([len(one.zoo.members) for one in sources]))
     model = new_probe(base, recipe.class_prompt, recipe.steps, faces[0].shape[1], seed)
@@ -150,6 +175,25 @@ def _probe(
     )
 
 
+def _shapes(base: Base, source: Source, recipe: Recipe) -> Terms:
+    """Return a LoRA of the source, for its shapes.
+
+    Raises `LorauditError` where the zoos of the source have LoRAs of different shapes.
+    """
+    if not isinstance(source, VariedSource):
+        # Every LoRA of the recipe has these shapes; the matrices are not looked at.
+        return new_adapters(base, recipe, [0]).terms()
+    zoos = [one.zoo for one in source.sources]
+    found = [zoo.rows([(0, zoo.plan.snapshots[0])]) for zoo in zoos]
+    shapes = {tuple((site, up.shape[2]) for site, (up, _) in sorted(terms.items())) for terms in found}
+    if len(shapes) > 1:
+        raise LorauditError(
+            f"the paper's encoder reads LoRAs of one shape, and there are {len(shapes)} kinds",
+            "take --arch probe, which reads any",
+        )
+    return found[0]
+
+
 def _source(
     latents: Latents, job: EncoderJob, settings: Settings, state: PartialState, on_step: OnStep
 ) -> tuple[Source, Recipe, dict[str, Any]]:
@@ -157,13 +201,23 @@ def _source(
     base, people = latents.base, latents.people
     recipe = dataclasses.replace(base_recipe(base), **job.recipe)
     if job.zoo is not None and (zoos := open_varied(job.zoo)):
+        if settings.taught:
+            zoos = [zoo for zoo in zoos if all(member.name for member in zoo.members)]
+        if not zoos:
+            raise LorauditError(
+                "the prompts of the LoRAs are not known, and this encoder is taught by them",
+                "write the prompt of each LoRA into prompt.txt beside it, or take --arch paper",
+            )
+        if job.public is not None:
+            recipe = dataclasses.replace(recipe, steps=max(zoo.plan.recipe.steps for zoo in zoos))
         sources = [
             ZooSource.of(zoo, latents, settings.seed + i, settings.loras, not job.timestep)
             for i, zoo in enumerate(zoos)
         ]
         about = {
             "source": f"{len(zoos)} zoos",
-            "people": sum(len(zoo.members) for zoo in zoos),
+            "people": len({member.identity for zoo in zoos for member in zoo.members}),
+            "files": sum(len(zoo.members) for zoo in zoos),
             "recipes": [dataclasses.asdict(zoo.plan.recipe) for zoo in zoos],
         }
         return VariedSource(sources, settings.seed), recipe, about

@@ -9,7 +9,7 @@ readings of held-out people: the people are cut into `FOLDS` parts, and each par
 fitted to the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
@@ -44,7 +44,7 @@ def fit_reader(
         for step in zoo.plan.snapshots
         for first in range(0, len(zoo.members), zoo.plan.people_per_pass)
     ]
-    _fit_probes(encoder, [_terms(encoder, *group) for group in groups])
+    _fit_probes(encoder, (_terms(encoder, *group) for group in groups))
     views, people = [], []
     offsets = torch.tensor([0, *(len(zoo.members) for zoo in zoos)]).cumsum(0).tolist()
     for number, (zoo, first, step) in enumerate(groups):
@@ -56,7 +56,7 @@ def fit_reader(
     x, who = torch.cat(views), torch.cat(people)
     y = torch.cat(list(faces)).to(x)
     _fit_regression(encoder, x, y[who])
-    fold = who % FOLDS
+    fold = _folds(zoos)[who]
     told = torch.zeros(len(x), y.shape[1]).to(x)
     gram = x @ x.T
     for part in range(FOLDS):
@@ -76,18 +76,30 @@ def _terms(encoder: ProbeEncoder, zoo: Zoo, first: int, step: int) -> Terms:
     return {site: (up.to(device), down.to(device)) for site, (up, down) in zoo.terms(first, step).items()}
 
 
-def _fit_probes(encoder: ProbeEncoder, parts: Sequence[Terms]) -> None:
-    for (site, out, in_), left, right in zip(encoder.config.sites, *encoder.probes(), strict=True):
-        rows, columns = encoder.left.new_zeros(out, out), encoder.left.new_zeros(in_, in_)
-        for terms in parts:
-            if site not in terms:
-                continue
+def _folds(zoos: Sequence[Zoo]) -> Tensor:
+    """Assign every member to a part of the people; all LoRAs of a person are in one."""
+    people = [member.identity for zoo in zoos for member in zoo.members]
+    places = {person: at for at, person in enumerate(dict.fromkeys(people))}
+    return torch.tensor([places[person] % FOLDS for person in people])
+
+
+def _fit_probes(encoder: ProbeEncoder, parts: Iterable[Terms]) -> None:
+    """Fit the probes of every site to all `parts`, of which one is in memory at a time."""
+    sizes = {site: (out, in_) for site, out, in_ in encoder.config.sites}
+    scatters: dict[str, tuple[Tensor, Tensor]] = {}
+    for terms in parts:
+        for site in (site for site in sizes if site in terms):
             up, down = terms[site]
             update = up @ down
             update = update / update.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
-            rows += torch.einsum("mij,mkj->ik", update, update)
-            columns += torch.einsum("mij,mik->jk", update, update)
-        for probes, scatter in ((left, rows), (right, columns)):
+            if site not in scatters:
+                rows, columns = (encoder.left.new_zeros(size, size) for size in sizes[site])
+                scatters[site] = rows, columns
+            scatters[site][0].add_(torch.einsum("mij,mkj->ik", update, update))
+            scatters[site][1].add_(torch.einsum("mij,mik->jk", update, update))
+    for (site, out, in_), left, right in zip(encoder.config.sites, *encoder.probes(), strict=True):
+        found = scatters.pop(site, None) or tuple(encoder.left.new_zeros(size, size) for size in (out, in_))
+        for probes, scatter in zip((left, right), found, strict=True):
             directions = torch.linalg.eigh(scatter)[1].flip(1)[:, : encoder.config.probes]
             probes[:, : directions.shape[1]] = directions
 

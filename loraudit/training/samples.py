@@ -110,11 +110,18 @@ class VariedSource:
     seed: int
 
     def samples(self, first: int, process: int) -> Iterator[Sample]:
-        """Yield a sample of every zoo once a round, in an order drawn anew each round."""
+        """Yield samples of every zoo in an order drawn anew each round.
+
+        In a round the smallest zoo has one sample, and one of n times as many LoRAs has n.
+        """
+        sizes = [len(source.zoo.members) for source in self.sources]
+        shares = [round(size / min(sizes)) for size in sizes]
+        turns = [(place, turn) for place, share in enumerate(shares) for turn in range(share)]
         for index in itertools.count(first):
-            number, place = divmod(index, len(self.sources))
-            order = np.random.default_rng([self.seed, 23, number, process]).permutation(len(self.sources))
-            yield self.sources[int(order[place])].sample(number, process)
+            number, at = divmod(index, len(turns))
+            order = np.random.default_rng([self.seed, 23, number, process]).permutation(len(turns))
+            place, turn = turns[int(order[at])]
+            yield self.sources[place].sample(number * shares[place] + turn, process)
 
 
 def require_trainable(plan: Plan, people: People) -> None:
