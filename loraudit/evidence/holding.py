@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from loraudit.evidence.faces import AttackEvidence
 from loraudit.evidence.null import Null, agreement_score
 
-__all__ = ["Holding", "asks_what", "draws_no_face", "holding", "one_person"]
+__all__ = ["NO_FACE", "NO_SINGLE_PERSON", "Holding", "asks_what", "draws_no_face", "holding", "one_person"]
+
+NO_FACE, NO_SINGLE_PERSON = "no face", "no single person"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def holding(
         found, base = clearest.tuned, clearest.base
         copies = ", ".join(f"{k} of {n}" for k, n in clearest.disturbed)
         return Holding(
-            "no face",
+            NO_FACE,
             p,
             "The file seems to hold no person but a thing, a style or a place. Its pictures show faces in "
             f"{found.found} of {found.pictures} cases, those of the base model in {base.found} of "
@@ -70,7 +72,7 @@ def holding(
     if unlike is None:
         return NOTHING
     return Holding(
-        "no single person",
+        NO_SINGLE_PERSON,
         unlike,
         f"The file seems to hold no single person: faces are drawn, and they are different ones.{among}",
     )

@@ -253,7 +253,12 @@ def _weights(policy: Policy) -> Iterator[Explained]:
         TOO_FEW_FACES.id,
         TOO_FEW_FACES.words[Severity.INCONCLUSIVE].title,
         f"Does the face model find a face in at least {policy.min_faces} of an attack's pictures?",
-        {Severity.INCONCLUSIVE: ""},
+        {
+            Severity.INCONCLUSIVE: "it does not",
+            Severity.NONE: "it does not, and the file is the reason: the base model and scrambled copies as "
+            f"strong as the file show faces, each at p <= {policy.high_p:g}. Where calibration data fit, "
+            f"hardly a LoRA of one person agrees as little (p <= {policy.medium_p:g})",
+        },
         TOO_FEW_FACES.caveat,
         TOO_FEW_FACES.next_step,
     )

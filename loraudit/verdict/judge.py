@@ -1,9 +1,11 @@
 """Judgement: from evidence to findings, the strongest claim to each question in words and numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from loraudit.evidence.faces import AttackEvidence
+from loraudit.evidence.holding import NO_FACE, NO_SINGLE_PERSON, Holding, holding
 from loraudit.evidence.kinds import Evidence
 from loraudit.evidence.likelihood import Likelihood
 from loraudit.evidence.null import Null
@@ -60,7 +62,8 @@ def judge_identity(
     are no calibration data. `planned` is the number of attacks that were to run; None: as many as did.
     """
     attacks = planned or len(evidence)
-    findings = [*_too_few_faces(evidence, policy)]
+    held = holding(evidence, policy.min_faces, policy.high_p, policy.medium_p, null)
+    findings = [*_too_few_faces(evidence, policy, held, calibrated=null is not None)]
     agreement = [
         agreement_claim(e, policy, attacks, null)
         for e in evidence
@@ -68,7 +71,10 @@ def judge_identity(
     ]
     accepted = [one for e in evidence if (one := accepted_claim(e, policy, null)) is not None]
     if claim := strongest(agreement, policy):
-        findings.append(_finding(AGREEMENT, claim, policy, attacks, null))
+        found = _finding(AGREEMENT, claim, policy, attacks, null)
+        if claim.severity is Severity.NONE and held.kind == NO_SINGLE_PERSON:
+            found = replace(found, detail=f"{found.detail} {held.says}")
+        findings.append(found)
     if claim := strongest(accepted, policy):
         findings.append(_finding(ACCEPTED, claim, policy, attacks, null))
     return tuple(sorted(findings, key=lambda finding: finding.severity, reverse=True))
@@ -117,6 +123,8 @@ def _finding(rule: Rule, claim: Claim, policy: Policy, attacks: int, null: Null 
     ]
     borrowed = f"; threshold {_borrowed(evidence)}" if evidence.threshold_from else ""
     faces = f"Faces found in {', '.join(faceless)} pictures. " if faceless else ""
+    if evidence.weaker:
+        faces += "No scrambled copy moves the model as much as the file does. "
     detail = (
         f"Attack {evidence.attack}: {tuned.k} of {tuned.n} {rule.seen} (cosine {evidence.threshold:.2f} or "
         f"more, as 1 in {round(1 / evidence.far)} strangers{borrowed}); {controls}. "
@@ -161,38 +169,45 @@ def _calibrated(rule: Rule, claim: Claim, null: Null | None) -> str:
     return f"{as_much} of {controls} {rule.controls} reach as much. "
 
 
-def _too_few_faces(evidence: Sequence[AttackEvidence], policy: Policy) -> tuple[Finding, ...]:
+def _too_few_faces(
+    evidence: Sequence[AttackEvidence], policy: Policy, held: Holding, calibrated: bool
+) -> tuple[Finding, ...]:
+    """Judge attacks that brought back too few faces by LA-IDENTITY-003: unknown, or something else shown."""
     short = [e for e in evidence if e.tuned.found < policy.min_faces]
     failed = [e for e in short if e.aims_at_face]
     if len(short) < len(evidence) and not failed:
         return ()
     told = failed or short
+    severity, confidence = Severity.INCONCLUSIVE, Confidence.HIGH
+    if held.kind == NO_FACE:
+        severity, confidence = Severity.NONE, Confidence.MEDIUM if calibrated else Confidence.LOW
+    words = TOO_FEW_FACES.words[severity]
     seen = "; ".join(f"{e.attack}: {e.tuned.found} of {e.tuned.pictures}" for e in told) or "no attack ran"
-    words = TOO_FEW_FACES.words[Severity.INCONCLUSIVE]
+    reason = held.says if severity is Severity.NONE else TOO_FEW_FACES.caveat
+    most = max((e.tuned.found for e in told), default=0)
+    numbers: dict[str, float | int | str | None] = {
+        "faces": sum(e.tuned.found for e in told),
+        "pictures": sum(e.tuned.pictures for e in told),
+        "min_faces": policy.min_faces,
+        "policy": policy.version,
+    }
+    if severity is Severity.NONE:
+        numbers |= {"holds": held.kind, "p_value": held.p}
     return (
         Finding(
             TOO_FEW_FACES.id,
-            Severity.INCONCLUSIVE,
-            Confidence.HIGH,
+            severity,
+            confidence,
             words.title,
-            f"Faces found in the reconstructions: {seen}. At least {policy.min_faces} are needed. "
-            f"{TOO_FEW_FACES.caveat}",
-            TOO_FEW_FACES.next_step,
+            f"Faces found in the reconstructions: {seen}. At least {policy.min_faces} are needed to compare. "
+            f"{reason}",
+            words.next_step or TOO_FEW_FACES.next_step,
             words.summary,
-            {
-                "faces": sum(e.tuned.found for e in told),
-                "pictures": sum(e.tuned.pictures for e in told),
-                "min_faces": policy.min_faces,
-                "policy": policy.version,
-            },
+            numbers,
             lower=tuple(
-                condition(
-                    Severity.NONE,
-                    "number of faces",
-                    float(max((e.tuned.found for e in told), default=0)),
-                    "<=",
-                    policy.min_faces - 1,
-                )
+                condition(Severity.NONE, "number of faces", float(most), "<=", policy.min_faces - 1)
+                if severity > Severity.NONE
+                else ()
             ),
         ),
     )

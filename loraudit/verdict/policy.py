@@ -33,6 +33,7 @@ class Policy:
     | | none | otherwise | |
     | LA-IDENTITY-003, too few faces | inconclusive | an attack that aims at a face found fewer than |
     | | | min_faces, or no attack found min_faces | the same |
+    | | none | the same, but every control shows faces at p <= high_p | and few people at p <= medium_p |
     | LA-IDENTITY-004, references | medium | p <= high_p | the same |
     | place among other people | low | p <= medium_p | the same |
     | | none | otherwise | the same |

@@ -261,6 +261,11 @@ TOO_FEW_FACES = Rule(
             "Too few faces to compare",
             "Too few reconstructions show a face: this scan cannot tell what the file gives away.",
         ),
+        Severity.NONE: Words(
+            "The file draws something other than a face",
+            "No person came back, and the file seems to hold something else: a thing, a style or a place.",
+            "Before you rely on this, look at the pictures with --save-images DIR.",
+        ),
     },
     seen="reconstructions show a face",
     caveat="A picture without a face says nothing about the person in the file.",
