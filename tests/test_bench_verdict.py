@@ -165,7 +165,7 @@ def test_loras_that_show_nobody_are_told_apart_in_the_record() -> None:
 
 
 def test_what_is_taken_for_several_loras_is_counted_by_kind_and_scores_as_any() -> None:
-    (case,) = cases(pool(0.2), (5,), Eye())
+    (case,) = cases(pool(0.1), (5,), Eye())
     one, several = (Null((8,), (0.0,) * 99, one_person=p) for p in (0.02, 0.01))
     assert scores(case, one)["without references"] == 1.0
     assert scores(case, several) == scores(case, one)
@@ -176,3 +176,16 @@ def test_what_is_taken_for_several_loras_is_counted_by_kind_and_scores_as_any() 
         "merged": [2, 3],
     }
     assert "| merged | 2 of 3" in verdict_markdown(record)
+
+
+def test_without_calibration_the_strongest_of_the_scrambled_loras_counts() -> None:
+    made = pool(0.1)
+    one = torch.eye(8)[1].expand(1, 8, -1)
+    alike = replace(made, faces={**made.faces, "search/scrambled-2": one, "search:usual/scrambled-2": one})
+    (case,) = cases(alike, (5,), Eye())
+    assert [(e.scrambled.pictures, set(e.scrambled.pairs)) for e in case.alone] == [(8, {1.0})] * 2
+    assert [e.scrambled.pictures for e in case.evidence] == [12, 12]
+    assert [len(e.disturbed) for e in (*case.alone, *case.evidence)] == [3, 3, 1, 1]
+    assert judged(case.evidence, None, sequential=False).level is Severity.HIGH
+    assert judged(case.alone, None, sequential=False).level < Severity.LOW
+    assert first_pictures(case.evidence[0], 8).disturbed == ((8, 8),)

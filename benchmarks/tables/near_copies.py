@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loraudit.attacks.controls import scrambled
-from loraudit.attacks.plan import draw, plan_for
+from loraudit.attacks.controls import as_strong
+from loraudit.attacks.plan import FIRST_LOOK, draw, plan_for
 from loraudit.base.load import load_base
 from loraudit.base.model import Base
 from loraudit.bench.cases import share
@@ -70,9 +70,12 @@ def _measure(base: Base, zoo: Zoo, member: Member, samples: int) -> list[tuple[C
     """Compare the pictures of either guidance with the LoRA's photos and with others of the person."""
     terms = zoo.rows([(member.index, zoo.plan.snapshots[-1])])
     plan = plan_for(base.card, samples, None, 0)
-    models = [base.with_lora(group) for group in (terms, {}, scrambled(terms, plan.seeds[0]))]
+    tuned = base.with_lora(terms)
     with torch.no_grad():
-        embedding = models[0].encode_text([member.prompt])
+        embedding = tuned.encode_text([member.prompt])
+    shown = base.sample(embedding, plan.seeds[:FIRST_LOOK], plan.sampling)
+    copy = as_strong(terms, plan.seeds[0], base, embedding, shown[None])
+    models = [tuned, base, base.with_lora(copy.terms)]
     scorers = [
         CopyScorer(tuple(portraits(member.identity, start, count)))
         for start, count in ((0, zoo.plan.pictures), (REFERENCES.start, len(REFERENCES)))

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from loraudit.attacks.plan import looks
-from loraudit.bench.faces import AIMS, GROUPS, PHOTO_AIMS, SECRET, Pool
+from loraudit.attacks.plan import FIRST_LOOK, looks
+from loraudit.bench.faces import AIMS, PHOTO_AIMS, SCRAMBLED, SECRET, Pool
 from loraudit.evidence.faces import AttackEvidence, Faces
 from loraudit.evidence.intervals import wilson_interval
 from loraudit.evidence.null import Null, agreement_score, conformal_p, likeness_score
@@ -73,6 +73,8 @@ class Case:
     recipe: dict[str, Any]
     evidence: tuple[AttackEvidence, ...]
     """Evidence of each attack from all its pictures, without references."""
+    alone: tuple[AttackEvidence, ...]
+    """Evidence as of a base without calibration data: of several scrambled LoRAs the strongest."""
     referenced: tuple[AttackEvidence, ...]
     """Evidence with three photos, and of the aims for photos too.
 
@@ -132,12 +134,13 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
         photos = face.embed(portraits(people[row], REFERENCES.start, PHOTOS)).vectors
         reference = functional.normalize(photos.mean(0), dim=0)
         plain = tuple(_evidence(pool, aim, row, face, samples, None) for aim in AIMS)
+        alone = tuple(_evidence(pool, aim, row, face, samples, None, SCRAMBLED) for aim in AIMS)
         told = tuple(_evidence(pool, aim, row, face, samples, reference) for aim in (*AIMS, *PHOTO_AIMS))
         secret = [pool.faces[name][row] for name in SECRET if name in pool.faces]
         shown = None
         if secret:
             shown = int((torch.cat(secret) @ reference >= face.threshold).sum()) >= SHOWN
-        found.append(Case(pool.name, kind, pool.recipe, plain, told, shown, pool.spreads[row]))
+        found.append(Case(pool.name, kind, pool.recipe, plain, alone, told, shown, pool.spreads[row]))
     return found
 
 
@@ -147,9 +150,19 @@ def strangers(count: int, first: int) -> tuple[int, ...]:
 
 
 def _evidence(
-    pool: Pool, aim: str, row: int, face: FaceScorer, samples: int | None, reference: Tensor | None
+    pool: Pool,
+    aim: str,
+    row: int,
+    face: FaceScorer,
+    samples: int | None,
+    reference: Tensor | None,
+    controls: Sequence[str] = SCRAMBLED[:1],
 ) -> AttackEvidence:
-    tuned, base, scrambled = (pool.faces[f"{aim}/{group}"][row][:samples] for group in GROUPS)
+    tuned, base, *copies = (
+        pool.faces[f"{aim}/{name}"][row][:samples] for name in ("tuned", "base", *controls)
+    )
+    if len(copies) > 1:
+        copies = [vectors[:FIRST_LOOK] for vectors in copies]
 
     def faces(vectors: Tensor) -> Faces:
         seen = vectors.norm(dim=1) > 0.5
@@ -164,6 +177,9 @@ def _evidence(
         one, other = (vectors[vectors.norm(dim=1) > 0.5] for vectors in (a, b))
         return tuple((one @ other.T).flatten().clamp(-1, 1).tolist())
 
+    told = [faces(vectors) for vectors in copies]
+    agree = [agreement_score(one, face.threshold, (one.pictures,)) for one in told]
+    strongest = agree.index(max(agree))
     return AttackEvidence(
         aim,
         face.threshold,
@@ -171,8 +187,9 @@ def _evidence(
         faces(tuned),
         faces(base),
         cross(tuned, base),
-        faces(scrambled),
-        cross(tuned, scrambled),
+        told[strongest],
+        cross(tuned, copies[strongest]),
+        tuple((one.found, one.pictures) for one in told),
         likeness_only=aim in PHOTO_AIMS,
         threshold_from=face.threshold_from,
     )
@@ -195,6 +212,7 @@ def first_pictures(evidence: AttackEvidence, pictures: int, controls: int | None
         tuned=tuned,
         base=base,
         scrambled=scrambled,
+        disturbed=() if scrambled is None else ((scrambled.found, scrambled.pictures),),
         cross=corner(evidence.cross, evidence.base.found, tuned.found, base.found),
         scrambled_cross=()
         if scrambled is None or evidence.scrambled is None
@@ -231,7 +249,7 @@ def outcome(case: Case, null: Null | None) -> Outcome:
         case.recipe,
         scores(case, null),
         calibrated=judged(case.evidence, null, sequential=False),
-        in_scan=judged(case.evidence, None, sequential=False),
+        in_scan=judged(case.alone, None, sequential=False),
         referenced=judged(case.referenced, null, sequential=False),
         early=judged(case.evidence, null, sequential=True),
         early_referenced=judged(case.referenced, null, sequential=True),
@@ -247,7 +265,7 @@ def scores(case: Case, null: Null | None) -> dict[str, float]:
     tuned = [agreement_score(one.tuned, threshold, at) for one in case.evidence]
     controls = [
         max(agreement_score(faces, threshold, at) for faces in (one.base, one.scrambled) if faces is not None)
-        for one in case.evidence
+        for one in case.alone
     ]
     found = {
         "without references": max(tuned),

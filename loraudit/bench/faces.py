@@ -1,7 +1,7 @@
 """The faces that attacks bring back from zoos of LoRAs, with controls, as data to measure verdicts on.
 
-For every LoRA and attack, pictures of the same seeds by the tuned model, the untouched base and the scrambled
-LoRA (`loraudit.attacks.controls`) become face vectors. Each zoo has one safetensors file with tensors
+For every LoRA and attack, pictures of the same seeds by the tuned model, the untouched base and scrambled
+LoRAs (`loraudit.attacks.controls`) become face vectors. Each zoo has one safetensors file with tensors
 `<attack>/<group> [M, N, e]`, rows of zeros where no face was found. A finished file is not made again.
 
 LoRAs of people also have the faces under their secret prompt. A LoRA that shows nobody even there was
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from loraudit.attacks.controls import as_strong, scrambled
-from loraudit.attacks.plan import FIRST_LOOK, draw
+from loraudit.attacks.plan import COPIES, FIRST_LOOK, draw
 from loraudit.attacks.search.search import SearchAttack
 from loraudit.base.lowrank import Terms
 from loraudit.base.model import Base, Sampling
@@ -41,6 +41,7 @@ __all__ = [
     "AIMS",
     "GROUPS",
     "PHOTO_AIMS",
+    "SCRAMBLED",
     "SECRET",
     "Pool",
     "Shots",
@@ -55,7 +56,9 @@ AIMS: Final = ("search", "search:usual")
 """Aims of the strongest attack, by either guidance."""
 PHOTO_AIMS: Final = ("search:half",)
 """Aims that the strongest attack adds where there are reference photos."""
-GROUPS: Final = ("tuned", "base", "scrambled")
+SCRAMBLED: Final = ("scrambled", *(f"scrambled-{number}" for number in range(2, COPIES + 1)))
+"""Groups of the scrambled LoRAs. Those after the first have the pictures of a first look."""
+GROUPS: Final = ("tuned", "base", *SCRAMBLED)
 SECRET: Final = ("secret prompt/usual guidance", "secret prompt/model guidance")
 """Names `<what>/<how>` of the pictures under the secret prompt, which no attack knows."""
 SECRET_PICTURES: Final = 8
@@ -144,13 +147,17 @@ def _faces_of(
     shown = plain.view(len(embedding), len(seeds), *plain.shape[1:])[:, :FIRST_LOOK]
     found = {}
     for aim in search.ways(embedding[0]):
-        copy = as_strong(terms, SCRAMBLE_SEED, base, embedding, shown, aim.strength)
-        models = {"tuned": base.with_lora(terms, aim.strength), "scrambled": base.with_lora(copy.terms)}
+        drawn = {"base": plain}
+        for number, group in enumerate(("tuned", *SCRAMBLED)):
+            if group == "tuned":
+                model, mine = base.with_lora(terms, aim.strength), seeds
+            else:
+                copy = as_strong(terms, SCRAMBLE_SEED + number, base, embedding, shown, aim.strength)
+                model, mine = base.with_lora(copy.terms), seeds if number == 1 else seeds[:FIRST_LOOK]
+            drawn[group] = draw(model, base, embedding, mine, shots.sampling, aim.against_base)
         for group in GROUPS:
-            pictures = plain
-            if group in models:
-                pictures = draw(models[group], base, embedding, seeds, shots.sampling, aim.against_base)
-            found[f"{aim.attack}/{group}"] = face.embed(pictures).vectors.view(tuned.loras, len(seeds), -1)
+            vectors = face.embed(drawn[group]).vectors
+            found[f"{aim.attack}/{group}"] = vectors.view(tuned.loras, len(vectors) // tuned.loras, -1)
     return found
 
 
