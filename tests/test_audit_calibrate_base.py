@@ -1,17 +1,18 @@
 """A calibration from a base alone: made, killed, resumed, found by a scan, and refused on other weights."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from loraudit.audit import calibrate_base as room
-from loraudit.audit.calibrate_loras import MERGE, merged
+from loraudit.audit.calibrate_loras import MERGE, Batch, merged
 from loraudit.audit.calibrate_work import DRAWING, MEASURING, TRAINING, Workday
 from loraudit.audit.calibrated import DECOYS, find_calibration
 from loraudit.audit.request import Request
@@ -22,9 +23,10 @@ from loraudit.errors import Incomplete, LorauditError
 from loraudit.evidence.calibration import FEWEST, KINDS, load_calibration
 from loraudit.training.control_plans import Sizes, plans_for
 from loraudit.training.finetune import PAPER, TINY
+from loraudit.training.zoo_plan import RECORD
 from tests.audits import ColourFace
-from tests.miniature import SIZES, calibrate, in_small, request
-from tests.tiny import save_pipeline, tiny_pipeline
+from tests.miniature import RECIPE, SIZES, calibrate, in_small, request
+from tests.tiny import save_pipeline, tiny_base, tiny_pipeline
 
 ROOT = Path(__file__).parent.parent
 
@@ -163,6 +165,38 @@ def test_a_full_disk_is_told_before_anything_is_written(base, tmp_path) -> None:
         with pytest.raises(LorauditError, match="are free"):
             room.calibrate_base(request(base), str(base), replace(ahead, free=ahead.work.size - 1))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("free", "people", "pictures"), [(1e12, 3, 2), (7e6, 1, 2), (1e6, 1, 1)], ids=["much", "some", "little"]
+)
+def test_a_small_gpu_takes_fewer_people_and_then_fewer_pictures(
+    free, people, pictures, tmp_path, monkeypatch
+) -> None:
+    base = tiny_base()
+    monkeypatch.setattr(room, "free_memory", lambda _device: int(free))
+    plan = next(plan for _, plan in plans_for(SIZES, RECIPE, 0) if len(plan.people) == 3)
+    batch = Batch("people", tmp_path / "zoo", replace(plan, recipe=replace(plan.recipe, batch=2)))
+    found = room._fitting(base, batch)
+    assert (found.people_per_pass, found.recipe.batch) == (people, pictures)
+    # What was begun goes on as it began, whatever is free by then.
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / RECORD).write_text(json.dumps({**asdict(found), "base": ""}))
+    monkeypatch.setattr(room, "free_memory", lambda _device: None)
+    assert room._fitting(base, batch) == found
+
+
+def test_what_runs_out_of_memory_while_it_is_counted_has_one_picture_a_step(tmp_path, monkeypatch) -> None:
+    def counted(_base, recipe):
+        if recipe.batch > 1:
+            raise MemoryError
+        return 1
+
+    monkeypatch.setattr(room, "kept_bytes", counted)
+    plan = next(plan for _, plan in plans_for(SIZES, RECIPE, 0) if len(plan.people) == 3)
+    batch = Batch("people", tmp_path / "zoo", replace(plan, recipe=replace(plan.recipe, batch=2)))
+    found = room._fitting(tiny_base(), batch)
+    assert (found.people_per_pass, found.recipe.batch) == (3, 1)
 
 
 def test_the_default_reaches_the_highest_level_by_recipes_of_its_own() -> None:

@@ -38,7 +38,7 @@ from loraudit.audit.calibrate_work import (
 from loraudit.audit.calibrated import DECOYS, write_decoys
 from loraudit.audit.request import Request
 from loraudit.audit.setup import Setup, set_up_to_calibrate
-from loraudit.base.memory import memory_may_run_out
+from loraudit.base.memory import free_memory, is_out_of_memory, memory_may_run_out
 from loraudit.cards import calibration_folder
 from loraudit.errors import LorauditError
 from loraudit.lora.directions import directions
@@ -48,7 +48,7 @@ from loraudit.text import clean
 from loraudit.training.control_plans import Sizes
 from loraudit.training.defaults import base_recipe, prior_latents, training_base
 from loraudit.training.drawer import Drawer, pictures_for
-from loraudit.training.people_a_pass import people_a_pass
+from loraudit.training.people_a_pass import TAKEN, kept_bytes, people_for
 from loraudit.training.zoo import build_zoo
 from loraudit.training.zoo_plan import RECORD, read_plan
 from loraudit.training.zoo_plan import Plan as ZooPlan
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from loraudit.base.model import Base
     from loraudit.evidence.calibration import Calibration
     from loraudit.scores import FaceScorer
+    from loraudit.training.finetune import Recipe
 
 __all__ = ["Ahead", "calibrate_base", "draw_pictures", "look_ahead"]
 
@@ -198,7 +199,7 @@ def _train(making: Making, base: Base, day: Workday) -> None:
     behind = made = 0
     for batch, weight in zip(missing, weights, strict=True):
         heard = _listener(day, behind / sum(weights), weight / sum(weights), made, loras)
-        build_zoo(base, batch.folder, _shared(base, batch), prior, heard, making.drawn(batch.kind))
+        build_zoo(base, batch.folder, _fitting(base, batch), prior, heard, making.drawn(batch.kind))
         behind, made = behind + weight, made + len(batch.plan.people)
 
 
@@ -207,12 +208,35 @@ def _listener(day: Workday, start: float, share: float, made: int, loras: int) -
     return lambda done, steps, _: day.tell(TRAINING, start + share * done / steps, made, loras)
 
 
-def _shared(base: Base, batch: Batch) -> ZooPlan:
-    """Return the plan of a zoo that was begun, else one for as many people a pass as the memory allows."""
+def _fitting(base: Base, batch: Batch) -> ZooPlan:
+    """Return the plan of a zoo that was begun, else one for as many people a pass as the memory allows.
+
+    Where a person with two pictures a step is too much, a step has one.
+    """
+    plan = batch.plan
     if (batch.folder / RECORD).exists():
-        return replace(batch.plan, people_per_pass=read_plan(batch.folder)[0].people_per_pass)
-    fitting = people_a_pass(base, batch.plan.recipe)
-    return replace(batch.plan, people_per_pass=min(batch.plan.people_per_pass, fitting))
+        kept = read_plan(batch.folder)[0]
+        recipe = replace(plan.recipe, batch=kept.recipe.batch)
+        return replace(plan, recipe=recipe, people_per_pass=kept.people_per_pass)
+    fitting = _people(base, plan.recipe)
+    if not fitting and plan.recipe.batch > 1:
+        plan = replace(plan, recipe=replace(plan.recipe, batch=1))
+        fitting = _people(base, plan.recipe)
+    return replace(plan, people_per_pass=min(plan.people_per_pass, max(1, fitting)))
+
+
+def _people(base: Base, recipe: Recipe) -> int:
+    """Count the people whose fine-tuning fits into memory together; 0 where not even one does."""
+    free = free_memory(base.device)
+    try:
+        each = kept_bytes(base, recipe)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return 0
+    finally:
+        _forget()
+    return 0 if free is not None and each > TAKEN * free else people_for(free, each)
 
 
 def _measure(making: Making, setup: Setup, plan: Plan, day: Workday) -> Calibration:
