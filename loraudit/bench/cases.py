@@ -45,6 +45,7 @@ __all__ = [
     "Outcome",
     "auroc",
     "cases",
+    "evidence_of",
     "first_pictures",
     "judged",
     "outcome",
@@ -133,9 +134,9 @@ def cases(pool: Pool, people: Sequence[int], face: FaceScorer, samples: int | No
     for row, kind in enumerate(pool.kinds):
         photos = face.embed(portraits(people[row], REFERENCES.start, PHOTOS)).vectors
         reference = functional.normalize(photos.mean(0), dim=0)
-        plain = tuple(_evidence(pool, aim, row, face, samples, None) for aim in AIMS)
-        alone = tuple(_evidence(pool, aim, row, face, samples, None, SCRAMBLED) for aim in AIMS)
-        told = tuple(_evidence(pool, aim, row, face, samples, reference) for aim in (*AIMS, *PHOTO_AIMS))
+        plain = tuple(evidence_of(pool, aim, row, face, samples, None) for aim in AIMS)
+        alone = tuple(evidence_of(pool, aim, row, face, samples, None, SCRAMBLED) for aim in AIMS)
+        told = tuple(evidence_of(pool, aim, row, face, samples, reference) for aim in (*AIMS, *PHOTO_AIMS))
         secret = [pool.faces[name][row] for name in SECRET if name in pool.faces]
         shown = None
         if secret:
@@ -149,7 +150,7 @@ def strangers(count: int, first: int) -> tuple[int, ...]:
     return tuple(SPLITS["control"][70_000 + 4 * (first + i)] for i in range(count))
 
 
-def _evidence(
+def evidence_of(
     pool: Pool,
     aim: str,
     row: int,
@@ -158,6 +159,7 @@ def _evidence(
     reference: Tensor | None,
     controls: Sequence[str] = SCRAMBLED[:1],
 ) -> AttackEvidence:
+    """Return what a scan sees of the LoRA at place `row` by one aim, beside the scrambled `controls`."""
     tuned, base, *copies = (
         pool.faces[f"{aim}/{name}"][row][:samples] for name in ("tuned", "base", *controls)
     )
