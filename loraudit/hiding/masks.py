@@ -27,8 +27,10 @@ def mask(text: str, known: Collection[str] = ()) -> str:
     Masking what is masked changes nothing.
     """
     for secret in sorted(known, key=len, reverse=True):
-        if secret in text:
-            text = _within(secret).sub(lambda found: masked(found[0]), text)
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, masked(secret))
+        elif secret in text:
+            text = _word(secret).sub(lambda found: masked(found[0]), text)
     found = spans(text)
     if not found:
         return text
@@ -45,7 +47,6 @@ def masked(secret: str) -> str:
     return f"{bare[: _SHOWN if len(bare) >= _LONG else len(bare) // 4]}…"
 
 
-def _within(secret: str) -> re.Pattern[str]:
-    """Make the pattern for `secret`; a short one counts only as a word of its own."""
-    bare = re.escape(secret)
-    return re.compile(bare if len(secret) >= _SHORTEST else rf"(?<!\w){bare}(?!\w)")
+def _word(secret: str) -> re.Pattern[str]:
+    """Make the pattern for a short `secret`, which counts only as a word of its own."""
+    return re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)")

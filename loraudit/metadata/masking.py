@@ -15,7 +15,7 @@ from loraudit.metadata.kinds import is_machine, kind_of, spelled
 from loraudit.metadata.nested import Members, NotReadError, read, texts
 from loraudit.metadata.patterns import picture_type
 from loraudit.metadata.quotes import EMPTY
-from loraudit.metadata.tokens import odd_names
+from loraudit.metadata.tokens import LONGEST_NAME, odd_names
 from loraudit.metadata.wrapped import unwrapped
 
 __all__ = ["Texts", "known_secrets", "searched", "secrets_in", "secrets_of", "without_secrets"]
@@ -67,7 +67,9 @@ def known_secrets(values: Iterable[Texts], exposure: Exposure) -> Iterator[tuple
         (FOLDER, (*beside.pictures, *beside.archives, *beside.pickles)),
     ):
         # Dots join the words of a tensor's name, and a token may be one of the words.
-        words = dict.fromkeys(word for name in names for word in name.split("."))
+        words = dict.fromkeys(
+            word for name in names for word in (name.split(".") if len(name) <= LONGEST_NAME else (name,))
+        )
         for secret in secrets(" ".join(words)):
             yield place, secret, Confidence.HIGH
     for place, pairs in values:

@@ -51,8 +51,8 @@ _PICTURES: Final = (
     ("/9j/", "JPEG"), ("iVBORw0KGgo", "PNG"), ("UklGR", "WebP"), ("R0lGOD", "GIF"), ("PHN2Zy", "SVG"),
     ("PD94bW", "SVG"), ("Qk", "BMP"), ("SUkqAA", "TIFF"), ("TU0AKg", "TIFF"),
 )  # fmt: skip
-_IN_JSON: Final = re.compile(r"data:image|\\/|\\u00[2-7]", re.IGNORECASE)
-"""Start of a data URL, and the ways in which JSON may spell the first characters of a picture otherwise."""
+_ESCAPED: Final = re.compile(r"\\u00[2-7]")
+"""Way in which JSON may spell the first characters of a picture otherwise, besides a slash."""
 
 
 def paths(text: str) -> list[str]:
@@ -70,11 +70,16 @@ def is_home(path: str) -> bool:
 def addresses(text: str) -> list[str]:
     """Find e-mail addresses, telephone numbers and profiles on social networks in `text`."""
     found = []
-    for match in _DOMAIN.finditer(text):
-        local = _LOCAL.search(text[max(0, match.start() - 64) : match.start()])
+    # A text may hold one address a million times.
+    told = {
+        (text[max(0, match.start() - 64) : match.start()], match[0]): match[1]
+        for match in _DOMAIN.finditer(text)
+    }
+    for (before, domain), ending in told.items():
+        local = _LOCAL.search(before)
         # git@ is how repositories are cloned; photo@2x.png is a file.
-        if local and local[0] != "git" and match[1].lower() not in _FILE_ENDINGS:
-            found.append(local[0] + match[0])
+        if local and local[0] != "git" and ending.lower() not in _FILE_ENDINGS:
+            found.append(local[0] + domain)
     found += _phones(text)
     lowered = text.lower()
     for site in _PROFILES:
@@ -123,7 +128,9 @@ def may_hold_picture(text: str) -> bool:
     if text.lstrip()[:1] not in {"{", "["}:
         return False
     starts = (magic for magic, _ in _PICTURES if len(magic) > 3)
-    return any(magic in text for magic in starts) or _IN_JSON.search(text) is not None
+    if any(magic in text for magic in starts) or "\\/" in text or "data:image" in text.lower():
+        return True
+    return "\\u00" in text and _ESCAPED.search(text) is not None
 
 
 def is_opaque(text: str) -> bool:

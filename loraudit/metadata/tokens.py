@@ -7,12 +7,14 @@ from typing import Final
 from loraudit.hiding import is_public
 from loraudit.metadata.names import subject
 
-__all__ = ["embedded", "odd_names", "token"]
+__all__ = ["LONGEST_NAME", "embedded", "odd_names", "token"]
 
 _PLAIN: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz."
 _PLAIN_NAME: Final = re.compile(r"[\w.]*", re.ASCII)
 _PLAIN_OR_MASKED: Final = re.compile(r"\w*…?\w*", re.ASCII)
 """Piece of a layer's name, whole or with a secret in it that was masked."""
+LONGEST_NAME: Final = 1_000
+"""Limit in characters on the part of a name that is looked into; no module's path is as long."""
 _BUNDLED: Final = "bundle_emb."
 _LAYOUTS: Final = ("lora_", "lycoris_", "oft_", "lllite_")
 """Starts of names in which kohya spells a module's whole path as one word."""
@@ -72,7 +74,7 @@ def _alone(tensors: Collection[str]) -> Iterator[str]:
         # A file holds thousands of names, and nearly all begin alike.
         if name.startswith(_LAYOUTS):
             continue
-        wrapped, bare = name.startswith(_WRAPPER), name.removeprefix(_WRAPPER)
+        wrapped, bare = name.startswith(_WRAPPER), name[:LONGEST_NAME].removeprefix(_WRAPPER)
         first, _, rest = bare.partition(".")
         if first in plain and (not wrapped or bare.count(".") > _MOST_DOTS):
             continue

@@ -58,6 +58,8 @@ _NAMELESS: Final = (
     ".lora.up.weight", ".alpha",
 )  # fmt: skip
 """Ends of nearly all tensor names; a file holds thousands, and none of these is looked through."""
+_LONGEST: Final = 1_000
+"""Limit in characters on the end of a name that is looked through; no module's path is as long."""
 _INDEX: Final = re.compile(r"[0-9]{1,3}")
 """Place of a matrix among several, which is no name."""
 
@@ -73,13 +75,13 @@ def with_adapter(key: str, name: str) -> str:
     found = _search(key)
     if found is None or not _name(found):
         return key
-    start, end = (at - 1 for at in found.span(str(found.lastgroup)))
+    start, end = (at - 1 + max(0, len(key) - _LONGEST) for at in found.span(str(found.lastgroup)))
     return f"{key[:start]}{name}{key[end:]}"
 
 
 def adapter_names(keys: Iterable[str]) -> list[str]:
     """List the names of adapters in the tensor names `keys`, sorted; peft's own `default` is left out."""
-    text = "\n".join(["", *(key for key in keys if not key.endswith(_NAMELESS)), ""])
+    text = "\n".join(["", *(key[-_LONGEST:] for key in keys if not key.endswith(_NAMELESS)), ""])
     return sorted({_name(found) for found in _ADAPTER.finditer(text)} - {"", DEFAULT})
 
 
@@ -100,7 +102,7 @@ def without_adapter_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _search(key: str) -> re.Match[str] | None:
-    return None if key.endswith(_NAMELESS) else _ADAPTER.search(f"\n{key}\n")
+    return None if key.endswith(_NAMELESS) else _ADAPTER.search(f"\n{key[-_LONGEST:]}\n")
 
 
 def _name(found: re.Match[str]) -> str:
