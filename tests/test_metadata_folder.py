@@ -176,3 +176,45 @@ def test_a_folder_is_read_once_for_all_its_loras(tmp_path: Path, monkeypatch) ->
     # Another scan looks again.
     put(tmp_path / "IMG_0002.png", png())
     assert all(len(found["LA-IMAGE-002"].quotes) == 2 for found in each(tmp_path).values())
+
+
+ALBUM = {
+    "title": "IMG_0001.jpg",
+    "creationTime": {"timestamp": "1718013120", "formatted": "10 Jun 2024, 11:52:00 UTC"},
+    "geoData": {"latitude": 48.137, "longitude": 11.575},
+    "people": [{"name": "Ada Berg"}],
+    "url": "https://photos.example.org/photo/x",
+}
+"""What an export of an album says about a photo."""
+PACKET = (
+    '<x:xmpmeta><rdf:Description exif:GPSLatitude="48,8.2N"><mwg-rs:Name>Ada Berg</mwg-rs:Name>'
+    "<dc:description>adab at sea</dc:description></rdf:Description></x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("IMG_0001.jpg.json", json.dumps(ALBUM)),
+        ("IMG_0001.jpg.supplemental-metadata.json", json.dumps(ALBUM)),
+        ("IMG_0001.json", json.dumps([ALBUM])),
+        ("IMG_0001.xmp", PACKET),
+        ("IMG_0001.jpg.XMP", PACKET),
+    ],
+)
+def test_what_is_told_about_a_picture_beside_it(folder: Path, name: str, text: str) -> None:
+    put(folder / "sample" / "IMG_0001.jpg", png())
+    assert set(audit(folder)) == {"LA-IMAGE-002"}
+    put(folder / "sample" / name, text)
+    found = audit(folder)
+    assert found["LA-NAME-001"].quotes == ("Ada Berg",)
+    assert found["LA-IMAGE-003"].numbers == {"pictures": 1}
+    more = {"LA-CAPTION-002"} if text == PACKET else set()
+    assert set(found) == {"LA-IMAGE-002", "LA-IMAGE-003", "LA-NAME-001"} | more
+    # Of no picture, it is none of ours; with zeros for a place, it tells none.
+    (folder / "sample" / name).rename(folder / "sample" / f"other{name[name.index('.') :]}")
+    assert set(audit(folder)) == {"LA-IMAGE-002"}
+    put(folder / "sample" / name, text.replace("48.137", "0.0").replace("exif:GPSLatitude", "x:y"))
+    assert "LA-IMAGE-003" not in audit(folder)
+    put(folder / "sample" / name, text + " " * 1_000_001)
+    assert left_out(folder) == ["files about pictures beside it"]

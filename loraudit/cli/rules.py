@@ -58,7 +58,8 @@ A scan of a file reads:
   first 100 of the header, and of the files beside it;
 - prompts in the lowest bits of PNG pixels, alpha or colours, as AUTOMATIC1111's stealth PNG info and NovelAI
   hide them: signature, length and text, at most 64 kB packed;
-- captions, `.txt` or `.caption`, of those pictures;
+- captions, `.txt` or `.caption`, of those pictures, and what photo programs and exports of albums write about
+  one of them beside it: `.xmp` and `.json` of the picture's name, at most 1 MB each;
 - the names of archives and pickle files, which are never opened.
 
 Several LoRAs in one folder each get the pictures there that bear no other LoRA's name. Folders that hold

@@ -1,6 +1,7 @@
 """Files beside a LoRA that go out with its folder: model card, side files, pictures and their captions."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from loraudit.metadata.front import CARD_BYTES, Front, front_matter
 from loraudit.metadata.listing import ARCHIVES, PICTURES, SIDES, Listing, below, ending_of, named
 
 __all__ = [
+    "ABOUT",
     "CAPTION",
     "CONFIG_BYTES",
     "FOLDER",
@@ -31,13 +33,16 @@ __all__ = [
 README: Final = "README.md"
 PICTURE: Final = "pictures beside the file"
 CAPTION: Final = "caption files beside it"
+ABOUT: Final = "files about pictures beside it"
 FOLDER: Final = "the folder"
 INSIDE: Final = "pictures in the file"
 IN_SIDES: Final = "pictures in files beside it"
 """Places of `Said`."""
 _PLACES: Final = {ending: f"the {ending} beside it" for ending in SIDES}
-JSON_SIDES: Final = frozenset(_PLACES[ending] for ending in SIDES if ending.endswith((".json", ".info")))
-TEXT_SIDES: Final = frozenset(_PLACES.values()) - JSON_SIDES
+TEXT_SIDES: Final = frozenset(
+    place for ending, place in _PLACES.items() if not ending.endswith((".json", ".info"))
+)
+JSON_SIDES: Final = frozenset({*_PLACES.values(), ABOUT}) - TEXT_SIDES
 """Places of side files."""
 _CARDS: Final = (README, "readme.md", "Readme.md", "README.MD")
 """Names of a model card; the Hub itself knows the first."""
@@ -47,6 +52,9 @@ _READ: Final = 1_000
 """Limit on pictures that are looked into, on captions and on side files: more than anybody trains on."""
 _CAPTIONS: Final = (".txt", ".caption")
 """Endings of files that kohya takes for the caption of a picture of the same name."""
+_TELLERS: Final = (".xmp", ".json")
+"""Endings of what photo programs and exports of albums write about a picture, beside it."""
+_LATITUDE: Final = re.compile(r'"(?:\w{0,20}_)?latitude"\s{0,9}:\s{0,9}"?-?[0.]{0,20}[1-9]', re.IGNORECASE)
 _OF_ANY: Final = SIDES[:3]
 """Endings of side files that no other file has: in a folder they count under any name."""
 
@@ -124,7 +132,7 @@ def _read(listing: Listing) -> Beside:
     located = unknown = pixels = 0
     if pictures:
         # Few files have pictures beside them, and each scan pays for what it loads.
-        from loraudit.metadata.pictures import read_picture
+        from loraudit.metadata.pictures import packet_of, read_picture
     for name in pictures[:_READ]:
         try:
             size, picture = (folder / name).stat().st_size, read_picture(folder / name)
@@ -143,15 +151,30 @@ def _read(listing: Listing) -> Beside:
     sides = [name for name in names if name not in known and _is_side(name, listing.stems)]
     texts = [(name, CAPTION, _CAPTION_BYTES) for name in captions[:_READ]]
     texts += [(name, _PLACES[ending_of(name, SIDES)], CONFIG_BYTES) for name in sides[:_READ]]
+    tellers = _tellers(names, pictures, known | set(sides))
+    texts += [(name, ABOUT, CONFIG_BYTES) for name in tellers[:_READ]]
     for name, place, limit in texts:
         try:
-            said.append(Said(place, "", start(folder / name, limit)))
+            text = start(folder / name, limit)
             unread += [place] if (folder / name).stat().st_size > limit else []
         except OSError:
             unread.append(place)
+            continue
+        if name.lower().endswith(".xmp"):
+            packet = packet_of(text)
+            said += [Said(PICTURE, key, inner) for key, inner in packet.texts]
+            located += packet.located
+        else:
+            said.append(Said(place, "", text))
+            located += place == ABOUT and _LATITUDE.search(text) is not None
     unread += [
         place
-        for place, found in ((PICTURE, pictures), (CAPTION, captions), ("side files", sides))
+        for place, found in (
+            (PICTURE, pictures),
+            (CAPTION, captions),
+            (ABOUT, tellers),
+            ("side files", sides),
+        )
         if len(found) > _READ
     ]
     archives, pickles = (
@@ -163,6 +186,17 @@ def _read(listing: Listing) -> Beside:
 def _captions(names: tuple[str, ...], pictures: list[str]) -> list[str]:
     stems = {name.rpartition(".")[0] for name in pictures}
     return [name for name in names if name.rpartition(".")[0] in stems and ending_of(name, _CAPTIONS)]
+
+
+def _tellers(names: tuple[str, ...], pictures: list[str], known: set[str]) -> list[str]:
+    """List files about one of `pictures`: `a.xmp`, `a.jpg.json`, `a.jpg.supplemental-metadata.json`."""
+    about = {*pictures, *(name.rpartition(".")[0] for name in pictures)}
+    found = []
+    for name in names:
+        if ending_of(name, _TELLERS) and name not in known:
+            once = name.rpartition(".")[0]
+            found += [name] if not about.isdisjoint((once, once.rpartition(".")[0])) else []
+    return found
 
 
 def _is_side(name: str, stems: frozenset[str]) -> bool:

@@ -133,6 +133,7 @@ def _below(value: object, place: str, key: str, kind: Kind) -> Iterator[Entry]:
         elif isinstance(item, Members):
             for name, inner in reversed(item):
                 own = kind_of(name)
+                own = kind if kind == "person" and own == "title" else own  # "people": [{"name": "Jane"}]
                 waiting.append((name, inner, own or ("" if is_machine(name) else kind)))
                 if not own and kind in {"person", "trigger"} and subject(name):
                     yield Entry(place, key, kind, name, inner=True)

@@ -22,7 +22,8 @@ output outputs peft photo photos pic pics picture pictures pony private prodigy 
 rank raw reg regularisation regularization resized result results rev run safetensors sample samples save
 saved sd sdxl simpletuner ss stable step steps style subject te temp test testing tests text the tmp to
 toolkit train trained trainer training tune tuned undefined unet unknown unnamed untitled v ver version
-weight weights with xl
+weight weights with xl avif bmp camera dsc dscf dscn gif heic heif jpeg jpg mov mp4 mvimg png pxl screenshot
+snapchat tif tiff webp whatsapp
 """
 _PERSON: Final = frozenset(_PERSON_WORDS.split())
 """Class words of DreamBooth for a subject that is a person."""

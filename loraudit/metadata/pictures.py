@@ -23,7 +23,7 @@ from loraudit.metadata.bounds import Bounds, Part
 from loraudit.metadata.containers import parts
 from loraudit.metadata.xmp import PLACE, properties
 
-__all__ = ["Picture", "picture_of", "read_picture"]
+__all__ = ["Picture", "packet_of", "picture_of", "read_picture"]
 
 _BLOCKS: Final = 8
 """Limit on blocks of Exif and of IPTC in one picture, which has one of each."""
@@ -247,6 +247,13 @@ def read_picture(path: Path) -> Picture | None:
 def picture_of(data: bytes) -> Picture | None:
     """Read the words of the picture that `data` are; None if it is of no format that `parts` knows."""
     return _read(io.BytesIO(data), lambda: io.BytesIO(data))
+
+
+def packet_of(text: str) -> Picture:
+    """Read the words of the packet of XMP `text`, which photo programs also write beside the picture."""
+    words = _Words(Bounds())
+    words.take(Part("xmp", "", text.encode("utf-8", "replace")), io.BytesIO)
+    return Picture(tuple(words.texts), words.located, words.bounds.whole)
 
 
 def _read(file: IO[bytes], again: Callable[[], Any]) -> Picture | None:
