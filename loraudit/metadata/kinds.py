@@ -40,9 +40,9 @@ _KINDS: Final = {word: kind for kind, words in _WORDS.items() for word in words.
 _PROGRAMS: Final = """
 architecture base base_model base_model_name base_model_version bucket_info class_type datasets
 dataset_dirs reg_dataset_dirs dtype format formatted hash hashes implementation licence license
-lora_adapter_metadata lr_scheduler lr_scheduler_args mode network_args network_module optimizer optimizer_args ot_config pipeline
-prediction_type sampler scheduler sd_model_name sd_version software software_version tag_frequency thumbnail
-cover_images training_info type unet url vae_name version
+lora_adapter_metadata lr_scheduler lr_scheduler_args mode network_args network_module optimizer
+optimizer_args ot_config pipeline prediction_type sampler scheduler sd_model_name sd_version software
+software_version tag_frequency thumbnail cover_images training_info type unet url vae_name version
 """
 _MACHINE: Final = frozenset(_PROGRAMS.split())
 """Keys of what programs write about themselves, and of tables that have rules of their own."""
