@@ -168,7 +168,7 @@ def test_a_full_disk_is_told_before_anything_is_written(base, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "people", "pictures"), [(1e12, 3, 2), (7e6, 1, 2), (1e6, 1, 1)], ids=["much", "some", "little"]
+    ("free", "people", "pictures"), [(1e12, 3, 2), (6e5, 1, 2), (4e5, 1, 1)], ids=["much", "some", "little"]
 )
 def test_a_small_gpu_takes_fewer_people_and_then_fewer_pictures(
     free, people, pictures, tmp_path, monkeypatch
