@@ -47,13 +47,17 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--people", type=int, default=24, help="LoRAs of people")
+    parser.add_argument(
+        "--attack", action="append", help="attack to measure; all of a standard scan if left out"
+    )
     parser.add_argument("--decoys", type=int, help="draw so many people, and make no LoRA")
     parser.add_argument("--shipped", type=Path, default=models_dir() / "calibration-tiny")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    request = Request(base=BASE, attacks=names_at("standard"), device="cpu", offline=True)
+    attacks = tuple(options.attack or names_at("standard"))
+    request = Request(base=BASE, attacks=attacks, device="cpu", offline=True)
     sizes = Sizes(people=options.people)
     if options.decoys:
         sizes = Sizes(people=options.decoys, crowds=0, styles=0, things=0, merged=0, noise=0)
