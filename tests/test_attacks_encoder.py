@@ -9,7 +9,7 @@ from loraudit.attacks.encoder import open_encoder
 from loraudit.encoder import save_encoder, stack_loras
 from loraudit.encoder.checkpoint import DoesNotFit
 from loraudit.findings.conditions import EncoderUsed
-from loraudit.lora.recorded import recorded_step
+from loraudit.lora.recorded import recorded_clip_skip, recorded_step
 from tests.audits import random_encoder, random_lora
 from tests.tiny import tiny_base
 
@@ -72,3 +72,11 @@ def test_another_rank_does_not_fit(folder) -> None:
 )
 def test_recorded_step(metadata, step) -> None:
     assert recorded_step(metadata) == step
+
+
+@pytest.mark.parametrize(
+    ("told", "layer"), [("2", 2), ("1", 1), ("None", None), ("0", None), ("-2", None), ("9" * 5000, None)]
+)
+def test_recorded_clip_skip(told, layer) -> None:
+    assert recorded_clip_skip({"ss_clip_skip": told}) == layer
+    assert recorded_clip_skip({}) is None

@@ -1,6 +1,7 @@
 """The story of an audit, told with pieces of ten lines."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
@@ -29,11 +30,16 @@ RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
 
 class FakeBase:
     name, fingerprint, dtype = "fake", None, torch.float32
+    skipped: ClassVar = []
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 2, 2)
 
     def with_lora(self, _lora):
+        return self
+
+    def skipping(self, clip_skip):
+        self.skipped.append(clip_skip)
         return self
 
 
@@ -106,6 +112,13 @@ def test_one_person_that_the_base_does_not_draw_is_found() -> None:
     assert {score.name for score in report.scores} >= {"faces", "consistency"}
     assert [module.site for module in report.update] == list(random_lora().factors)
     assert all(module.frobenius > 0 for module in report.update) and report.distributions == ()
+
+
+def test_prompts_end_at_the_layer_that_the_file_says_it_was_trained_at() -> None:
+    for metadata, layer in (({"ss_clip_skip": "2"}, 2), ({"ss_clip_skip": "None"}, None), ({}, None)):
+        FakeBase.skipped.clear()
+        audit(lora=random_lora(metadata))
+        assert FakeBase.skipped == [layer]
 
 
 def test_a_scrambled_copy_that_agrees_as_much_makes_the_scan_inconclusive() -> None:

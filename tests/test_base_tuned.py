@@ -248,3 +248,21 @@ def test_the_schedule_is_diffusers() -> None:
     )
     first, second = pure_noise((3, 4), (2, 2)), pure_noise((4,), (2, 2))
     assert torch.equal(first[1], second[0]) and not torch.equal(first[0], first[1])
+
+
+@torch.no_grad()
+def test_an_earlier_layer_of_the_text_tower_is_a_tower_without_the_last() -> None:
+    shorter, base = tiny_pipeline().text_encoder, tiny_base()
+    shorter.encoder.layers = shorter.encoder.layers[:-1]
+    last, skipping = base.encode_text(PROMPTS), base.skipping(2)
+    earlier = shorter(base.token_ids(PROMPTS)).last_hidden_state
+    assert torch.allclose(skipping.encode_text(PROMPTS), earlier, atol=1e-6)
+    assert not torch.allclose(earlier, last, atol=1e-2)
+    for same_layer in (None, 0, 1, 3, 12):
+        assert torch.equal(base.skipping(same_layer).encode_text(PROMPTS), last)
+    # With a LoRA, by token embeddings, and back at the last layer.
+    tuned = skipping.with_lora(random_lora())
+    assert not torch.allclose(tuned.encode_text(PROMPTS), earlier, atol=1e-4)
+    tokens = base.token_table[base.token_ids(PROMPTS)]
+    assert torch.allclose(skipping.encode_tokens(tokens), earlier, atol=1e-6)
+    assert torch.equal(skipping.skipping(1).encode_text(PROMPTS), last)

@@ -11,6 +11,7 @@ hand, LoRAs that hold nobody are a third control.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraudit.audit.target import target_of, unread_gaps, update_of
@@ -19,6 +20,7 @@ from loraudit.evidence.null import distributions
 from loraudit.evidence.table import score_table
 from loraudit.findings.conditions import Evaluations, Settings
 from loraudit.findings.report import Report
+from loraudit.lora.recorded import recorded_clip_skip
 from loraudit.runs import OnStep, unheard
 from loraudit.verdict.judge import judge
 from loraudit.verdict.people import returned
@@ -53,7 +55,10 @@ def audit_lora(
     number of pictures done, their total (0 if not known yet) and the name of what runs. Raises `NotScannable`
     if the LoRA does not fit the base.
     """
-    base, scorers, policy = setup.base, setup.scorers, Policy()
+    # Prompts end at the layer of the text tower that the file says it was trained at.
+    base = setup.base.skipping(recorded_clip_skip(lora.file.metadata))
+    setup = replace(setup, base=base)
+    scorers, policy = setup.scorers, Policy()
 
     # 1. Each attack aims: embeddings at which the model may draw whom it was tuned on.
     aims, missed = setup.aims(lora, on_step)

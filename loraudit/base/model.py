@@ -78,6 +78,8 @@ class Base:
     """Row of `models/cards.toml`; None for a folder, whatever its name."""
     fingerprint: str | None = None
     """SHA-256 of the weights (`loraudit.base.fingerprint`); None for a base that was put together by hand."""
+    clip_skip: int = 1
+    """Layer of the text tower that an embedding is taken from, from the end: 1 the last, 2 the one before."""
     _hooks: Hooks = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +98,16 @@ class Base:
         """
         terms = lora if isinstance(lora, Mapping) else stack([lora], self.device, self.dtype)
         return replace(self, terms=scaled(terms, strength)) if terms or self.terms else self
+
+    def skipping(self, clip_skip: int | None) -> Base:
+        """Return this base with prompts encoded as a LoRA was trained, at the layer `clip_skip` from the end.
+
+        None, or a layer that the text tower lacks, leaves the base as it is.
+        """
+        layers: int = self.text_encoder.config.num_hidden_layers
+        if clip_skip is None or clip_skip == self.clip_skip or not 1 <= clip_skip <= layers:
+            return self
+        return replace(self, clip_skip=clip_skip)
 
     @property
     def card(self) -> BaseCard:
@@ -161,11 +173,19 @@ class Base:
         return ids.to(self.device)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Encode `N` prompts to text embeddings `[N, L, d]`."""
+        """Encode `N` prompts to text embeddings `[N, L, d]`.
+
+        An earlier layer than the last passes through the tower's last norm too, as trainers and programs that
+        draw have it (kohya-ss/sd-scripts `train_util.py`, `get_hidden_states`).
+        """
         ids = self.token_ids(prompts)
         with attached(self._hooks):
-            embedding: Tensor = self.text_encoder(ids).last_hidden_state
-        return embedding
+            found = self.text_encoder(ids, output_hidden_states=self.clip_skip > 1)
+            if self.clip_skip == 1:
+                embedding: Tensor = found.last_hidden_state
+                return embedding
+            earlier: Tensor = self.text_encoder.final_layer_norm(found.hidden_states[-self.clip_skip])
+        return earlier
 
     @property
     def token_table(self) -> Tensor:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["recorded_step"]
+__all__ = ["recorded_clip_skip", "recorded_step"]
 
 _STEP_KEYS: Final = ("ss_steps", "global_step")
 """Metadata keys of the step: kohya-ss/sd-scripts `train_network.py`; SimpleTuner `save_hooks.py`."""
@@ -25,3 +25,9 @@ def recorded_step(metadata: Mapping[str, str]) -> int | None:
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
             return int(value) or None
     return None
+
+
+def recorded_clip_skip(metadata: Mapping[str, str]) -> int | None:
+    """Return the layer of the text tower, from the end, that a LoRA was trained at; None if none is told."""
+    told = metadata.get("ss_clip_skip", "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) <= _DIGITS and int(told) else None
