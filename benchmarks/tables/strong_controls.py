@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--people", type=int, default=1000, help="LoRAs of each zoo, at most")
     parser.add_argument("--encoder", default="probe-tiny")
     options = parser.parse_args(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
     run, base = Run(options.folder), load_base("tiny")
     frozen, length = frozen_transformer(base.text_encoder), base.embedding_shape[0]
     encoder, _ = load_encoder(options.encoder, frozen, length)
