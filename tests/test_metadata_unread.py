@@ -18,7 +18,7 @@ from loraudit.metadata import read_exposure
 from loraudit.metadata.pictures import read_picture
 from loraudit.metadata.unread import gaps
 from tests.beside import NAME, folder, left_out, png, put
-from tests.headers import audit
+from tests.headers import KOHYA, audit, named_adapter, write
 
 __all__ = ["folder"]
 
@@ -165,3 +165,27 @@ def test_a_folder_that_cannot_be_listed_is_said(folder: Path, monkeypatch) -> No
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert left_out(folder) == ["the folder"]
+
+
+def test_what_lies_beside_costs_the_file_nothing_if_it_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
+    """A link to itself, and a folder, a card or a configuration that nobody may read."""
+    write(tmp_path / "a.safetensors", KOHYA)
+    (tmp_path / "a.json").symlink_to("a.json")
+    (tmp_path / "photo.png").symlink_to("photo.png")
+    for target in (tmp_path, tmp_path / "a.safetensors"):
+        assert "LA-NAME-001" in audit(target) and left_out(target) == []
+
+    def refuse(path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for name in ("_cards", "below", "named"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"loraudit.metadata.beside.{name}", refuse)
+            for target in (tmp_path, tmp_path / "a.safetensors"):
+                assert "LA-NAME-001" in audit(target)
+            assert left_out(tmp_path if name == "below" else target)
+    (tmp_path / "p").mkdir()
+    named_adapter(tmp_path / "p" / "adapter_model.safetensors", "default")
+    put(tmp_path / "p" / "adapter_config.json", "{}")
+    monkeypatch.setattr("loraudit.metadata.exposure.start", refuse)
+    assert left_out(tmp_path / "p") == ["adapter_config.json"]

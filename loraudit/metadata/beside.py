@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -90,19 +90,16 @@ class Beside(NamedTuple):
 
 
 def look_beside(source: Source) -> Beside:
-    """Read model card, side files, pictures and captions of `source`. An `OSError` passes through.
+    """Read model card, side files, pictures and captions of `source`. What cannot be read is in `unread`.
 
     A folder gives every picture in it and below, a file only what bears its name. Other files in a download
     folder have nothing to do with that file.
     """
-    cards = list(_cards(source))
-    said = tuple(text for card in cards for text in card_texts(card))
-    looked = [Beside(said, unread=tuple(README for card in cards if not card.whole))]
-    if source.path.is_dir():
-        looked.append(_read(below(source.path, frozenset(part.weights.stem for part in source.parts))))
-    else:
-        looked.append(_read(named(source.path)))
-    looked += [_around(around) for around in source.around]
+    looked = [
+        _tried(README, lambda: _read_cards(source)),
+        _tried(FOLDER, lambda: _read(_own(source))),
+        *(_tried(FOLDER, lambda around=around: _around(around)) for around in source.around),
+    ]
     return Beside(
         tuple(one for beside in looked for one in beside.said),
         tuple(sorted(name for beside in looked for name in beside.pictures)),
@@ -116,6 +113,26 @@ def look_beside(source: Source) -> Beside:
         if source.pickles is None
         else source.pickles,
     )
+
+
+def _tried(place: str, read: Callable[[], Beside]) -> Beside:
+    """Run `read`; where the files of `place` cannot be read, that costs nothing else."""
+    try:
+        return read()
+    except OSError:
+        return Beside(unread=(place,))
+
+
+def _own(source: Source) -> Listing:
+    if source.path.is_dir():
+        return below(source.path, frozenset(part.weights.stem for part in source.parts))
+    return named(source.path)
+
+
+def _read_cards(source: Source) -> Beside:
+    cards = list(_cards(source))
+    said = tuple(text for card in cards for text in card_texts(card))
+    return Beside(said, unread=tuple(README for card in cards if not card.whole))
 
 
 @lru_cache(maxsize=8)

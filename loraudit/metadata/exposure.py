@@ -6,7 +6,6 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import Final
 
-from loraudit.errors import LorauditError
 from loraudit.lora.file.header import Header, Hidden, read_header
 from loraudit.lora.source.source import Source
 from loraudit.metadata.beside import (
@@ -21,7 +20,6 @@ from loraudit.metadata.beside import (
 from loraudit.metadata.front import front_matter
 from loraudit.metadata.inside import Inside, look_inside
 from loraudit.metadata.tokens import embedded
-from loraudit.text import clean
 
 __all__ = ["Exposure", "header_exposure", "read_exposure"]
 
@@ -56,19 +54,17 @@ class Exposure:
 def read_exposure(source: Source) -> Exposure:
     """Read headers and small side files of `source` only.
 
-    Raises `LorauditError` if a file cannot be read, `NotScannable` if a file of weights is no sound
-    safetensors file.
+    Raises `LorauditError` if a file of weights cannot be read, `NotScannable` if it is no sound safetensors
+    file.
     """
     headers = [read_header(part.weights) for part in source.parts]
     said = [item for header in headers for item in _said(header)]
-    try:
-        configs = [part.config for part in source.parts if part.config is not None]
-        said += [Said(config.name, "", start(config, CONFIG_BYTES)) for config in configs]
-        beside = look_beside(source)
-    except OSError as error:
-        raise LorauditError(
-            f"cannot read beside {source.name}: {clean(str(error.strerror))}", "check its permissions"
-        ) from None
+    beside = look_beside(source)
+    for config in (part.config for part in source.parts if part.config is not None):
+        try:
+            said.append(Said(config.name, "", start(config, CONFIG_BYTES)))
+        except OSError:
+            beside = beside._replace(unread=(*beside.unread, config.name))
     said += beside.said
     inside = look_inside(said)
     return Exposure(

@@ -90,7 +90,7 @@ def below(folder: Path, stems: frozenset[str], but: frozenset[str] = frozenset()
         whole &= len(entries) <= left
         entries = entries[:left]
         left -= len(entries)
-        files = [entry.name for entry in entries if entry.is_file()]
+        files = [entry.name for entry in entries if _is_file(entry)]
         own = any(name.lower().endswith(WEIGHTS) for name in files)
         if own and prefix and prefix.rstrip("/") not in _HALVES:
             continue
@@ -101,6 +101,13 @@ def below(folder: Path, stems: frozenset[str], but: frozenset[str] = frozenset()
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
         ]
     return Listing(folder, tuple(sorted(names)), stems, whole and not waiting)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself leads to no file
+        return False
 
 
 def ending_of(name: str, endings: tuple[str, ...]) -> str:
