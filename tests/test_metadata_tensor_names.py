@@ -189,8 +189,8 @@ x_embedder.weight img_in.weight double_blocks.0.img_attn.qkv.weight caption_proj
 adaln_single.linear.weight pos_embed.proj.weight cap_embedder.0.weight noise_refiner.0.x rope.freqs
 vace_blocks.0.x time_in.in_layer.weight final_layer.linear.weight distilled_guidance_layer.in_proj.weight
 first_stage_model.encoder.conv_in.weight motion_modules.0.x ip_adapter.1.to_k.weight image_proj.x
-lora_controlnet string_to_param.* unet:0:up lora_unet_x.alpha to_q.lora_A.weight
-base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight
+lora_controlnet string_to_param.* unet:0:up post_quant_conv.weight quant_conv.bias lora_unet_x.alpha
+to_q.lora_A.weight base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight
 """
 
 

@@ -30,8 +30,8 @@ _MOST_DOTS: Final = 3
 _NETWORK_WORDS: Final = """
 alphas bert betas classifier clipped clf cls coef coef1 coef2 cumprod decay decoders denoiser distilled ema
 encoders epoch fp8 freqs global gpt h iteration lm log logvar loss mean minus mm modal multi neox num one
-optimizer outputs patch posterior prev projector qa recip recipm1 roberta rope scaled score seg sigmas sqrt
-step updates variance visual wpe wte
+optimizer outputs patch post posterior prev projector qa quant recip recipm1 roberta rope scaled score seg
+sigmas sqrt step updates variance visual wpe wte
 """
 _NETWORKS: Final = frozenset(_NETWORK_WORDS.split())
 """Words of language models and full checkpoints that stand alone, or before the layers."""
