@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -98,7 +98,7 @@ def look_beside(source: Source) -> Beside:
     looked = [
         _tried(README, lambda: _read_cards(source)),
         _tried(FOLDER, lambda: _read(_own(source))),
-        *(_tried(FOLDER, lambda around=around: _around(around)) for around in source.around),
+        *(_tried(FOLDER, partial(_around, around)) for around in source.around),
     ]
     return Beside(
         tuple(one for beside in looked for one in beside.said),
