@@ -28,6 +28,20 @@ with progress("the job") as report:
 """
 
 
+def test_what_follows_a_comma_makes_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("the job") as on_step:
+        for left in range(9, 0, -1):
+            on_step(0, 20, f"first, {left} h left")
+        on_step(2, 20, "first, 0 h left")
+        on_step(0, 20, "second, 5 h left")
+        on_step(0, 20, "second, 4 h left")
+    assert capsys.readouterr().err.splitlines() == [
+        "first, 9 h left: 0 of 20",
+        "first, 0 h left: 2 of 20",
+        "second, 5 h left: 0 of 20",
+    ]
+
+
 def test_each_stage_has_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("the job") as report:
         for stage in ("first", "second", ""):

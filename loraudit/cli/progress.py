@@ -27,6 +27,7 @@ def progress(title: str) -> Iterator[OnStep]:
     """Show a job called `title`: a bar on a terminal, elsewhere at most eleven lines a stage.
 
     The bar has the time since the stage began, and the time left once the last steps allow an estimate.
+    A comma ends the name of a stage; what follows may change from step to step, such as the time left in all.
     Nothing is written with `--quiet` or `--no-progress`.
     """
     if not shows_progress():
@@ -42,13 +43,14 @@ def _lines(title: str) -> OnStep:
 
     def line(done: int, total: int, stage: str) -> None:
         nonlocal tenth, before, running
-        stage, (last, most), previous = stage or title, before, running
-        before, running = (done, total), stage
+        stage, (last, most) = stage or title, before
+        other = stage.partition(",")[0] != running
+        before, running = (done, total), stage.partition(",")[0]
         if not total:
-            if stage != previous:
+            if other:
                 say(stage)
             return
-        if done < last or not done or (stage != previous and total != most):
+        if done < last or (other and (not done or total != most)):
             tenth = -1
         if 10 * done // total > tenth:
             tenth = 10 * done // total
