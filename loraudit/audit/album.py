@@ -93,15 +93,15 @@ class Album:
         if len(scrambled):
             self._rows.append(Row(f"{attack}: a scrambled copy of the file, the same", list(scrambled)))
 
-    def finish(self, photos: Sequence[Tensor], decides: str | None = None) -> None:
+    def finish(self, photos: Sequence[Tensor], decides: str | None = None, first: str | None = None) -> None:
         """Write `sheet.png`: the reference photos, if there are any, above the rows of every attack.
 
-        The row of the attack named `decides` is marked.
+        The row of the attack named `decides` is marked. The rows of the attack `first` come first.
         """
         above = [Row("your reference photos", photos)] if photos else []
         rows = [
             replace(row, caption=f"{row.caption} (decides)") if row.caption == _of_file(decides) else row
-            for row in self._rows
+            for row in sorted(self._rows, key=lambda row: not row.caption.startswith(f"{first}: "))
         ]
         if above or rows:
             write_atomic(self.folder / "sheet.png", _png(contact_sheet([*above, *rows])), 0o600)

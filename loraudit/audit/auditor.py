@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from loraudit.attacks.aim import Reconstruction
+from loraudit.attacks.aim import Aim, Reconstruction
 from loraudit.attacks.encoder import check_encoder
 from loraudit.attacks.plan import plan_for
 from loraudit.audit.album import Album, Gallery
@@ -11,6 +11,7 @@ from loraudit.audit.audit import audit_lora
 from loraudit.audit.photos import Photos, read_photos
 from loraudit.audit.request import QUICK_CONTROLS, Request
 from loraudit.audit.setup import Setup, set_up
+from loraudit.audit.shown import shown_attack
 from loraudit.base.load import NoBase, pick_device
 from loraudit.base.memory import memory_may_run_out
 from loraudit.base.source import find_base
@@ -72,7 +73,10 @@ class Auditor:
         album = self._album.within(within) if self._album and within else self._album
         gallery = Gallery(self._photos, request.sheet == "clear") if request.sheet else None
 
+        aims: list[Aim] = []
+
         def keep(found: Reconstruction) -> None:
+            aims.append(found.aim)
             for place in (album, gallery):
                 if place is not None:
                     place.add(found.aim.attack, found.seeds, found.tuned, found.base, found.scrambled)
@@ -85,11 +89,12 @@ class Auditor:
             plan = plan_for(setup.base.card, request.samples, request.steps, request.seed, controls)
             report = audit_lora(lora, setup, plan, keep, self._on_step)
             report = replace(report, incomplete=(*self._missed, *report.incomplete))
+        shown = shown_attack(report.findings, report.scores, aims)
         if album is not None:
-            album.finish(self._photos, leading_attack(report.findings))
+            album.finish(self._photos, leading_attack(report.findings), shown)
         if gallery is None:
             return report
-        return replace(report, sheet=gallery.sheet(leading_attack(report.findings)))
+        return replace(report, sheet=gallery.sheet(shown))
 
     def _setup(self, name: str, family: str | None) -> Setup:
         """Return the base `name` set up for LoRAs of the base `family`, kept from the last LoRA if equal."""
