@@ -45,6 +45,8 @@ class Row(NamedTuple):
     """True if the attack runs only with an encoder; a base for which none ships is scanned without it."""
     needs_photos: bool = False
     """True if the attack runs only with reference photos."""
+    draws: bool = True
+    """False if the attack makes no picture."""
     sketches: tuple[Sketch, ...] = ()
     """Aims of the attack, at most."""
     searched: Callable[[LoRA, bool, bool], int] = lambda _lora, _quick, _encoder: 0
@@ -139,13 +141,18 @@ ATTACKS: tuple[Row, ...] = (
     Row("guidance", ("deep",), _guidance, sketches=_GUIDANCE),
     Row("paper", (), _paper, needs_encoder=True, sketches=(Sketch("paper", "paper"),)),
     Row("prompts", _LONGER, _prompts, sketches=_PROMPTS),
-    Row("likelihood", _LONGER, _likelihood, needs_photos=True),
+    Row("likelihood", _LONGER, _likelihood, needs_photos=True, draws=False),
 )
 """Attacks of a scan, in its order."""
 
 
-def names_at(budget: str) -> tuple[str, ...]:
-    """List the attacks that run at a value of `--budget`, in the order of a scan."""
+def names_at(budget: str, *, pictures: bool = True) -> tuple[str, ...]:
+    """List the attacks that run at a value of `--budget`, in the order of a scan.
+
+    Without `pictures` they are all attacks that draw none, whatever the budget.
+    """
+    if not pictures:
+        return tuple(row.name for row in ATTACKS if not row.draws)
     return tuple(row.name for row in ATTACKS if budget in row.budgets)
 
 

@@ -126,8 +126,8 @@ def audit_lora(
                 *(one.attack for one in aims[ran:]),
                 *(test.name for test in setup.tests if stands),
             ),
-            seeds=plan.seeds,
-            budget=plan.budget,
+            seeds=plan.seeds if setup.attacks else (),
+            budget=plan.budget if setup.attacks else None,
             evaluations=Evaluations(
                 searched + plan.evaluations(pictures) + matching + sum(test.evaluations for test in tests),
                 searched + plan.most(aims) + sum(test.evaluations for test in setup.tests),

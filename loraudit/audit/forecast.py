@@ -155,6 +155,9 @@ def _forecast(
     compared = 0
     if decoys is not None and any(row.needs_photos for row in rows):
         compared = evaluations_for(photos, decoys.latents)
+    if compared and not aims:
+        # A comparison alone is aimed by the first attack of the table, which then draws nothing either.
+        searched += ATTACKS[0].searched(lora, request.quick, True)
     return Forecast(
         clean(name),
         clean(base, 300),
@@ -174,6 +177,7 @@ def _rows(request: Request, photos: int, card: BaseCard, decoys: Decoys | None) 
         row
         for row in ATTACKS
         if row.name in request.attacks
+        and (request.pictures or not row.draws)
         and (photos or not row.needs_photos)
         and (not row.needs_encoder or row.name in card.encoders or request.encoder is not None)
         and (not row.needs_photos or decoys is not None)

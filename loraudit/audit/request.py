@@ -35,6 +35,8 @@ class Request:
     """Name or folder of the encoder; None: the encoder that ships for the base."""
     calibration: str | None = None
     """Name or folder of the calibration data; None: the data that ship for the base."""
+    pictures: bool = True
+    """False if no picture may be drawn, whatever else is asked for."""
     reference: Path | None = None
     """Folder with photos of the person; None: no photos."""
     samples: int = BUDGETS["standard"]

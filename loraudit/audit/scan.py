@@ -112,8 +112,11 @@ class _Scanner:
                 raise
             done = _failed(words, Target(name), told)
         place = target if words is None else words.source
-        shown = replace(done.report.target, path=_below_here(place))
-        return replace(done, report=replace(done.report, target=shown, made=made_now(started)))
+        shown, settings = replace(done.report.target, path=_below_here(place)), done.report.settings
+        if not self._request.pictures:
+            settings = replace(settings, pictures=False)
+        report = replace(done.report, target=shown, settings=settings, made=made_now(started))
+        return replace(done, report=report)
 
     def _look(self, words: Words, number: int) -> Scanned:
         """Look as deep as was asked. Raises `LorauditError` if the weights are not those of a LoRA."""
@@ -121,8 +124,9 @@ class _Scanner:
         if depth == "metadata":
             return _words_only(words)
         lora = read_weights(words)
-        if depth == "weights":
-            return _unattacked(lora, words, depth, unread_gaps(lora))
+        if depth == "weights" or not (self._request.pictures or self._request.reference):
+            # Without pictures only the photos have a question for the base.
+            return _unattacked(lora, words, "weights", unread_gaps(lora))
         if lacking := missing():
             why = Gap("the attack", f"{lacking[0]} is not installed; {INSTALL}")
             return _unattacked(lora, words, depth, [why, *unread_gaps(lora)])

@@ -143,8 +143,9 @@ def set_up(
     kit = Kit(base, encoders, photos, known.decoys, face, likeness, request.quick)
     found: list[Attack | PhotoTest] = []
     gaps: list[Gap] = []
-    for row in (row for row in ATTACKS if row.name in names):
-        expected = request.named or (row.needs_encoder and asked is not None)
+    for row in (row for row in ATTACKS if row.name in names and (request.pictures or not row.draws)):
+        # Without pictures the photos have no other use.
+        expected = request.named or not request.pictures or (row.needs_encoder and asked is not None)
         if row.needs_photos and not photos and not expected:
             continue
         try:
@@ -193,8 +194,11 @@ def _say_misfit(calibration: Calibration, base: Base, say: Callable[[str], None]
 
 
 def _guide(kit: Kit) -> Attack | None:
-    """Open the first attack of the table, the strongest, to aim comparisons that run alone."""
-    opened = ATTACKS[0].open(kit)
+    """Open the first attack of the table, the strongest, to aim comparisons that run alone.
+
+    Without a face model the attack has no use for pictures of its own, so it draws none.
+    """
+    opened = ATTACKS[0].open(replace(kit, face=None))
     return None if isinstance(opened, PhotoTest) else opened
 
 

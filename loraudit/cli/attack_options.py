@@ -14,6 +14,7 @@ __all__ = [
     "DtypeOption",
     "EncoderOption",
     "LoRABaseOption",
+    "NoPicturesOption",
     "ReferenceOption",
     "SamplesOption",
     "SaveImagesOption",
@@ -40,6 +41,14 @@ AttackOption = Annotated[
     typer.Option(
         "--attack",
         help="Attack to run; repeatable. [default: those of the budget]",
+        rich_help_panel=ATTACK,
+    ),
+]
+NoPicturesOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-pictures",
+        help="Draw nothing: read metadata and weights; compare --reference by likelihood alone.",
         rich_help_panel=ATTACK,
     ),
 ]

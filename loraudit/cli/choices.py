@@ -3,6 +3,7 @@
 An import of this module loads neither torch nor diffusers.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -43,6 +44,7 @@ __all__ = [
     "check_base",
     "check_calibration",
     "check_encoder",
+    "check_no_pictures",
     "given",
 ]
 
@@ -240,6 +242,15 @@ def check_encoder(name: str) -> None:
 def check_calibration(name: str) -> None:
     """Raise `LorauditError` unless `name` is a folder, as a path or among the bundled models."""
     _check_folder(name, "calibration", "give the folder that 'loraudit calibrate' wrote")
+
+
+def check_no_pictures(attacks: Sequence[str], save_images: Path | None) -> None:
+    """Raise `LorauditError` if one of `attacks` draws pictures, or pictures are to be saved."""
+    drawing = [row.name for row in ATTACKS if row.draws and row.name in attacks]
+    if drawing:
+        raise LorauditError(f"the attack {drawing[0]} draws pictures", "leave out --attack or --no-pictures")
+    if save_images is not None:
+        raise LorauditError("--no-pictures leaves nothing to save", "leave out --save-images")
 
 
 def _check_folder(name: str, what: str, hint: str) -> None:

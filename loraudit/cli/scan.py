@@ -13,6 +13,7 @@ from loraudit.cli.attack_options import (
     DtypeOption,
     EncoderOption,
     LoRABaseOption,
+    NoPicturesOption,
     ReferenceOption,
     SamplesOption,
     SaveImagesOption,
@@ -39,6 +40,7 @@ from loraudit.cli.choices import (
     check_base,
     check_calibration,
     check_encoder,
+    check_no_pictures,
 )
 from loraudit.cli.console import say
 from loraudit.cli.failures import say_failures
@@ -87,6 +89,7 @@ def scan(
     reference: ReferenceOption = None,
     base: LoRABaseOption = None,
     attack: AttackOption = None,
+    no_pictures: NoPicturesOption = False,
     encoder: EncoderOption = None,
     calibration: CalibrationOption = None,
     budget: BudgetOption = Budget.standard,
@@ -180,6 +183,8 @@ def scan(
     outputs = find_outputs(output or (), format.value, [*targets, *read])
     if depth is not Depth.attack and (reference or save_images or dry_run):
         raise LorauditError("--reference, --save-images and --dry-run need pictures", "leave --depth out")
+    if no_pictures:
+        check_no_pictures(attack or (), save_images)
     if base is not None:
         check_base(base)
     if encoder is not None:
@@ -189,10 +194,13 @@ def scan(
     request = Request(
         depth=depth.value,
         base=base,
-        attacks=names_at(budget.value) if attack is None else tuple(name.value for name in attack),
+        attacks=names_at(budget.value, pictures=not no_pictures)
+        if attack is None
+        else tuple(name.value for name in attack),
         named=attack is not None,
         encoder=encoder,
         calibration=calibration,
+        pictures=not no_pictures,
         reference=reference,
         samples=samples or BUDGETS[budget.value],
         quick=budget is Budget.quick,

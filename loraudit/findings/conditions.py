@@ -73,5 +73,7 @@ class Settings:
     """Base that the file names; None if it names none, or none was used."""
     depth: str = "attack"
     """Depth of the scan: `metadata` (words only), `weights` (every matrix is read too), `attack`."""
+    pictures: bool | None = None
+    """False if the scan was to draw no picture; None: there was no such request."""
     rules: str | None = None
     """Choice of rules in words: `only LA-NAME; without LA-NAME-002`; None: all rules."""

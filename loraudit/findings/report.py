@@ -110,6 +110,10 @@ _NARROWED = "None of the rules that were asked for found anything. The other rul
 _NOTHING_FOUND = (
     "Nothing in the metadata gives anybody away. Whether the weights do was not tried (--depth attack)."
 )
+_NOTHING_DRAWN = (
+    "Nothing in the metadata gives anybody away. No picture was drawn, so whom the weights show was not "
+    "tried; --reference PHOTOS asks about one person without a picture."
+)
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class Report:
             reasons += [f"Could not look at {gap.what}: {gap.why}" for gap in self.incomplete]
         if not reasons and judged:
             reasons = [_NOT_SHOWN]
-        nothing_found = _NARROWED if narrowed else _NOTHING_FOUND
+        untried = _NOTHING_DRAWN if self.settings.pictures is False else _NOTHING_FOUND
+        nothing_found = _NARROWED if narrowed else untried
         told = tuple(reasons) or (nothing_found if level is Severity.NONE else _NOT_LOOKED,)
         return Verdict(level, told, why(level, self.findings, bool(self.incomplete)))
 

@@ -55,6 +55,9 @@ SettingsV1: Final = Object(
     Settings,
     {
         "depth": Member(Choice(("metadata", "weights", "attack")), "How far the scan looked."),
+        "pictures": Member(
+            Flag(), "False where the scan was to draw no picture, and drew none.", late=True, left_out=True
+        ),
         "base": Member(_TEXT_OR_NULL),
         "base_fingerprint": Member(
             SHA256,

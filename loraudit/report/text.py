@@ -252,11 +252,8 @@ def _totals(reports: Sequence[Report]) -> list[RenderableType]:
     levels = Counter(words.level(report) for report in reports)
     told = ", ".join(f"{count} {level.lower()}" for level, count in levels.most_common())
     more = f"More than {_WHOLE}: --format json has every report whole; or scan one file alone."
-    bound = (
-        words.LOWER_BOUND
-        if any(report.settings.depth == "attack" for report in reports)
-        else words.WORDS_ONLY
-    )
+    caveats = {words.caveat(report) for report in reports}
+    bound = next(one for one in (words.LOWER_BOUND, words.NOTHING_DRAWN, words.WORDS_ONLY) if one in caveats)
     return [_below(_text(told, style="bold")), _text(more), _text(bound, style="dim")]
 
 

@@ -13,6 +13,7 @@ from loraudit.text import clean
 __all__ = [
     "LOWER_BOUND",
     "MADE_ON",
+    "NOTHING_DRAWN",
     "WORDS_ONLY",
     "caveat",
     "contents",
@@ -40,6 +41,9 @@ MADE_ON = "Made on"
 WORDS_ONLY = (
     "This scan read what the file says and attacked nothing. It says nothing about the person in the weights."
 )
+NOTHING_DRAWN = (
+    "This scan drew no picture. Whom an adversary's pictures would show was not tried, and may be worse."
+)
 _ORDER = (
     "attack", "attacks", "value", "k", "n", "low", "high", "base_value", "base_k", "base_n",
     "scrambled_value", "null_p95", "p_value", "calibrated_p", "one_person_p", "threshold", "far",
@@ -51,6 +55,8 @@ _FINGERPRINT: Final = 16
 
 def caveat(report: Report) -> str:
     """Return the sentence on the limits of a report, however clean the report is."""
+    if report.settings.pictures is False and report.settings.depth != "metadata":
+        return NOTHING_DRAWN
     attacked = report.settings.depth == "attack" and report.settings.base is not None
     return LOWER_BOUND if attacked and report.scanned else WORDS_ONLY
 
@@ -119,6 +125,7 @@ def settings_rows(settings: Settings, digits: int = 64, reveal: bool = False) ->
     encoder, spent, calibration = settings.encoder, settings.evaluations, settings.calibration
     rows = [
         ("Depth", settings.depth),
+        ("Pictures", "none drawn, on request" if settings.pictures is False else ""),
         ("Base model", settings.base and _base(settings.base, settings.base_fingerprint, digits)),
         (MADE_ON, _made_on(settings, reveal)),
         ("Encoder", encoder and f"{encoder.name} (sha256 {_cut(encoder.sha256, digits)})"),
