@@ -74,7 +74,8 @@ def holding(
     return Holding(
         NO_SINGLE_PERSON,
         unlike,
-        f"The file seems to hold no single person: faces are drawn, and they are different ones.{among}",
+        "The file seems to hold no single person: faces are drawn, and they agree less than those of LoRAs "
+        f"of one person.{among}",
     )
 
 
