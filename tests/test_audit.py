@@ -181,18 +181,21 @@ def test_calibration_is_used_where_it_fits(base, weights, p, unused, attack) -> 
     assert report.incomplete == ()
 
 
-def test_one_face_of_a_file_that_is_several_loras_is_inconclusive() -> None:
+def test_one_face_of_a_file_that_is_several_loras_has_low_confidence() -> None:
     conditions = Conditions("fake", "", 20, 3.0, {"a": 1}, {"a": "0" * 64}, "f" * 64)
     controls = (Control("noise", {"a": (0.0,)}),) * 99
     here = directions(random_lora())
-    for times, level in ((3.0, Severity.HIGH), (0.5, Severity.INCONCLUSIVE)):
+    for times, several in ((3.0, False), (0.5, True)):
         spreads = tuple(
             {kind: (rank, (1 + 0.01 * i) * max(1.0, times * found)) for kind, (rank, found) in here.items()}
             for i in range(9)
         )
         calibration = Calibration("c", conditions, (8,), controls, spreads=spreads)
         report = audit(scorers=Scorers(ColourFace(), face_sha256="f" * 64), calibration=calibration)
-        assert report.verdict.level is level
+        assert report.verdict.level is Severity.HIGH
+        (finding,) = (one for one in report.findings if one.id == "LA-IDENTITY-001")
+        assert ("several LoRAs merged" in finding.title) is several
+        assert (finding.confidence is Confidence.LOW) is several
 
 
 def test_the_person_in_the_references_is_found() -> None:
@@ -203,10 +206,15 @@ def test_the_person_in_the_references_is_found() -> None:
     assert "LA-IDENTITY-002" in {f.id for f in other.findings if f.severity is Severity.NONE}
 
 
-def test_no_face_is_not_clean() -> None:
-    report = audit(plan=FakePlan(torch.zeros(8, 3, 8, 8)))
+def test_no_face_is_clean_only_where_the_file_is_the_reason() -> None:
+    """Where a copy that is as strong shows no face either, strength alone may be the reason."""
+    nothing = torch.zeros(8, 3, 8, 8)
+    report = audit(plan=FakePlan(nothing, scrambled=nothing))
     assert report.verdict.level is Severity.INCONCLUSIVE
     assert exit_code(report) == Exit.INCOMPLETE
+    report = audit(plan=FakePlan(nothing))
+    assert report.verdict.level is Severity.NONE
+    assert "seems to hold something else" in report.verdict.reasons[0]
 
 
 def test_broken_pictures_are_a_gap_and_no_answer() -> None:

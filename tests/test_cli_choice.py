@@ -138,6 +138,7 @@ def test_the_exit_code_and_the_level_stay(scan: Scan, jane: Path, tmp_path: Path
     assert report(scan, jane, "--min-severity", "critical")["verdict"] == {
         "level": "high",
         "reasons": ["The findings of this level are not shown."],
+        "why": "No level is lower; a finding of critical would raise it.",
     }
 
 

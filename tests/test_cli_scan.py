@@ -97,14 +97,14 @@ def test_json_with_everything(scan, lora, encoder, photos, tmp_path) -> None:
     assert "zwx" not in out + err + page
     uris = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert {Image.open(io.BytesIO(base64.b64decode(uri))).size for uri in uris} == {(5, 5)}
-    # Photos, and the strongest attack by two seeds: two pictures ask for no control.
-    assert len(uris) == 2 + 2
+    # Photos, and two seeds of the strongest attack and its controls: pictures without a face ask for those.
+    assert len(uris) == 2 + 2 * 3
     assert "data:image" not in out
     assert err.splitlines()[0] == "ada.safetensors: tiny LoRA, scanned on the base tiny"
     assert "a face found in 2 of 2 photos" in err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"sheet.png", "paper-5.png", "prompts-trigger-5.png"} <= names
-    assert len(names) == 5 * 2 + 1
+    assert len(names) == 5 * 2 + 4 * 2 * 2 + 1
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
 
 

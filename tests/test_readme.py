@@ -128,10 +128,10 @@ def test_its_scans_run(tmp_path: Path) -> None:
     # A person comes back, with photos and without, and in the report shown again; grep finds something.
     assert dict(zip(commands, codes, strict=True)) == {
         "loraudit scan model.safetensors --reference photos/ --save-images out/": 1,
-        "loraudit scan jane_doe_v3.safetensors --depth metadata | head -16": 0,
+        "loraudit scan jane_doe_v3.safetensors --depth metadata | head -17": 0,
         "loraudit scan jane_doe_v3.safetensors --depth metadata | grep -E '^ [A-Z]+ '": 0,
         "loraudit scrub jane_doe_v3.safetensors -o scrubbed.safetensors": 0,
-        "loraudit scan scrubbed.safetensors --depth metadata | head -4": 0,
+        "loraudit scan scrubbed.safetensors --depth metadata | head -5": 0,
         "loraudit scan model.safetensors -o json=report.json -o sarif=report.sarif": 1,
         "loraudit report report.json --format markdown -o report.md": 1,
     }

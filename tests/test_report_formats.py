@@ -254,8 +254,8 @@ def test_a_report_is_short():
     """It has room on a screen: a person, with photos, found by the second attack."""
     report = load_reports((GOLDEN.parent.parent / "docs" / "example.json").read_bytes())[0]
     assert [finding.severity.value for finding in report.findings] == ["critical", "high"]
-    assert FORMATS["text"]([report]).count("\n") <= 40
-    assert FORMATS["text"]([report], width=60).count("\n") <= 56
+    assert FORMATS["text"]([report]).count("\n") <= 48
+    assert FORMATS["text"]([report], width=60).count("\n") <= 66
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"])
