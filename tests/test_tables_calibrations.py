@@ -64,3 +64,15 @@ def test_controls_that_score_too_low_raise_false_alarms(shipped: Calibration) ->
     other = replace(mild, conditions=replace(mild.conditions, steps=25))
     assert not compared(shipped, other)["conditions are equal"]
     json.dumps(record)
+
+
+def test_few_loras_reach_no_level_and_are_compared_all_the_same(shipped: Calibration) -> None:
+    few = replace(
+        shipped, controls=shipped.controls[:18], matches=shipped.matches[:2], leaking=shipped.leaking[:2]
+    )
+    record = compared(shipped, few)
+    # Of 18 controls the lowest p-value is 1 in 19.
+    assert set(record["score for a level"]["self-made"]) == {"low"}
+    by_few = record["shipped controls by the self-made"]["all"]
+    assert by_few["high"][:2] == by_few["medium"][:2] == [0, 174]
+    assert record["area of people"]["self-made"]["harmless"] == 18

@@ -1,6 +1,7 @@
 """A calibration that the embedded base makes of itself, against the one that ships.
 
     python -m benchmarks.tables.self_made runs/self-made --people 24 --out self-made.json
+    python -m benchmarks.tables.self_made runs/small --share 0.12 --out small.json
     python -m benchmarks.tables.self_made runs/decoys --decoys 99
 
 The first command makes the calibration, or goes on with it, and compares: the scores that a level takes, the
@@ -8,7 +9,8 @@ false alarms among the controls of the other one, and the area between people an
 measured under the same attacks and conditions, so no file is measured twice. Scores are the highest over
 attacks and looks. Intervals of areas resample LoRAs; those of shares are Wilson's.
 
-The second command draws people alone, as decoys for `benchmarks.tables.likelihood_ranks --decoys`.
+The second command makes few LoRAs; a level that too few controls cannot reach has no score. The third command
+draws people alone, as decoys for `benchmarks.tables.likelihood_ranks --decoys`.
 """
 
 import argparse
@@ -46,7 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--people", type=int, default=24, help="LoRAs of people")
+    parser.add_argument("--people", type=int, help="LoRAs of people, else as many as a calibration has")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the LoRAs of a calibration")
     parser.add_argument(
         "--attack", action="append", help="attack to measure; all of a standard scan if left out"
     )
@@ -58,7 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     attacks = tuple(options.attack or names_at("standard"))
     request = Request(base=BASE, attacks=attacks, device="cpu", offline=True)
-    sizes = Sizes(people=options.people)
+    numbers = dataclasses.asdict(Sizes())
+    sizes = Sizes(**{kind: max(1, round(options.share * number)) for kind, number in numbers.items()})
+    if options.people:
+        sizes = dataclasses.replace(sizes, people=options.people)
     if options.decoys:
         sizes = Sizes(people=options.decoys, crowds=0, styles=0, things=0, merged=0, noise=0)
     ahead = look_ahead(request, BASE, options.folder, sizes)
