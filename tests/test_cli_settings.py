@@ -176,6 +176,7 @@ def test_every_option_has_a_twin_but_those_said_each_time(
         "base": "gone", "encoder": "gone", "calibration": "gone", "save-images": "gone",
         "select": "LA-GONE-001", "ignore": "LA-GONE-001", "min-severity": "none", "exclude": "*",
         "targets-from": "gone", "quiet": "maybe", "no-progress": "maybe", "dtype": "int4",
+        "no-pictures": "maybe",
     }  # fmt: skip
     assert set(values) | {"reveal", "example", "dry-run"} == set(options()), "an option without a row here"
     for name, wrong in values.items():
